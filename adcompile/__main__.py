@@ -1,0 +1,5 @@
+"""``python -m adcompile``."""
+
+from adcompile.cli import entry
+
+entry()

@@ -1,0 +1,125 @@
+"""What the numbers mean: pre-processing of the input, roles of outputs, score formula, threshold.
+
+One declaration, used by training, calibration, the Python runtime, generated C++ and the vendor
+pre-processing files. It is stored in the model's metadata (key ``adcompile.contract``) and in the
+bundle. The reference systems differ in these choices and contradict themselves; named presets in
+``adcompile.anomaly.scoring`` reproduce each of them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adcompile.errors import FormatError
+
+CONTRACT_KEY = "adcompile.contract"
+
+
+class Declared(BaseModel):
+    """Base: immutable, unknown keys refused (a typo must not be ignored)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocess(Declared):
+    """From a decoded image (H×W×C, 8 or 16 bit) to the input tensor.
+
+    Steps, in order: to ``channels`` order; resize to ``size`` (``stretch``: both sides; ``shorter``:
+    shorter side to ``resize_to`` keeping the aspect; ``letterbox``: inside ``size``, padded with
+    ``pad_value``); centre crop to ``crop``; to float; ``x * scale``; ``(x - mean) / std``; layout.
+    ``resample`` names the convention: ``pil_bilinear`` (antialiased), ``pil_nearest``,
+    ``cv_bilinear`` (no antialias, half-pixel), ``cv_nearest``.
+    """
+
+    size: tuple[int, int]  # height, width of the tensor
+    resize: Literal["stretch", "letterbox", "shorter", "none"] = "stretch"
+    resize_to: tuple[int, int] | int | None = None  # before the crop; None: ``size``
+    resample: Literal["pil_bilinear", "pil_nearest", "cv_bilinear", "cv_nearest"] = "pil_bilinear"
+    crop: tuple[int, int] | None = None
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"
+    scale: float = 1.0 / 255.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    layout: Literal["nchw", "nhwc", "chw", "hwc"] = "nchw"
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    pad_value: int = 114
+
+    @model_validator(mode="after")
+    def _check(self) -> Preprocess:
+        count = 1 if self.channels == "gray" else 3
+        if len(self.mean) != count or len(self.std) != count:
+            raise ValueError(f"mean and std need {count} values for channels={self.channels}")
+        if any(s <= 0 for s in self.std):
+            raise ValueError("std must be positive")
+        sides = [*self.size, *(self.crop or ())]
+        if isinstance(self.resize_to, int):
+            sides.append(self.resize_to)
+        elif self.resize_to is not None:
+            sides += self.resize_to
+        if any(not 1 <= s <= 65536 for s in sides):
+            raise ValueError("sizes must be 1 … 65536")
+        if self.crop is not None and self.crop != self.size:
+            raise ValueError("crop must equal size: the crop is what the tensor holds")
+        return self
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Score(Declared):
+    """How an anomaly score is computed from features or maps, and decided.
+
+    ``weighting``: ``none`` (largest first-neighbour distance), ``own_neighbours`` (softmax over the
+    patch's own k distances), ``paper`` (neighbours of the nearest bank vector). ``normalisation``
+    maps raw to 0…1 with ``threshold``, ``minimum``, ``maximum``. ``compare`` decides "anomalous"
+    against ``decision`` on the normalised scale, or against ``threshold`` when not normalised.
+    """
+
+    method: Literal["patchcore", "padim", "efficientad", "vae"]
+    preset: str = "custom"
+    metric: Literal["l2", "squared_l2"] = "l2"
+    k: int = Field(default=9, ge=1, le=64)
+    weighting: Literal["none", "own_neighbours", "paper"] = "none"
+    map_upsampling: Literal["none", "nearest", "bilinear"] = "nearest"
+    map_size: tuple[int, int] | None = None
+    blur_sigma: float = Field(default=0.0, ge=0.0, le=64.0)
+    square_root: bool = True  # PaDiM: root of the Mahalanobis form
+    normalisation: Literal["min_max", "cdf", "sigma6", "none"] = "none"
+    threshold: float | None = None  # raw scale
+    pixel_threshold: float | None = None  # raw scale
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None  # of log scores, for cdf
+    std: float | None = None
+    decision: float = 0.5
+    compare: Literal[">", ">="] = ">="
+
+
+class Contract(Declared):
+    """The whole declaration. ``inputs`` maps an input name to its pre-processing."""
+
+    version: int = 1
+    inputs: dict[str, Preprocess] = Field(default_factory=dict)
+    roles: dict[str, str] = Field(default_factory=dict)  # output -> boxes, scores, map, features …
+    classes: tuple[str, ...] = ()
+    score: Score | None = None
+
+    def dump(self) -> str:
+        """Canonical JSON, one line, sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def parse_contract(text: str, where: str = "contract") -> Contract:
+    """Parse JSON text; raises FormatError naming the field at fault."""
+    try:
+        return Contract.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(x) for x in first["loc"]) or "(whole)"
+        raise FormatError(
+            "contract is not valid", where=f"{where}: {field}", why=first["msg"]
+        ) from error

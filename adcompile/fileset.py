@@ -1,0 +1,142 @@
+"""An inert set of output files and actions: nothing is written or run while emitting.
+
+Paths are checked once, here. ``write`` puts everything into a sibling folder, hashes it, and
+renames it into place, so a reader never meets a half-written bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from adcompile.errors import InputError, UsageError
+from adcompile.manifest import ActionRecord, FileRecord, check_bundle_path, file_sha256
+
+Writer = Callable[[Path], None]
+Content = bytes | Writer
+
+
+class FileSet:
+    """Relative POSIX path to content. Content is bytes, or a function that writes a given path."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Content] = {}
+        self._folded: dict[str, str] = {}
+        self._actions: list[ActionRecord] = []
+        self._executable: set[str] = set()
+
+    def add(self, path: str, content: str | bytes, *, executable: bool = False) -> str:
+        """Add text (UTF-8) or bytes. Refuses unsafe paths, duplicates and case clashes."""
+        data = content.encode("utf-8") if isinstance(content, str) else bytes(content)
+        return self._put(path, data, executable)
+
+    def add_writer(self, path: str, writer: Writer) -> str:
+        """Add a file whose bytes are produced when the set is written (large weights)."""
+        return self._put(path, writer, executable=False)
+
+    def add_file(self, path: str, source: Path) -> str:
+        """Add a copy of an existing file, streamed at write time."""
+
+        def copy(to: Path) -> None:
+            shutil.copyfile(source, to)
+
+        return self._put(path, copy, executable=False)
+
+    def _put(self, path: str, content: Content, executable: bool) -> str:
+        name = str(check_bundle_path(path))
+        folded = name.casefold()
+        if folded in self._folded:
+            raise UsageError("file added twice", where=name, why=f"also {self._folded[folded]}")
+        self._folded[folded] = name
+        self._files[name] = content
+        if executable:
+            self._executable.add(name)
+        return name
+
+    def act(self, action: ActionRecord) -> None:
+        """Add a vendor command to run after writing, where its tool is present."""
+        self._actions.append(action)
+
+    def merge(self, other: FileSet) -> None:
+        """Add everything of *other*; the same refusals hold."""
+        for name, content in other._files.items():
+            self._put(name, content, name in other._executable)
+        self._actions += other._actions
+
+    @property
+    def actions(self) -> tuple[ActionRecord, ...]:
+        return tuple(self._actions)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._files))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def text(self, path: str) -> str:
+        """Content of a text file that was added as text or bytes (for tests and previews)."""
+        content = self._files[path]
+        if not isinstance(content, bytes):
+            raise UsageError("file has no content before it is written", where=path)
+        return content.decode("utf-8")
+
+    def digest(self) -> str:
+        """SHA-256 over names and contents of all in-memory files, in sorted order."""
+        total = hashlib.sha256()
+        for name in sorted(self._files):
+            content = self._files[name]
+            total.update(name.encode() + b"\0")
+            if isinstance(content, bytes):
+                total.update(hashlib.sha256(content).digest())
+        return total.hexdigest()
+
+    def write_into(self, folder: Path) -> dict[str, FileRecord]:
+        """Write all files below *folder* (which exists); returns size and hash of each."""
+        records: dict[str, FileRecord] = {}
+        for name in sorted(self._files):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = self._files[name]
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                content(path)
+            if name in self._executable:
+                path.chmod(0o755)
+            records[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
+        return records
+
+
+def staging(target: Path) -> Path:
+    """A fresh hidden folder beside *target*, on the same file system, for write-then-rename."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise InputError(
+            "cannot write the output", where=str(target), why=error.strerror or str(error)
+        ) from error
+
+
+def publish(staged: Path, target: Path, *, replace: bool) -> None:
+    """Rename *staged* to *target*. With *replace*, an older folder is swapped out, then removed."""
+    staged.chmod(0o755)
+    if not target.exists():
+        os.rename(staged, target)  # noqa: PTH104 - Path.rename would follow a link target
+        return
+    if not replace:
+        raise UsageError(
+            "output already exists", where=str(target), fix="choose another -o, or pass --force"
+        )
+    old = staging(target)
+    old.rmdir()
+    os.rename(target, old)  # noqa: PTH104
+    os.rename(staged, target)  # noqa: PTH104
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
