@@ -1,4 +1,8 @@
-"""The command line: ``adcompile VERB``. One file per verb, imported only when it is used."""
+"""The command line: ``adcompile VERB``. One file per verb, imported only when it is used.
+
+A verb's file holds ``command(...)`` with typer annotations, or ``app`` (a ``typer.Typer``) when it
+has sub-verbs. It raises ``typer.Exit(1)`` when the answer is no, an AdcompileError otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ import os
 import sys
 from collections.abc import Mapping
 
-import click
 import typer
 
+import adcompile
 from adcompile.errors import AdcompileError
 
 # verb -> (file under adcompile/cli, one line of help), in the order of a user's journey
@@ -37,84 +41,67 @@ VERBS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _command(verb: str) -> click.Command:
+def _app(verb: str) -> typer.Typer:
     module = importlib.import_module(f"adcompile.cli.{VERBS[verb][0]}")
     app = getattr(module, "app", None)
-    if not isinstance(app, typer.Typer):
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(help=module.command.__doc__)(module.command)
-    command = typer.main.get_command(app)
-    command.name = verb
-    return command
+    if isinstance(app, typer.Typer):
+        return app
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(module.command)
+    return app
 
 
-class _Verbs(click.Group):
-    """A group that imports a verb's file only when the verb is used, and suggests near names."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _command(cmd_name) if cmd_name in VERBS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in VERBS:
-            near = difflib.get_close_matches(args[0], list(VERBS), n=2)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise click.UsageError(f"no such verb: {args[0]}.{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from adcompile import __version__
-
-        click.echo(f"adcompile {__version__}")
-        ctx.exit()
-
-
-def build_cli() -> click.Group:
-    """The whole command line as a click group (also used by the tests and the docs)."""
-    return _Verbs(
-        name="adcompile",
-        help="Compile trained vision models for edge accelerators: trt, npu, drpai.",
-        params=[
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=_version,
-                help="Print the version and exit.",
-            )
-        ],
-        no_args_is_help=True,
+def help_text() -> str:
+    """The overview that ``adcompile --help`` prints."""
+    width = max(map(len, VERBS)) + 2
+    rows = [f"  {verb:<{width}}{text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "Usage: adcompile VERB [OPTIONS] …      (adcompile VERB --help explains a verb)",
+            "",
+            "Compile trained vision models for edge accelerators: trt, npu, drpai.",
+            "",
+            *rows,
+            "",
+            "  --version   print the version      --json   on every verb: machine-readable output",
+            "",
+            "Exit codes: 0 fine, 1 the answer is no, 2 bad input, 3 a needed tool is missing.",
+            "",
+        ]
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 fine, 1 no, 2 bad input, 3 tool missing)."""
     arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in {"--help", "-h", "help"}:
+        sys.stdout.write(help_text())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        sys.stdout.write(f"adcompile {adcompile.__version__}\n")
+        return 0
+    verb = arguments[0]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, list(VERBS), n=2)
+        hint = f" Did you mean {' or '.join(near)}?" if near else " See adcompile --help."
+        sys.stderr.write(f"error: no such verb: {verb}.{hint}\n")
+        return 2
+    return _run(verb, arguments[1:])
+
+
+def _run(verb: str, arguments: list[str]) -> int:
     try:
-        result = build_cli().main(args=arguments, prog_name="adcompile", standalone_mode=False)
+        _app(verb)(args=arguments, prog_name=f"adcompile {verb}")
     except AdcompileError as error:
         return _show(error, as_json="--json" in arguments)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def _show(error: AdcompileError, *, as_json: bool) -> int:
