@@ -26,6 +26,8 @@ from adcompile.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+"""Scores as collected; at run time the dtype is float32 when the maps were at most that."""
 
 SLICE = 1 << 18
 """Defect scores per slice of the final walk: bounds its working memory."""
@@ -57,12 +59,12 @@ class _Runs:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: list[npt.NDArray[np.floating]] = []
+        self._held: list[Scores] = []
         self._held_bytes = 0
         self._file: IO[bytes] | None = None
-        self._spilled: list[tuple[int, int, np.dtype[np.floating]]] = []
+        self._spilled: list[tuple[int, int, np.dtype[np.float64]]] = []
 
-    def add(self, run: npt.NDArray[np.floating]) -> None:
+    def add(self, run: Scores) -> None:
         if run.size == 0:
             return
         if self._held_bytes + run.nbytes <= self._limit:
@@ -75,7 +77,7 @@ class _Runs:
         self._file.write(run.tobytes())
         self._spilled.append((offset, run.size, run.dtype))
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.floating]]:
+    def __iter__(self) -> Iterator[Scores]:
         yield from self._held
         if self._file is None:
             return
@@ -98,13 +100,13 @@ class PixelAccumulator:
     file). Defect pixels always stay in RAM: 12 bytes each. ``fpr_limit`` is AUPRO's limit.
     """
 
-    def __init__(self, *, fpr_limit: float = 0.3, memory: int = 256 << 20) -> None:
+    def __init__(self, *, fpr_limit: float = 0.3, memory: int = 128 << 20) -> None:
         if not 0.0 < fpr_limit <= 1.0:
             raise InputError("fpr_limit must lie in (0, 1]", why=f"got {fpr_limit}")
         self._limit = fpr_limit
         self._background = _Runs(memory)
-        self._scores: list[npt.NDArray[np.floating]] = []
-        self._areas: list[npt.NDArray[np.float32 | np.int32]] = []
+        self._scores: list[Scores] = []
+        self._areas: list[npt.NDArray[np.int32]] = []
         self._maps = 0
         self._pixels = 0
         self._negatives = 0
@@ -120,9 +122,8 @@ class PixelAccumulator:
         scores = np.squeeze(np.asarray(anomaly_map))
         if scores.ndim != 2:
             scores = np.asarray(anomaly_map).reshape(np.asarray(anomaly_map).shape[-2:])
-        kind = np.float32 if scores.dtype.kind == "f" and scores.itemsize <= 4 else np.float64
-        scores = scores.astype(kind, copy=False)
-        flat = scores.ravel()
+        kind = "f4" if scores.dtype.kind == "f" and scores.itemsize <= 4 else "f8"
+        flat: Scores = scores.ravel().astype(kind, copy=False)
         if not np.isfinite(flat).all():
             raise InputError(
                 "an anomaly map holds a value that is not finite", where=self._where()
@@ -150,7 +151,7 @@ class PixelAccumulator:
     def _where(self) -> str:
         return f"map {self._maps}"
 
-    def _take_background(self, scores: npt.NDArray[np.floating]) -> None:
+    def _take_background(self, scores: Scores) -> None:
         self._negatives += scores.size
         self._background.add(np.sort(scores))
 
@@ -201,7 +202,7 @@ class PixelAccumulator:
             fpr_limit=self._limit,
         )
 
-    def _positives(self) -> tuple[npt.NDArray[np.floating], Ints, Floats]:
+    def _positives(self) -> tuple[Scores, Ints, Floats]:
         """Distinct defect scores ascending; pixels and summed region share (1/area) at each."""
         scores = np.concatenate(self._scores)
         shares = 1.0 / np.concatenate(self._areas).astype(np.float64)
@@ -211,12 +212,12 @@ class PixelAccumulator:
         hits = np.diff(np.append(first, ordered.size)).astype(np.int64)
         return ordered[first], hits, np.add.reduceat(shares[order], first)
 
-    def _count_background(self, values: npt.NDArray[np.floating]) -> tuple[Ints, Ints]:
+    def _count_background(self, values: Scores) -> tuple[Ints, Ints]:
         """For each distinct defect score: background pixels strictly above it, and equal to it."""
         cells = np.zeros(2 * values.size + 1, dtype=np.int64)
         for run in self._background:
             for start in range(0, values.size, SLICE):
-                part = values[start : start + SLICE]
+                part: Scores = values[start : start + SLICE]
                 low = 0 if start == 0 else int(np.searchsorted(run, part[0], side="left"))
                 end = start + part.size
                 high = run.size
@@ -228,9 +229,7 @@ class PixelAccumulator:
         return above, cells[1::2]
 
     @staticmethod
-    def _count_slice(
-        run: npt.NDArray[np.floating], part: npt.NDArray[np.floating], cells: Ints
-    ) -> None:
+    def _count_slice(run: Scores, part: Scores, cells: Ints) -> None:
         """Add a sorted run's counts: cell 2i lies below value i, 2i+1 equals it."""
         if run.size == 0:
             return
