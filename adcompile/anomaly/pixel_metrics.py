@@ -216,14 +216,15 @@ class PixelAccumulator:
         """For each distinct defect score: background pixels strictly above it, and equal to it."""
         cells = np.zeros(2 * values.size + 1, dtype=np.int64)
         for run in self._background:
-            for start in range(0, values.size, SLICE):
+            bounds: Ints = np.searchsorted(run, values[::SLICE], side="left")
+            edges = [0, *bounds[1:].tolist(), run.size]
+            for start, low, high in zip(
+                range(0, values.size, SLICE), edges, edges[1:], strict=False
+            ):
                 part: Scores = values[start : start + SLICE]
-                low = 0 if start == 0 else int(np.searchsorted(run, part[0], side="left"))
-                end = start + part.size
-                high = run.size
-                if end < values.size:
-                    high = int(np.searchsorted(run, values[end], side="left"))
-                self._count_slice(run[low:high], part, cells[2 * start : 2 * end + 1])
+                self._count_slice(
+                    run[low:high], part, cells[2 * start : 2 * (start + part.size) + 1]
+                )
         from_top = np.cumsum(cells[::-1])[::-1]
         above = from_top[2::2]
         return above, cells[1::2]
