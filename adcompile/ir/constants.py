@@ -36,7 +36,7 @@ def _lift(node: ir.Node, graph: ir.Graph, *, is_main: bool) -> bool:
     name = old.name
     new = ir.Value(
         name=name,
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
     )

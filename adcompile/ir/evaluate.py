@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
 
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 
 from adcompile.errors import ModelError
 from adcompile.interfaces import Array
 from adcompile.ir import model_io
 
-_RUN_ERRORS = (RuntimeError, ValueError, TypeError)
-INLINE_BELOW = 4096  # bytes; larger weights are handed over without being copied
-MAX_HANDED = (1 << 31) - 1
+_RUN_ERRORS = (RuntimeError, ValueError, TypeError)  # ONNX Runtime's errors derive from these
+
+
+class SessionValue(Protocol):
+    """Name of an input or output of a session."""
+
+    name: str
+
+
+class Session(Protocol):
+    """What we use of ``onnxruntime.InferenceSession``, which has no type stubs."""
+
+    def run(self, output_names: list[str], input_feed: dict[str, Array]) -> list[Array]:
+        """Execute once."""
+        ...
+
+    def get_inputs(self) -> list[SessionValue]:
+        """The inputs that must be fed."""
+        ...
+
+    def get_outputs(self) -> list[SessionValue]:
+        """The outputs, in the model's order."""
+        ...
+
+
+class _Options(Protocol):
+    log_severity_level: int
+    intra_op_num_threads: int
+    graph_optimization_level: object
+
+
+class _OptionsType(Protocol):
+    def __call__(self) -> _Options: ...
+
+
+class _SessionType(Protocol):
+    def __call__(self, data: bytes, options: _Options, *, providers: list[str]) -> Session: ...
+
+
+class _Levels(Protocol):
+    ORT_ENABLE_ALL: object
+    ORT_DISABLE_ALL: object
+
+
+class _Ort(Protocol):
+    SessionOptions: _OptionsType
+    InferenceSession: _SessionType
+    GraphOptimizationLevel: _Levels
+
+
+def runtime() -> _Ort:
+    """The ``onnxruntime`` module, imported on first use."""
+    return cast(_Ort, importlib.import_module("onnxruntime"))
 
 
 def evaluate(
@@ -49,8 +100,9 @@ def open_model(
     *,
     optimize: bool = False,
     threads: int = 0,
-) -> ort.InferenceSession:
+) -> Session:
     """An ONNX Runtime session on *model*, with *outputs* made visible."""
+    ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -92,4 +144,4 @@ def _with_outputs(model: ir.Model, outputs: Sequence[str]) -> bytes:
         if name not in known:
             raise ModelError(f"no value is called {name!r}", where=model.graph.name or "model")
         proto.graph.output.append(infos.get(name) or onnx.ValueInfoProto(name=name))
-    return proto.SerializeToString()
+    return model_io.serialized(proto)

@@ -61,10 +61,9 @@ def constant(value: ir.Value | None) -> Array | None:
 
 def tensor_spec(value: ir.Value) -> TensorSpec:
     """Name, numpy dtype name and shape; a free dimension keeps its symbol ("?" without one)."""
-    dims: list[int | str] = []
-    for dim in value.shape.dims if value.shape is not None else ():
-        dims.append(dim if isinstance(dim, int) else (dim.value or "?"))
-    return TensorSpec(name=value.name or "", dtype=dtype_name(value), shape=tuple(dims))
+    known = value.shape.dims if value.shape is not None else ()
+    dims: tuple[int | str, ...] = tuple(d if isinstance(d, int) else d.value or "?" for d in known)
+    return TensorSpec(name=value.name or "", dtype=dtype_name(value), shape=dims)
 
 
 def dtype_name(value: ir.Value) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir import external_data
 
 from adcompile.errors import InputError, ModelError
@@ -94,7 +94,7 @@ def _build(proto: onnx.ModelProto, origin: str, folder: Path | None) -> ir.Model
     except _BUILD_ERRORS as error:
         raise ModelError("model cannot be read", where=origin, why=_last_line(error)) from error
     if folder is not None:
-        external_data.set_base_dir(model.graph, folder)
+        external_data.set_base_dir(model.graph, str(folder))  # pyright: ignore[reportUnknownMemberType]
     sort(model, origin)
     lift_constants(model)
     return model
@@ -177,7 +177,13 @@ def to_bytes(model: ir.Model) -> bytes:
         )
     proto = to_proto(model)
     _inline_external(proto.graph, model.graph)
-    return proto.SerializeToString(deterministic=True)
+    return serialized(proto)
+
+
+def serialized(proto: onnx.ModelProto) -> bytes:
+    """The bytes of a protobuf model, the same for the same content."""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def _inline_external(proto: onnx.GraphProto, graph: ir.Graph) -> None:
@@ -248,9 +254,9 @@ def save_model(
 
 def _save_split(model: ir.Model, staged: Path) -> None:
     """Write weights to ``NAME.data`` one by one, so that no second copy is held in memory."""
-    ir.save(
+    ir.save(  # pyright: ignore[reportUnknownMemberType]
         model,
-        staged,
+        str(staged),
         external_data=staged.name + ".data",
         size_threshold_bytes=EXTERNAL_FROM,
     )

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import onnx
 import onnx.defs
+from onnx import numpy_helper
 
 from adcompile.errors import ModelError
 
@@ -438,8 +440,6 @@ def _dense_initializers(graph: onnx.GraphProto, stored: set[str], where: str) ->
 
 
 def _dense(sparse: onnx.SparseTensorProto, count: int, where: str) -> onnx.TensorProto:
-    import numpy as np
-    from onnx import numpy_helper
 
     values = numpy_helper.to_array(sparse.values)
     places = numpy_helper.to_array(sparse.indices)

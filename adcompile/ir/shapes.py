@@ -59,7 +59,12 @@ def _light_proto(model: ir.Model) -> onnx.ModelProto:
 def _stand_in(tensor: ir.TensorProtocol) -> ir.ExternalTensor:
     """A tensor of the same type and shape whose data nobody reads."""
     return ir.ExternalTensor(
-        _ASIDE, None, None, tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name or ""
+        _ASIDE,
+        None,
+        None,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=tensor.name or "",
     )
 
 
