@@ -153,7 +153,7 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
 
 def _better(
     old: int | ir.SymbolicDim, dim: onnx.TensorShapeProto.Dimension
-) -> int | str | None | ir.SymbolicDim:
+) -> int | str | ir.SymbolicDim | None:
     """The more specific of two dimensions: a number, then a named symbol, then nothing."""
     if isinstance(old, int) or (old.value is not None and not dim.HasField("dim_value")):
         return old
