@@ -1,0 +1,346 @@
+"""The operators of domain ``adcompile``: each is an ONNX function with a plain-ONNX body.
+
+A graph that uses them runs in any ONNX runtime; a backend that knows an op replaces the body.
+Shapes: N images, P = h·w patches per image, Q = N·P rows (image by image, row-major in the map),
+C channels, M bank rows. All tensors are float32 unless stated. Opsets 13 to 21.
+
+KnnSearch(features [Q, C], bank [M, C]) -> distances [Q, k], indices int64 [Q, k]
+    attributes: ``k`` int (default 9, at most M), ``block`` int (default 128).
+    The k nearest bank rows of each row by *squared* Euclidean distance, ascending. Distances are
+    the exact sum of squared differences of the chosen rows (never |x|²-2xy+|y|²), so a row that
+    is in the bank has distance 0. At most ``block`` × M selection values exist at a time.
+    Among equal distances the lower index comes first when selection can tell (it ranks by
+    |y|²-2xy in float32, so neighbours closer than its rounding may swap).
+PatchScore(distances [Q, k]) -> score [N], patch_map [N, 1, h, w]
+    attribute: ``grid`` ints [h, w]. The map is the first distance; the score is its maximum.
+PatchScoreOwn(distances [Q, k]) -> score [N], patch_map [N, 1, h, w]
+    attribute: ``grid``. Score = w · s, s the largest first distance, at the first patch that has
+    it; over that patch's own k distances d ascending, w = sum(e[:-1]) / sum(e), e = exp(d - d[-1])
+    (equal to 1 - softmax of the farthest, without overflow and cancellation). k ≥ 2.
+PatchScorePaper(distances [Q, k], indices int64 [Q, k], features [Q, C], bank [M, C])
+    -> score [N], patch_map [N, 1, h, w]
+    attributes: ``grid``, ``k`` int (default 9, at most M). Distances are *rooted*. Score = w · s;
+    with m the nearest bank row of the worst patch x, and b_0…b_{k-1} the k nearest bank rows of m
+    (b_0 is m itself), d_i = |x - b_i|, e = exp(d - max d), w = sum(e[1:]) / sum(e). Only column 0
+    of distances and indices is read. k ≥ 2.
+MahalanobisMap(embedding [N, C, h, w], mean [C, P], inverse [P, C, C]) -> squared [N, 1, h, w]
+    Per patch (x - mean)ᵀ · inverse · (x - mean), at least 0. The square root is a Sqrt node.
+SquaredErrorMap(a [N, C, h, w], b [N, C, h, w]) -> error [N, 1, h, w]
+    Mean over channels of (a - b)².
+MapUpsampleBlur(patch_map [N, 1, h, w], rows [H, h], columns [w, W]) -> out [N, 1, H, W]
+    rows · patch_map · columns. Nearest or bilinear enlargement, zero padding and Gaussian blur with any
+    border are all linear and separable, so two constant matrices hold them exactly
+    (``scoring.upsample_blur_matrices``); most of their entries are zero.
+NormalizeScore(x) -> y (any shape)
+    attributes: ``threshold``, ``minimum``, ``maximum`` floats.
+    clip((x - threshold) / (maximum - minimum) + 0.5, 0, 1).
+NormalizeScoreCdf(x) -> y (any shape)
+    attributes: ``threshold`` (> 0), ``std`` (> 0) floats.
+    Normal CDF of (ln max(x, 1e-30) - ln threshold) / std.
+
+Rooted distances: a plain ``Sqrt`` node stands between KnnSearch and the patch score when the
+contract's metric is ``l2``; none when it is ``squared_l2``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import onnx_ir as ir
+
+from adcompile.errors import UsageError
+
+DOMAIN = "adcompile"
+VERSION = 1
+
+_KNN = """
+KnnSearch <k: int = 9, block: int = 128> (features, bank) => (distances, indices)
+{
+  k0 = Constant <value_int: int = @k> ()
+  b0 = Constant <value_int: int = @block> ()
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  kk = Reshape (k0, flat)
+  blk = Reshape (b0, flat)
+  shape = Shape (features)
+  q = Slice (shape, zero, one)
+  c = Slice (shape, one, two)
+  up = Add (q, blk)
+  up1 = Sub (up, one)
+  blocks = Div (up1, blk)
+  whole = Mul (blocks, blk)
+  missing = Sub (whole, q)
+  pads = Concat <axis = 0> (zero, zero, missing, zero)
+  padded = Pad (features, pads)
+  cube = Concat <axis = 0> (blocks, blk, c)
+  grouped = Reshape (padded, cube)
+  bank_t = Transpose <perm = [1, 0]> (bank)
+  bank_sq = Mul (bank, bank)
+  norms = ReduceSum <keepdims = 0> (bank_sq, one)
+  minus2 = Constant <value_float = -2.0> ()
+  d3, i3 = Scan <num_scan_inputs = 1, body = per_block (float[qb, cb] x)
+    => (float[qb, kb] d, int64[qb, kb] i)
+  {
+    cross = MatMul (x, bank_t)
+    twice = Mul (cross, minus2)
+    rank = Add (twice, norms)
+    near, at = TopK <axis = -1, largest = 0, sorted = 1> (rank, kk)
+    rows = Gather <axis = 0> (bank, at)
+    x3 = Unsqueeze (x, one)
+    gap = Sub (x3, rows)
+    gap2 = Mul (gap, gap)
+    exact = ReduceSum <keepdims = 0> (gap2, two)
+    d, order = TopK <axis = -1, largest = 0, sorted = 1> (exact, kk)
+    i = GatherElements <axis = 1> (at, order)
+  }> (grouped)
+  flat_k = Concat <axis = 0> (flat, kk)
+  d_all = Reshape (d3, flat_k)
+  i_all = Reshape (i3, flat_k)
+  distances = Slice (d_all, zero, q, zero)
+  indices = Slice (i_all, zero, q, zero)
+}
+"""
+
+_SCORE = """
+PatchScore <grid: ints = [1, 1]> (distances) => (score, patch_map)
+{
+  hw = Constant <value_ints: ints = @grid> ()
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  patches = ReduceProd <keepdims = 1> (hw)
+  first = Slice (distances, zero, one, one)
+  map_shape = Concat <axis = 0> (flat, one, hw)
+  patch_map = Reshape (first, map_shape)
+  per_image = Concat <axis = 0> (flat, patches)
+  flat_map = Reshape (first, per_image)
+  top, at = TopK <axis = -1> (flat_map, one)
+  score = Reshape (top, flat)
+}
+"""
+
+_SCORE_OWN = """
+PatchScoreOwn <grid: ints = [1, 1]> (distances) => (score, patch_map)
+{
+  hw = Constant <value_ints: ints = @grid> ()
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  patches = ReduceProd <keepdims = 1> (hw)
+  shape = Shape (distances)
+  k = Slice (shape, one, two)
+  first = Slice (distances, zero, one, one)
+  map_shape = Concat <axis = 0> (flat, one, hw)
+  patch_map = Reshape (first, map_shape)
+  per_image = Concat <axis = 0> (flat, patches)
+  flat_map = Reshape (first, per_image)
+  top, at = TopK <axis = -1> (flat_map, one)
+  cube = Concat <axis = 0> (flat, patches, k)
+  grouped = Reshape (distances, cube)
+  own = GatherND <batch_dims = 1> (grouped, at)
+  last = Sub (k, one)
+  far = Slice (own, last, k, one)
+  shifted = Sub (own, far)
+  e = Exp (shifted)
+  others = Slice (e, zero, last, one)
+  part = ReduceSum <keepdims = 1> (others, one)
+  all = ReduceSum <keepdims = 1> (e, one)
+  weight = Div (part, all)
+  weighted = Mul (weight, top)
+  score = Reshape (weighted, flat)
+}
+"""
+
+_SCORE_PAPER = """
+PatchScorePaper <grid: ints = [1, 1], k: int = 9> (distances, indices, features, bank)
+  => (score, patch_map)
+{
+  hw = Constant <value_ints: ints = @grid> ()
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  patches = ReduceProd <keepdims = 1> (hw)
+  first = Slice (distances, zero, one, one)
+  map_shape = Concat <axis = 0> (flat, one, hw)
+  patch_map = Reshape (first, map_shape)
+  per_image = Concat <axis = 0> (flat, patches)
+  flat_map = Reshape (first, per_image)
+  top, at = TopK <axis = -1> (flat_map, one)
+  first_at = Slice (indices, zero, one, one)
+  flat_at = Reshape (first_at, per_image)
+  nearest = GatherND <batch_dims = 1> (flat_at, at)
+  member = Gather <axis = 0> (bank, nearest)
+  shape = Shape (features)
+  c = Slice (shape, one, two)
+  cube = Concat <axis = 0> (flat, patches, c)
+  grouped = Reshape (features, cube)
+  worst = GatherND <batch_dims = 1> (grouped, at)
+  member_d, around = adcompile.KnnSearch <k: int = @k, block = 8> (member, bank)
+  support = Gather <axis = 0> (bank, around)
+  worst3 = Unsqueeze (worst, one)
+  gap = Sub (worst3, support)
+  gap2 = Mul (gap, gap)
+  squared = ReduceSum <keepdims = 0> (gap2, two)
+  d = Sqrt (squared)
+  far, far_at = TopK <axis = -1> (d, one)
+  shifted = Sub (d, far)
+  e = Exp (shifted)
+  dshape = Shape (d)
+  count = Slice (dshape, one, two)
+  others = Slice (e, one, count, one)
+  part = ReduceSum <keepdims = 1> (others, one)
+  all = ReduceSum <keepdims = 1> (e, one)
+  weight = Div (part, all)
+  weighted = Mul (weight, top)
+  score = Reshape (weighted, flat)
+}
+"""
+
+_MAHALANOBIS = """
+MahalanobisMap (embedding, mean, inverse) => (squared)
+{
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  four = Constant <value_ints = [4]> ()
+  none = Constant <value_float = 0.0> ()
+  shape = Shape (embedding)
+  n = Slice (shape, zero, one)
+  nc = Slice (shape, zero, two)
+  hw = Slice (shape, two, four)
+  ncp = Concat <axis = 0> (nc, flat)
+  rows = Reshape (embedding, ncp)
+  gap = Sub (rows, mean)
+  by_patch = Transpose <perm = [2, 0, 1]> (gap)
+  turned = MatMul (by_patch, inverse)
+  terms = Mul (turned, by_patch)
+  form = ReduceSum <keepdims = 0> (terms, two)
+  by_image = Transpose <perm = [1, 0]> (form)
+  safe = Max (by_image, none)
+  map_shape = Concat <axis = 0> (n, one, hw)
+  squared = Reshape (safe, map_shape)
+}
+"""
+
+_ERROR = """
+SquaredErrorMap (a, b) => (error)
+{
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  gap = Sub (a, b)
+  gap2 = Mul (gap, gap)
+  total = ReduceSum <keepdims = 1> (gap2, one)
+  shape = Shape (a)
+  c = Slice (shape, one, two)
+  count = Cast <to = 1> (c)
+  error = Div (total, count)
+}
+"""
+
+_UPSAMPLE = """
+MapUpsampleBlur (patch_map, rows, columns) => (out)
+{
+  tall = MatMul (rows, patch_map)
+  out = MatMul (tall, columns)
+}
+"""
+
+_NORMALIZE = """
+NormalizeScore <threshold: float = 0.0, minimum: float = 0.0, maximum: float = 1.0> (x) => (y)
+{
+  t = Constant <value_float: float = @threshold> ()
+  low = Constant <value_float: float = @minimum> ()
+  high = Constant <value_float: float = @maximum> ()
+  half = Constant <value_float = 0.5> ()
+  none = Constant <value_float = 0.0> ()
+  full = Constant <value_float = 1.0> ()
+  width = Sub (high, low)
+  above = Sub (x, t)
+  scaled = Div (above, width)
+  middle = Add (scaled, half)
+  y = Clip (middle, none, full)
+}
+"""
+
+_NORMALIZE_CDF = """
+NormalizeScoreCdf <threshold: float = 1.0, std: float = 1.0> (x) => (y)
+{
+  t = Constant <value_float: float = @threshold> ()
+  s = Constant <value_float: float = @std> ()
+  tiny = Constant <value_float = 1e-30> ()
+  half = Constant <value_float = 0.5> ()
+  root2 = Constant <value_float = 1.4142135> ()
+  safe = Max (x, tiny)
+  lx = Log (safe)
+  lt = Log (t)
+  above = Sub (lx, lt)
+  z = Div (above, s)
+  z2 = Div (z, root2)
+  f = Erf (z2)
+  scaled = Mul (f, half)
+  y = Add (scaled, half)
+}
+"""
+
+_BODIES = {
+    "KnnSearch": _KNN,
+    "PatchScore": _SCORE,
+    "PatchScoreOwn": _SCORE_OWN,
+    "PatchScorePaper": _SCORE_PAPER,
+    "MahalanobisMap": _MAHALANOBIS,
+    "SquaredErrorMap": _ERROR,
+    "MapUpsampleBlur": _UPSAMPLE,
+    "NormalizeScore": _NORMALIZE,
+    "NormalizeScoreCdf": _NORMALIZE_CDF,
+}
+_NEEDS = {"PatchScorePaper": ("KnnSearch",)}
+
+NAMES: tuple[str, ...] = tuple(_BODIES)
+"""Every op of the domain, in the order of the table above."""
+
+
+@lru_cache(maxsize=64)
+def _text(name: str, opset: int) -> str:
+    header = f'<opset_import: ["" : {opset}, "{DOMAIN}" : {VERSION}], domain: "{DOMAIN}">'
+    return header + _BODIES[name]
+
+
+def function(name: str, opset: int = 17) -> ir.Function:
+    """A fresh copy of one op's function, its body written for *opset*."""
+    if name not in _BODIES:
+        raise UsageError(f"no adcompile op is called {name!r}", fix=f"one of {', '.join(NAMES)}")
+    if not 13 <= opset <= 21:
+        raise UsageError("adcompile ops need opset 13 to 21", why=f"the model has {opset}")
+    head = f'<ir_version: 8, opset_import: ["" : {opset}, "{DOMAIN}" : {VERSION}]>\n'
+    frame = "frame (float[1] x) => (float[1] y) { y = Identity(x) }\n"
+    return ir.from_onnx_text(head + frame + _text(name, opset)).functions[(DOMAIN, name, "")]
+
+
+def add_functions(model: ir.Model) -> tuple[str, ...]:
+    """Give *model* the functions its ``adcompile`` nodes call, and the domain import.
+
+    Nodes in subgraphs count. Functions that are there already stay. Returns the names added.
+    """
+    wanted = {
+        node.op_type
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if node.domain == DOMAIN
+    }
+    for name in sorted(wanted):
+        wanted.update(_NEEDS.get(name, ()))
+    if not wanted:
+        return ()
+    opset = model.opset_imports.get("", 17)
+    model.opset_imports.setdefault(DOMAIN, VERSION)
+    added: list[str] = []
+    for name in (n for n in NAMES if n in wanted):
+        if (DOMAIN, name, "") in model.functions:
+            continue
+        model.functions[(DOMAIN, name, "")] = function(name, opset)
+        added.append(name)
+    return tuple(added)
