@@ -87,6 +87,7 @@ class Score(Declared):
     map_upsampling: Literal["none", "nearest", "bilinear"] = "nearest"
     map_size: tuple[int, int] | None = None
     blur_sigma: float = Field(default=0.0, ge=0.0, le=64.0)
+    blur_border: Literal["reflect", "symmetric"] = "reflect"  # without / with the edge pixel
     square_root: bool = True  # PaDiM: root of the Mahalanobis form
     normalisation: Literal["min_max", "cdf", "sigma6", "none"] = "none"
     threshold: float | None = None  # raw scale

@@ -30,7 +30,7 @@ SquaredErrorMap(a [N, C, h, w], b [N, C, h, w]) -> error [N, 1, h, w]
 MapUpsampleBlur(patch_map [N, 1, h, w], rows [H, h], columns [w, W]) -> out [N, 1, H, W]
     rows · patch_map · columns. Nearest or bilinear enlargement, zero padding and Gaussian blur with any
     border are all linear and separable, so two constant matrices hold them exactly
-    (``scoring.upsample_blur_matrices``); most of their entries are zero.
+    (``maps.upsample_blur_matrices``); most of their entries are zero.
 NormalizeScore(x) -> y (any shape)
     attributes: ``threshold``, ``minimum``, ``maximum`` floats.
     clip((x - threshold) / (maximum - minimum) + 0.5, 0, 1).
