@@ -126,11 +126,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a support check may use besides the node: the target and the wanted precision."""
+    """What a support check may use besides the node: the target and the wanted precision.
+
+    ``rows`` names the values whose axis 0 counts regions of interest (``adcompile.place.rows``):
+    a free leading dimension is acceptable there, and nowhere else.
+    """
 
     target: Target
     precision: str
     opset: int = 17
+    rows: frozenset[str] = frozenset()
 
 
 @dataclass
