@@ -1,0 +1,306 @@
+"""Train a small torchvision Mask R-CNN on the drawn shapes, measure it, export it.
+
+    python examples/train_maskrcnn.py -o work/          # about 15 minutes on 2 cores
+
+Writes ``shapes_coco/`` (COCO format), ``checkpoint.pt`` (continue with ``--resume``),
+``curve.json`` (loss while training, AP at the checkpoints) and ``maskrcnn_trained.onnx``.
+The detector is torchvision's own classes: ResNet with one block per stage, a feature pyramid of
+128 channels, 160x160 input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+import torch
+import torchvision_cpu
+from export_maskrcnn import OUTPUTS, export
+from torch import Tensor
+
+from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
+from adcompile.detection.evaluate import Result, evaluate
+from adcompile.detection.fixed import Fit, FixedSize, to_tensor
+from adcompile.detection.found import Floats
+from adcompile.detection.shapes import CLASSES, write_set
+
+if TYPE_CHECKING:
+    from torchvision.models.detection.mask_rcnn import MaskRCNN
+
+SIZE = 160
+CHANNELS = 128
+BATCH = 8
+
+
+class Target(TypedDict):
+    """torchvision's training target: boxes x1 y1 x2 y2, labels, masks [N,H,W] uint8."""
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+Sample = tuple[Tensor, Target]
+
+
+class Point(TypedDict, total=False):
+    """One entry of the curve. ``seconds`` is training time so far."""
+
+    step: int
+    seconds: float
+    loss: float
+    box_ap: float
+    mask_ap: float
+
+
+def build(classes: int = len(CLASSES) + 1, size: int = SIZE, channels: int = CHANNELS) -> MaskRCNN:
+    """An untrained detector for ``size`` x ``size`` images; class 0 is the background."""
+    torchvision_cpu.install()
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    stages = {f"layer{i}": str(i - 1) for i in range(1, 5)}
+    backbone = BackboneWithFPN(
+        ResNet(BasicBlock, [1, 1, 1, 1]), stages, [64, 128, 256, 512], channels
+    )
+    return MaskRCNN(
+        backbone,
+        min_size=size,
+        max_size=size,
+        rpn_anchor_generator=AnchorGenerator(
+            ((12,), (24,), (48,), (96,), (144,)), ((0.5, 1.0, 2.0),) * 5
+        ),
+        rpn_pre_nms_top_n_train=300,
+        rpn_post_nms_top_n_train=150,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_test=100,
+        rpn_batch_size_per_image=64,
+        box_batch_size_per_image=64,
+        box_head=TwoMLPHead(channels * 7 * 7, 256),
+        box_predictor=FastRCNNPredictor(256, classes),
+        mask_head=MaskRCNNHeads(channels, (channels, channels), 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes),
+    )
+
+
+def load(coco: CocoSet, size: int) -> list[Sample]:
+    """Every image with objects, stretched to ``size``, as torchvision wants it."""
+    from pycocotools.mask import decode, frPyObjects
+
+    objects: dict[int, list[Annotation]] = {}
+    for annotation in coco.annotations:
+        objects.setdefault(annotation.image_id, []).append(annotation)
+    samples: list[Sample] = []
+    for image in coco.images:
+        drawn = objects.get(image.id, [])
+        if not drawn:
+            continue
+        fit = Fit.of((image.height, image.width), (size, size))
+        picture = torch.from_numpy(fit.apply(coco.picture(image)).copy()).permute(2, 0, 1)
+        masks = torch.from_numpy(
+            np.stack(
+                [
+                    decode(frPyObjects(a.segmentation.model_dump(), image.height, image.width))
+                    for a in drawn
+                ]
+            )
+        )
+        small = torch.nn.functional.interpolate(
+            masks[None].float(), (size, size), mode="area"
+        )[0]
+        scale = torch.tensor([size / image.width, size / image.height] * 2)
+        corners = [[x, y, x + w, y + h] for x, y, w, h in (a.bbox for a in drawn)]
+        target: Target = {
+            "boxes": torch.tensor(corners) * scale,
+            "labels": torch.tensor([a.category_id for a in drawn]),
+            "masks": (small >= 0.5).to(torch.uint8),
+        }
+        samples.append((picture, target))
+    return samples
+
+
+def batches(samples: list[Sample], rng: np.random.Generator) -> Iterator[list[Sample]]:
+    """Endless shuffled batches, flipped, turned and recoloured at random."""
+    while True:
+        order = rng.permutation(len(samples))
+        for start in range(0, len(order) - BATCH + 1, BATCH):
+            yield [vary(samples[i], rng) for i in order[start : start + BATCH]]
+
+
+def vary(sample: Sample, rng: np.random.Generator) -> Sample:
+    """One of eight flips and turns (the shapes stay what they are), channels in any order."""
+    picture, target = sample
+    boxes, masks = target["boxes"], target["masks"]
+    side = picture.shape[-1]
+    picture = picture[torch.from_numpy(rng.permutation(3))]
+    if rng.random() < 0.5:
+        picture, masks, boxes = picture.mT, masks.mT, boxes[:, [1, 0, 3, 2]]
+    if rng.random() < 0.5:
+        picture, masks = picture.flip(-1), masks.flip(-1)
+        boxes = torch.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], 1)
+    if rng.random() < 0.5:
+        picture, masks = picture.flip(-2), masks.flip(-2)
+        boxes = torch.stack([boxes[:, 0], side - boxes[:, 3], boxes[:, 2], side - boxes[:, 1]], 1)
+    return picture.float() / 255, {"boxes": boxes, "labels": target["labels"], "masks": masks}
+
+
+def detector(model: MaskRCNN, size: int) -> FixedSize:
+    """``model`` as a function of any picture."""
+
+    def run(image: Floats) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            found = model([torch.from_numpy(image)])[0]
+        return {name: found[name].numpy() for name in OUTPUTS}
+
+    return FixedSize(run, (size, size))
+
+
+def measure(model: MaskRCNN, val: Path, images: Path, count: int) -> Result:
+    """AP of ``model`` on the first ``count`` validation images."""
+    model.eval()
+    result = evaluate(detector(model, SIZE), val, images, count)
+    model.train()
+    return result
+
+
+class Run:
+    """The state of one training: everything a checkpoint holds."""
+
+    def __init__(self, steps: int, rate: float, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model = build()
+        self.steps = steps
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.02)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, rate, total_steps=steps, pct_start=0.1
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.curve: list[Point] = []
+
+    def advance(self, batch: list[Sample]) -> float:
+        """One optimiser step; the loss."""
+        began = time.perf_counter()
+        images, targets = [image for image, _ in batch], [dict(t) for _, t in batch]
+        loss = sum(self.model(images, targets).values(), torch.zeros(()))
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; the old one stays whole until the new one is."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+
+
+def train(run: Run, samples: list[Sample], val: Path, folder: Path, every: int) -> None:
+    """Train to the last step; every ``every`` steps measure on 60 images and save."""
+    run.model.train()
+    # A resumed run draws other batches than an uninterrupted one would have.
+    source = batches(samples, np.random.default_rng([1, run.step]))
+    images = folder / "shapes_coco" / "val"
+    recent: list[float] = []
+    while run.step < run.steps:
+        recent.append(run.advance(next(source)))
+        if run.step % 20 == 0:
+            point: Point = {
+                "step": run.step,
+                "seconds": round(run.seconds, 1),
+                "loss": round(float(np.mean(recent)), 4),
+            }
+            recent.clear()
+            run.curve.append(point)
+            left = run.seconds / run.step * (run.steps - run.step)
+            print(
+                f"step {run.step}/{run.steps}  loss {point['loss']:.3f}  "
+                f"{run.seconds:.0f} s, about {left:.0f} s left",
+                flush=True,
+            )
+        if run.step % every == 0 or run.step == run.steps:
+            result = measure(run.model, val, images, 60)
+            mask = result.mask or (0.0,)
+            run.curve.append(
+                {"step": run.step, "box_ap": result.box[0], "mask_ap": mask[0]}
+            )
+            print(f"step {run.step}  box AP {result.box[0]:.3f}  mask AP {mask[0]:.3f}", flush=True)
+            run.save(folder / "checkpoint.pt")
+            (folder / "curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
+
+
+def prepare(folder: Path, train_images: int, val_images: int) -> tuple[Path, Path]:
+    """Draw the two sets unless they are there; paths of their annotations."""
+    root = folder / "shapes_coco"
+    paths: list[Path] = []
+    for split, count, seed in (("train", train_images, 7), ("val", val_images, 8)):
+        path = root / "annotations" / f"{split}.json"
+        if not path.is_file():
+            print(f"drawing {count} {split} images", flush=True)
+            write_set(root, split, count, seed)
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def main() -> int:
+    """Command line of the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--steps", type=int, default=1500, help=f"of {BATCH} images each")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--train-images", type=int, default=3000)
+    parser.add_argument("--val-images", type=int, default=200)
+    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    args = parser.parse_args()
+    folder: Path = args.output
+    folder.mkdir(parents=True, exist_ok=True)
+    train_json, val_json = prepare(folder, args.train_images, args.val_images)
+    run = Run(args.steps, args.rate, args.seed)
+    if args.resume and (folder / "checkpoint.pt").is_file():
+        run.load(folder / "checkpoint.pt")
+    samples = load(read_coco(train_json, train_json.parents[1] / "train"), SIZE)
+    train(run, samples, val_json, folder, args.every)
+    result = measure(run.model, val_json, val_json.parents[1] / "val", args.val_images)
+    (folder / "ap.json").write_text(json.dumps(result.record(), indent=1) + "\n")
+    print(json.dumps(result.record(), indent=1))
+    run.model.eval()
+    target = folder / "maskrcnn_trained.onnx"
+    export(run.model, samples[0][0].float() / 255, target)
+    (folder / "classes.json").write_text(json.dumps(["background", *CLASSES]) + "\n")
+    print(f"trained in {run.seconds:.0f} s; wrote {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
