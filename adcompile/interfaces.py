@@ -129,13 +129,15 @@ class Facts:
     """What a support check may use besides the node: the target and the wanted precision.
 
     ``rows`` names the values whose axis 0 counts regions of interest (``adcompile.place.rows``):
-    a free leading dimension is acceptable there, and nowhere else.
+    a free leading dimension is acceptable there, and nowhere else. ``free_inputs`` names the graph
+    inputs whose shape is not fixed: they are to blame when a shape is not static.
     """
 
     target: Target
     precision: str
     opset: int = 17
     rows: frozenset[str] = frozenset()
+    free_inputs: tuple[str, ...] = ()
 
 
 @dataclass

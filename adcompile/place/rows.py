@@ -240,7 +240,9 @@ _ROWWISE: Mapping[str, _Rule] = {
     **dict.fromkeys(_POINTWISE.split(), _elementwise),
     **dict.fromkeys(_PER_IMAGE.split(), _data_first),
     **dict.fromkeys(_REDUCTIONS.split(), _axes_behind_rows),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LayerNormalization"), _axis_behind_rows(-1)),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax", "Hardmax", "LayerNormalization"), _axis_behind_rows(-1)
+    ),
     **dict.fromkeys(("ArgMax", "ArgMin", "Split", "Gather"), _axis_behind_rows(0)),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _per_tensor),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
