@@ -42,8 +42,7 @@ SCHEMAS: tuple[str, ...] = (
     "float rois_scale, int rois_zero_point, float spatial_scale, SymInt pooled_height, "
     "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
     f"deform_conv2d({_DEFORM}) -> Tensor",
-    f"_deform_conv2d_backward(Tensor grad, {_DEFORM}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"_deform_conv2d_backward(Tensor grad, {_DEFORM}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     f"ps_roi_align({_ROI}, int sampling_ratio) -> (Tensor, Tensor)",
     f"_ps_roi_align_backward({_MAPPED}, int sampling_ratio, {_SIZES}) -> Tensor",
     f"ps_roi_pool({_ROI}) -> (Tensor, Tensor)",
@@ -102,7 +101,7 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def roi_align(
-    input: Tensor,  # noqa: A002 - the operator's own parameter name
+    input: Tensor,
     rois: Tensor,
     spatial_scale: float,
     pooled_height: int,
@@ -184,7 +183,7 @@ def _real_operators_load() -> bool:
 
 
 def _define() -> None:
-    global _library  # noqa: PLW0603 - dropping the object would undefine the operators
+    global _library
     _library = torch.library.Library("torchvision", "DEF")
     for schema in SCHEMAS:
         _library.define(schema)

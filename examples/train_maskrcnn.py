@@ -5,7 +5,7 @@
 Writes ``shapes_coco/`` (COCO format), ``checkpoint.pt`` (continue with ``--resume``),
 ``curve.json`` (loss while training, AP at the checkpoints) and ``maskrcnn_trained.onnx``.
 The detector is torchvision's own classes: ResNet with one block per stage, a feature pyramid of
-128 channels, 160x160 input.
+64 channels, 160x160 input.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torchvision_cpu
 from export_maskrcnn import OUTPUTS, export
 from torch import Tensor
 
-from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
+from adcompile.detection.coco import Annotation, CocoSet, read_coco
 from adcompile.detection.evaluate import Result, evaluate
-from adcompile.detection.fixed import Fit, FixedSize, to_tensor
+from adcompile.detection.fixed import Fit, FixedSize
 from adcompile.detection.found import Floats
 from adcompile.detection.shapes import CLASSES, write_set
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torchvision.models.detection.mask_rcnn import MaskRCNN
 
 SIZE = 160
-CHANNELS = 128
+CHANNELS = 64
 BATCH = 8
 
 
@@ -79,12 +79,12 @@ def build(classes: int = len(CLASSES) + 1, size: int = SIZE, channels: int = CHA
         rpn_anchor_generator=AnchorGenerator(
             ((12,), (24,), (48,), (96,), (144,)), ((0.5, 1.0, 2.0),) * 5
         ),
-        rpn_pre_nms_top_n_train=300,
-        rpn_post_nms_top_n_train=150,
+        rpn_pre_nms_top_n_train=200,
+        rpn_post_nms_top_n_train=100,
         rpn_pre_nms_top_n_test=200,
         rpn_post_nms_top_n_test=100,
         rpn_batch_size_per_image=64,
-        box_batch_size_per_image=64,
+        box_batch_size_per_image=48,
         box_head=TwoMLPHead(channels * 7 * 7, 256),
         box_predictor=FastRCNNPredictor(256, classes),
         mask_head=MaskRCNNHeads(channels, (channels, channels), 1),
@@ -114,9 +114,7 @@ def load(coco: CocoSet, size: int) -> list[Sample]:
                 ]
             )
         )
-        small = torch.nn.functional.interpolate(
-            masks[None].float(), (size, size), mode="area"
-        )[0]
+        small = torch.nn.functional.interpolate(masks[None].float(), (size, size), mode="area")[0]
         scale = torch.tensor([size / image.width, size / image.height] * 2)
         corners = [[x, y, x + w, y + h] for x, y, w, h in (a.bbox for a in drawn)]
         target: Target = {
@@ -250,10 +248,10 @@ def train(run: Run, samples: list[Sample], val: Path, folder: Path, every: int) 
         if run.step % every == 0 or run.step == run.steps:
             result = measure(run.model, val, images, 60)
             mask = result.mask or (0.0,)
-            run.curve.append(
-                {"step": run.step, "box_ap": result.box[0], "mask_ap": mask[0]}
+            run.curve.append({"step": run.step, "box_ap": result.box[0], "mask_ap": mask[0]})
+            print(
+                f"step {run.step}  box AP {result.box[0]:.3f}  mask AP {mask[0]:.3f}", flush=True
             )
-            print(f"step {run.step}  box AP {result.box[0]:.3f}  mask AP {mask[0]:.3f}", flush=True)
             run.save(folder / "checkpoint.pt")
             (folder / "curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -10,13 +9,14 @@ from typing import Annotated
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from adcompile.detection.found import Picture
 from adcompile.errors import FormatError, UsageError
 
 _MAX_BYTES = 2 << 30  # the largest file COCO publishes has 0.5 GB
 _SHOWN = 5
+_CLASSES = TypeAdapter(list[str] | dict[int, str])
 
 
 class _Record(BaseModel):
@@ -220,9 +220,7 @@ def category_ids(coco: CocoSet, classes: Mapping[int, str] | None) -> dict[int, 
     labels: dict[str, int] = {}
     for label, name in classes.items():
         if _key(name) in labels:
-            raise UsageError(
-                f"two labels of the model are named {name!r}", where=f"label {label}"
-            )
+            raise UsageError(f"two labels of the model are named {name!r}", where=f"label {label}")
         labels[_key(name)] = label
     unknown = [c.name for c in coco.categories if _key(c.name) not in labels]
     if unknown:
@@ -244,10 +242,9 @@ def read_classes(path: Path) -> dict[int, str]:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
             return dict(enumerate(text.splitlines()))
-        value = json.loads(text)
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {int(label): str(name) for label, name in items}
-    except (OSError, ValueError, TypeError) as error:
+        value = _CLASSES.validate_json(text)
+        return dict(enumerate(value)) if isinstance(value, list) else value
+    except (OSError, ValueError) as error:
         raise FormatError("class names cannot be read", where=str(path), why=str(error)) from error
 
 

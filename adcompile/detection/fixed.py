@@ -90,7 +90,7 @@ class Fit:
         for row, mask in enumerate(inside):
             # Cropped first, so that padding never bleeds into the picture's edge.
             image = Image.fromarray(np.ascontiguousarray(mask))
-            result[row] = image.resize((width, height), Image.Resampling.BILINEAR)
+            result[row] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
         return result
 
 

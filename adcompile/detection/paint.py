@@ -24,7 +24,7 @@ def _flat(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def _ramp(rng: np.random.Generator, height: int, width: int) -> Floats:
     along = _grid(height, width, rng.uniform(0, 2 * np.pi))
-    return (along - along.min()) / max(float(np.ptp(along)), 1.0)
+    return np.asarray((along - along.min()) / max(float(np.ptp(along)), 1.0))
 
 
 def _stripes(rng: np.random.Generator, height: int, width: int) -> Floats:
@@ -80,9 +80,8 @@ def clutter(rng: np.random.Generator, canvas: Floats) -> None:
     height, width = canvas.shape[:2]
     for _ in range(int(rng.integers(0, 5))):
         along = _grid(height, width, rng.uniform(0, np.pi))
-        where = rng.uniform(along.min(), along.max())
-        line = abs(along - where) < rng.uniform(0.5, 1.6)
-        canvas[line] = rng.uniform(size=3)
+        where = rng.uniform(float(along.min()), float(along.max()))
+        canvas[abs(along - where) < rng.uniform(0.5, 1.6)] = rng.uniform(size=3)
     if rng.random() < 0.4:
         cloud = _clouds(rng, height, width)
         blot = cloud > np.quantile(cloud, rng.uniform(0.85, 0.97))

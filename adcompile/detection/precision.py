@@ -40,13 +40,16 @@ class PackedMask(TypedDict):
     counts: str
 
 
-class Prediction(TypedDict, total=False):
-    """One entry of COCO's result format; ``bbox`` is x y width height."""
-
+class _Boxed(TypedDict):
     image_id: int
     category_id: int
     bbox: list[float]
     score: float
+
+
+class Prediction(_Boxed, total=False):
+    """One entry of COCO's result format; ``bbox`` is x y width height."""
+
     segmentation: PackedMask
 
 
@@ -57,8 +60,8 @@ class _Masks(Protocol):
 class _Coco(Protocol):
     dataset: dict[str, object]
 
-    def createIndex(self) -> None: ...  # noqa: N802 - pycocotools' name
-    def loadRes(self, resFile: list[Prediction]) -> _Coco: ...  # noqa: N802, N803
+    def createIndex(self) -> None: ...
+    def loadRes(self, resFile: list[dict[str, object]]) -> _Coco: ...
 
 
 class _Eval(Protocol):
@@ -70,8 +73,8 @@ class _Eval(Protocol):
 
 
 class _Cocotools(Protocol):
-    def COCO(self) -> _Coco: ...  # noqa: N802
-    def COCOeval(self, cocoGt: _Coco, cocoDt: _Coco, iouType: str) -> _Eval: ...  # noqa: N802, N803
+    def COCO(self) -> _Coco: ...
+    def COCOeval(self, cocoGt: _Coco, cocoDt: _Coco, iouType: str) -> _Eval: ...
 
 
 def _missing(error: ImportError) -> ToolMissing:
@@ -137,15 +140,14 @@ def average_precision(
     """
     ids = frozenset(image_ids)
     tools = _cocotools()
-    key = "segmentation" if kind == "segm" else "bbox"
-    if any(key not in entry for entry in found):
-        raise FormatError(f"a prediction has no {key}", fix="evaluate boxes only")
-    kept = ("image_id", "category_id", "score", key)
+    if kind == "segm" and any("segmentation" not in entry for entry in found):
+        raise FormatError("a prediction has no mask", fix="evaluate boxes only")
     # One kind at a time: pycocotools takes the area from the box as soon as there is one.
-    entries = [
-        cast(Prediction, {name: entry[name] for name in kept if name in entry})
+    unused = "bbox" if kind == "segm" else "segmentation"
+    entries: list[dict[str, object]] = [
+        {name: value for name, value in entry.items() if name != unused}
         for entry in found
-        if entry.get("image_id") in ids
+        if entry["image_id"] in ids
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(tools, _truth(coco, ids, kind))

@@ -32,7 +32,7 @@ def _disc(u: Floats, v: Floats) -> Mask:
 
 
 def _square(u: Floats, v: Floats) -> Mask:
-    return np.maximum(abs(u), abs(v)) <= 0.82
+    return (abs(u) <= 0.82) & (abs(v) <= 0.82)
 
 
 def _triangle(u: Floats, v: Floats) -> Mask:
@@ -46,7 +46,7 @@ def _star(u: Floats, v: Floats) -> Mask:
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     # One straight edge from the tip (1, 0) to the notch between two tips.
     notch_x, notch_y = 0.45 * np.cos(wedge), 0.45 * np.sin(wedge)
-    return (x - 1) * notch_y - y * (notch_x - 1) <= 0
+    return np.asarray((x - 1) * notch_y - y * (notch_x - 1) <= 0, dtype=np.bool_)
 
 
 def _cross(u: Floats, v: Floats) -> Mask:
@@ -121,9 +121,10 @@ def _place(
     below: list[Mask],
 ) -> Floats | None:
     """Coverage 0..1 [H,W] of a new shape that hides none of ``below`` too much; None: no room."""
+    low, high = (float(np.log(radius)) for radius in recipe.radius)
     for _ in range(8):
         # Log-uniform: as many small as large ones.
-        radius = float(np.exp(rng.uniform(*np.log(recipe.radius))))
+        radius = float(np.exp(rng.uniform(low, high)))
         centre = rng.uniform(0.1, 0.9, size=2) * size
         stretch = float(recipe.aspect ** rng.uniform(-0.5, 0.5))
         cover = _coverage(kind, size, centre, (radius * stretch, radius / stretch), rng)
@@ -154,7 +155,7 @@ def _coverage(
     u = (np.cos(turn) * x[None] + np.sin(turn) * y[:, None]) / radii[0]
     v = (np.cos(turn) * y[:, None] - np.sin(turn) * x[None]) / radii[1]
     inside = _FORMS[CLASSES[kind]](u, v)
-    return inside.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3))
+    return np.asarray(inside.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3)))
 
 
 def write_set(
