@@ -1,0 +1,156 @@
+"""Open a bundle and run it: ``adcompile.load(folder)(image)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+from adcompile import registry
+from adcompile.errors import FormatError, UsageError
+from adcompile.manifest import Manifest, PartRecord, check_files, read_manifest
+from adcompile.runtime.executor import Array, Executor
+from adcompile.runtime.feeds import check_feeds
+from adcompile.runtime.inputs import Source, make_feeds
+from adcompile.runtime.preprocess import Placement
+from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
+
+DEVICES = ("auto", "simulate", "require")
+
+
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    *,
+    threads: int | None = None,
+    options: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> Bundle:
+    """Open a bundle. Manifest, sizes and hashes are checked before anything of it is used.
+
+    *device*: ``auto`` uses the vendor's runtime where it is present and simulates otherwise;
+    ``simulate`` never uses it; ``require`` raises ToolMissing without it. *options* go to the
+    executors. *check* False skips the hashes (for files that were checked a moment ago).
+    """
+    if device not in DEVICES:
+        raise UsageError(f"unknown device mode {device!r}", fix="one of: " + ", ".join(DEVICES))
+    path = Path(folder)
+    manifest = read_manifest(path)
+    if check:
+        check_files(path, manifest)
+    return Bundle(path, manifest, device, threads=threads, options=options)
+
+
+class Bundle:
+    """An opened bundle. Parts are opened on first use; call it, or use it in a ``with`` block."""
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.device = device
+        self.inputs = manifest.model.inputs
+        self.outputs = manifest.model.outputs
+        self._options = dict(options or {})
+        self._options.setdefault("target", manifest.target)
+        self._options["require_device"] = "true" if device == "require" else "false"
+        self._options["simulate"] = "true" if device == "simulate" else "false"
+        if threads is not None:
+            self._options["threads"] = str(threads)
+        self.schedule = Schedule.of(
+            manifest.parts,
+            [spec.name for spec in self.inputs],
+            [spec.name for spec in self.outputs],
+        )
+        _check_part_files(manifest)
+        self._executors: dict[str, Executor] = {}
+
+    def executor(self, part: PartRecord) -> Executor:
+        """The executor of one part, opened on first use."""
+        found = self._executors.get(part.name)
+        if found is None:
+            found = self._make(part)
+            found.open(part, self.path, self._options)
+            self._executors[part.name] = found
+        return found
+
+    def _make(self, part: PartRecord) -> Executor:
+        if part.placement == "host" or self.device == "simulate":
+            return _executor("cpu")
+        known = registry.names(registry.EXECUTORS, "adcompile.executors")
+        if part.executor not in known and self.device != "require":
+            return _executor("cpu")  # a family whose runtime is not installed here
+        return _executor(part.executor)
+
+    @property
+    def executors(self) -> list[Executor]:
+        """The executors of all parts, in execution order; opens those that are not open."""
+        return [self.executor(part) for part in self.manifest.parts]
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Names of the parts that a CPU simulation runs instead of their device."""
+        return tuple(part.name for part in self.manifest.parts if self.executor(part).simulated)
+
+    @property
+    def where(self) -> dict[str, str]:
+        """Part name to what executes it, in words."""
+        return {part.name: self.executor(part).where for part in self.manifest.parts}
+
+    def __call__(self, source: Source) -> dict[str, Array]:
+        """Run on an image file, an H×W×C image array, or input names mapped to arrays or images.
+
+        Raises UsageError or InputError when the source does not fit the bundle.
+        """
+        return self.run(self.feeds(source)[0]).outputs
+
+    def run(self, feeds: Mapping[str, Array], *, tap: Tap | None = None) -> RunResult:
+        """Run on input tensors; with counts per part. *tap* sees inputs and part outputs."""
+        checked = check_feeds(self.inputs, feeds)
+        return run_parts(self.schedule, self.executors, checked, tap=tap)
+
+    def feeds(self, source: Source) -> tuple[dict[str, Array], dict[str, Placement]]:
+        """Input tensors of *source*, and where its images lie in them."""
+        return make_feeds(self.inputs, self.manifest.contract, source)
+
+    def close(self) -> None:
+        """Free all sessions and device memory. Closing twice is harmless."""
+        for executor in self._executors.values():
+            executor.close()
+        self._executors.clear()
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _executor(family: str) -> Executor:
+    found = registry.lookup(family, registry.EXECUTORS, "adcompile.executors", "executor")
+    return cast("type[Executor]", found)()
+
+
+def _check_part_files(manifest: Manifest) -> None:
+    """Every file that a part names must be listed, so that its hash was checked."""
+    for part in manifest.parts:
+        for use, file in part.files.items():
+            if file not in manifest.files:
+                raise FormatError(
+                    "part names a file that the manifest does not list",
+                    where=f"part {part.name}: {use} = {file}",
+                    fix="build the bundle again",
+                )

@@ -1,0 +1,155 @@
+"""Running a part whose rows are regions of interest, when the device takes a fixed row count.
+
+The part's option ``roi_policy`` decides (``whole`` when it is absent):
+
+``whole``   one call with all rows
+``loop``    one call per row
+``bucket``  option ``roi_buckets`` ("1,8,32"): rows are cut into pieces, each padded with zeros to
+            the smallest bucket that holds it; the padding's results are thrown away
+``host``, ``mosaic``
+            one call with all rows: the first runs on the host, the second packs inside its graph
+
+No rows: nothing is called and the results are empty, under every policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adcompile.errors import FormatError, InputError
+from adcompile.manifest import PartRecord, TensorSpec
+from adcompile.runtime.executor import Array, Executor
+
+POLICIES = ("whole", "loop", "bucket", "host", "mosaic")
+ROWS = "roi"
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """How one part's rows are cut: ``buckets`` is empty when they are not."""
+
+    part: PartRecord
+    inputs: tuple[str, ...]
+    outputs: tuple[TensorSpec, ...]
+    buckets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, part: PartRecord) -> RowPlan | None:
+        """The plan of a part; None when its rows are images. Raises FormatError on bad options."""
+        if part.rows != ROWS:
+            return None
+        policy = part.options.get("roi_policy", "whole")
+        if policy not in POLICIES:
+            raise FormatError(
+                f"unknown ROI policy {policy!r}",
+                where=f"part {part.name}",
+                fix="known: " + ", ".join(POLICIES),
+            )
+        buckets = _buckets(part, policy)
+        return cls(part, _row_inputs(part), part.outputs, buckets)
+
+    def pieces(self, rows: int) -> list[tuple[int, int, int]]:
+        """(first row, rows, rows after padding) of every call."""
+        if not rows or not self.buckets:
+            return [(0, rows, rows)] if rows else []
+        cut: list[tuple[int, int, int]] = []
+        largest = self.buckets[-1]
+        for start in range(0, rows, largest):
+            count = min(largest, rows - start)
+            cut.append((start, count, next(b for b in self.buckets if b >= count)))
+        return cut
+
+
+def _buckets(part: PartRecord, policy: str) -> tuple[int, ...]:
+    if policy == "loop":
+        return (1,)
+    if policy != "bucket":
+        return ()
+    text = part.options.get("roi_buckets", "")
+    try:
+        sizes = sorted({int(size) for size in text.split(",")})
+    except ValueError:
+        sizes = []
+    if not sizes or sizes[0] < 1:
+        raise FormatError(
+            "roi_buckets must be sizes such as 1,8,32",
+            where=f"part {part.name}",
+            why=f"it is {text!r}",
+        )
+    return tuple(sizes)
+
+
+def _row_inputs(part: PartRecord) -> tuple[str, ...]:
+    """Inputs that are cut along axis 0: those with a free first dimension, else all."""
+    free = [s.name for s in part.inputs if s.shape and isinstance(s.shape[0], str)]
+    return tuple(free or [s.name for s in part.inputs if s.shape])
+
+
+def run_rows(
+    plan: RowPlan, executor: Executor, feeds: Mapping[str, Array]
+) -> tuple[dict[str, Array], int]:
+    """Results for all rows, and the number of calls that were made."""
+    rows = _row_count(plan, feeds)
+    pieces = plan.pieces(rows)
+    if not pieces:
+        return {spec.name: empty(spec) for spec in plan.outputs}, 0
+    if pieces == [(0, rows, rows)]:
+        return executor.run(feeds), 1
+    parts = [_run_piece(plan, executor, feeds, piece) for piece in pieces]
+    joined = {
+        spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in plan.outputs
+    }
+    return joined, len(pieces)
+
+
+def _run_piece(
+    plan: RowPlan, executor: Executor, feeds: Mapping[str, Array], piece: tuple[int, int, int]
+) -> dict[str, Array]:
+    start, count, padded = piece
+    cut = dict(feeds)
+    for name in plan.inputs:
+        cut[name] = _pad(feeds[name][start : start + count], padded)
+    results = executor.run(cut)
+    for name, array in results.items():
+        if len(array) != padded:
+            raise FormatError(
+                f"part {plan.part.name} returned {len(array)} rows for {padded}", where=name
+            )
+    return {name: array[:count] for name, array in results.items()}
+
+
+def _pad(rows: Array, count: int) -> Array:
+    if len(rows) == count:
+        return rows
+    padded = np.zeros((count, *rows.shape[1:]), dtype=rows.dtype)
+    padded[: len(rows)] = rows
+    return padded
+
+
+def _row_count(plan: RowPlan, feeds: Mapping[str, Array]) -> int:
+    counts = {name: len(feeds[name]) for name in plan.inputs}
+    if len(set(counts.values())) != 1:
+        raise InputError(
+            "inputs have different numbers of rows",
+            where=f"part {plan.part.name}",
+            why=", ".join(f"{name} {count}" for name, count in counts.items()) or "no row input",
+        )
+    return next(iter(counts.values()))
+
+
+def empty(spec: TensorSpec) -> Array:
+    """No rows of *spec*. Raises FormatError when its other dimensions are not known numbers."""
+    tail = tuple(d for d in spec.shape[1:] if isinstance(d, int))
+    if not spec.shape or len(tail) != len(spec.shape) - 1:
+        raise FormatError(
+            "the shape of an empty result is not known", where=f"{spec.name} {list(spec.shape)}"
+        )
+    return np.zeros((0, *tail), dtype=np.dtype(spec.dtype))
+
+
+def row_sizes(plan: RowPlan) -> Sequence[int]:
+    """The fixed row counts that the device model is called with; empty when any will do."""
+    return plan.buckets
