@@ -43,7 +43,11 @@ def load_image(path: Path, size: tuple[int, int]) -> Tensor:
 
 
 def build(size: tuple[int, int], weights: str, seed: int) -> MaskRCNN:
-    """The detector for images of ``size``; ``weights`` is ``coco``, ``random`` or a file."""
+    """The detector for images of ``size``.
+
+    ``weights``: ``coco`` (downloaded by torchvision), ``random`` (scaled so that photographs give
+    detections), ``raw`` (torchvision's own random start: all scores alike) or a state-dict file.
+    """
     torchvision_cpu.install()
     from torchvision.models.detection import (
         MaskRCNN_ResNet50_FPN_V2_Weights,
@@ -60,7 +64,7 @@ def build(size: tuple[int, int], weights: str, seed: int) -> MaskRCNN:
     )
     if weights == "random":
         settle(model, [load_image(path, size) for path in photos.photographs()[:8]])
-    elif weights != "coco":
+    elif weights not in ("coco", "raw"):
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return model.eval()
 
@@ -86,7 +90,9 @@ def main() -> int:
     """Command line of the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", type=parse_size, default=(320, 320), help="HEIGHTxWIDTH")
-    parser.add_argument("--weights", default="random", help="coco, random or a state-dict file")
+    parser.add_argument(
+        "--weights", default="random", help="coco, random, raw or a state-dict file"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("-o", "--output", type=Path, default=Path("maskrcnn.onnx"))
     args = parser.parse_args()
