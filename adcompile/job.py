@@ -1,36 +1,26 @@
-"""The state of one build and its steps, in the order of ``adcompile.compiler``.
-
-Each step reads what earlier ones left in the job and adds its own part. Nothing but ``staged`` …
-``finish`` touches the output folder.
-"""
+"""What a build is asked for, what it knows while it runs, and what comes out."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
 import onnx_ir as ir
 
+from adcompile import registry
 from adcompile.cache import StepCache
 from adcompile.contract import Contract
-from adcompile.declare import find_contract
 from adcompile.errors import UsageError
-from adcompile.interfaces import Array, Backend, Part, Pass, Report
-from adcompile.ir import graph, model_io
-from adcompile.manifest import Manifest, ModelRecord, PartRecord
-from adcompile.place.targets import Target, resolve_target
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Report
+from adcompile.manifest import GoldenSample, Manifest, ModelRecord, PartRecord
+from adcompile.place.plan import Plan
+from adcompile.place.targets import Target, check_precision, resolve_target
 
 Watch = Callable[[str], None]
-
-
-class Serializable(Protocol):
-    """An ``onnx.ModelProto`` or anything that turns into its bytes."""
-
-    def SerializeToString(self) -> bytes: ...  # noqa: N802 - the protobuf name
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +83,82 @@ class BuildResult:
             "steps": [{"step": s, "state": t, "reason": r} for s, t, r in self.steps],
             "manifest": self.manifest.model_dump(mode="json"),
         }
+
+
+@dataclass
+class Job:
+    """The state of one build. Each step fills the fields below its own line."""
+
+    target: Target
+    backend: Backend
+    precision: str
+    options: BuildOptions
+    output: Path | None
+    watch: Watch
+    report: Report
+    cache: StepCache
+    started: float
+    work: Path  # scratch; removed at the end, whatever happens
+    # load
+    source: ModelRecord | None = None
+    reference: ir.Model | None = None
+    model: ir.Model | None = None
+    contract: Contract = field(default_factory=Contract)
+    fields: dict[str, str] = field(default_factory=dict[str, str])  # what decides the bundle
+    # specialize, canonicalize, prepare
+    pipeline: list[str] = field(default_factory=list[str])
+    # place and partition
+    plan: Plan | None = None
+    parts: list[Part] = field(default_factory=list[Part])
+    # golden
+    golden: list[GoldenSample] = field(default_factory=list[GoldenSample])
+    calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])
+    # lower
+    lowered: dict[str, Part] = field(default_factory=dict[str, Part])
+    # emit, write
+    files: FileSet = field(default_factory=FileSet)
+    records: list[PartRecord] = field(default_factory=list[PartRecord])
+    staged: Path | None = None
+    manifest: Manifest | None = None
+    ok: bool = True
+
+    @classmethod
+    def create(
+        cls,
+        target: str,
+        output: str | Path | None,
+        options: BuildOptions,
+        watch: Watch | None,
+        work: Path,
+    ) -> Job:
+        """Resolve target, backend and precision; raises UsageError naming the nearest names."""
+        resolved = resolve_target(target, backend=options.backend_class or "")
+        reference = options.backend_class or resolved.family
+        found = registry.lookup(reference, registry.BACKENDS, "adcompile.backends", "backend")
+        if not callable(found):
+            raise UsageError(f"backend {reference!r} is not a class")
+        return cls(
+            target=resolved,
+            backend=cast("Backend", found()),
+            precision=check_precision(resolved, options.precision),
+            options=options,
+            output=None if output is None else Path(output),
+            watch=watch or (lambda _step: None),
+            report=Report(allowed=frozenset(options.allow)),
+            cache=StepCache() if options.cache else StepCache(None),
+            started=time.monotonic(),
+            work=work,
+        )
+
+    @property
+    def ir(self) -> ir.Model:
+        """The model being compiled; only valid after ``load``."""
+        assert self.model is not None
+        return self.model
+
+    def seconds(self) -> float:
+        """Wall time since the build began."""
+        return time.monotonic() - self.started
+
+
+Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]

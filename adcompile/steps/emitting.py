@@ -1,0 +1,160 @@
+"""Steps 9 to 11: files, actions, verification, and the folder that appears at the end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import adcompile
+from adcompile.backends.cpu.backend import CpuBackend
+from adcompile.backends.host.emit import emit_host
+from adcompile.check.verify import verify_bundle
+from adcompile.errors import PassError
+from adcompile.fileset import publish, staging
+from adcompile.job import BuildResult, Job
+from adcompile.lower.actions import run_actions
+from adcompile.manifest import MANIFEST, FileRecord, Manifest, file_sha256
+from adcompile.page import page
+from adcompile.steps.lowering import context
+from adcompile.steps.tools import tool_versions
+
+REPORT = "report.html"
+
+
+@contextmanager
+def staged(job: Job) -> Iterator[None]:
+    """A hidden sibling of the output; removed when the build ends in any other way than finish."""
+    assert job.source is not None
+    if job.output is None:
+        safe = job.target.name.replace(":", "-").replace("@", "-")
+        job.output = Path("build") / f"{Path(job.source.name).name}-{safe}"
+    job.staged = staging(job.output)
+    try:
+        yield
+    finally:
+        if job.staged.exists():
+            shutil.rmtree(job.staged)
+
+
+def emit(job: Job) -> None:
+    """Collect every file and action of the bundle; nothing is written or run here."""
+    job.watch("emit")
+    host = CpuBackend()
+    for part in job.parts:
+        backend = host if part.placement == "host" else job.backend
+        lowered = job.lowered.get(part.name, part)
+        record = backend.emit(part, lowered, context(job, part), job.files)
+        job.records.append(record)
+    assert job.plan is not None
+    job.files.add("plan.yaml", job.plan.dump())
+    if job.options.host_code:
+        emit_host(job.parts, job.records, job.contract, job.golden, job.files)
+
+
+def write(job: Job) -> None:
+    """Write all files and a first manifest into the staging folder."""
+    job.watch("write")
+    assert job.staged is not None
+    records = job.files.write_into(job.staged)
+    _move_golden(job, records)
+    job.manifest = _manifest(job, records)
+    _save(job)
+
+
+def run_actions_step(job: Job) -> None:
+    """Run the vendor commands whose tools are here; the others stay pending, with the reason."""
+    assert job.staged is not None
+    assert job.manifest is not None
+    if not job.files.actions:
+        return
+    job.watch("vendor tools")
+    done = run_actions(job.staged, job.files.actions)
+    files = dict(job.manifest.files)
+    for action in done:
+        for name in action.outputs:
+            path = job.staged / name
+            if action.state == "done" and path.is_file():
+                files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
+    job.manifest = job.manifest.model_copy(update={"actions": tuple(done), "files": files})
+    _save(job)
+
+
+def verify(job: Job) -> None:
+    """Compare the staged bundle with its golden data; keep the numbers in the manifest."""
+    assert job.staged is not None
+    assert job.manifest is not None
+    if job.options.verify == "none":
+        return
+    job.watch("verify")
+    outcome = verify_bundle(job.staged)
+    job.ok = outcome.ok
+    job.manifest = job.manifest.model_copy(
+        update={"results": outcome.results(), "verified_on": outcome.verified_on}
+    )
+
+
+def finish(job: Job) -> BuildResult:
+    """Write the final manifest and page, and rename the folder into place."""
+    assert job.staged is not None
+    assert job.manifest is not None
+    assert job.output is not None
+    text = page(job.manifest)
+    path = job.staged / REPORT
+    path.write_text(text, encoding="utf-8")
+    files = dict(job.manifest.files)
+    files[REPORT] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
+    job.manifest = job.manifest.model_copy(update={"files": files})
+    _save(job)
+    publish(job.staged, job.output, replace=job.options.force)
+    return BuildResult(
+        path=job.output,
+        manifest=job.manifest,
+        ok=job.ok,
+        notes=job.report.notes,
+        steps=job.cache.log,
+        seconds=job.seconds(),
+    )
+
+
+def _save(job: Job) -> None:
+    assert job.staged is not None
+    assert job.manifest is not None
+    (job.staged / MANIFEST).write_text(job.manifest.dump(), encoding="utf-8")
+
+
+def _move_golden(job: Job, records: dict[str, FileRecord]) -> None:
+    """Golden tensors were recorded into scratch space; they become files of the bundle."""
+    assert job.staged is not None
+    root = job.work / "golden"
+    if not root.is_dir():
+        return
+    shutil.move(root, job.staged / "golden")
+    for path in sorted((job.staged / "golden").rglob("*")):
+        if path.is_file():
+            name = path.relative_to(job.staged).as_posix()
+            records[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
+    if job.source is None:
+        raise PassError("nothing was loaded")
+    return Manifest(
+        adcompile=adcompile.__version__,
+        model=job.source,
+        contract=job.contract,
+        target=job.target.name,
+        target_facts=dict(job.target.facts),
+        options=job.recorded_options(),
+        pipeline=";".join(job.pipeline),
+        roles=dict(job.contract.roles),
+        tolerances=job.tolerances(),
+        parts=tuple(job.records),
+        golden=tuple(job.golden),
+        actions=job.files.actions,
+        rewrites=tuple(job.report.rewrites),
+        tools=tool_versions(),
+        files=files,
+    )
+

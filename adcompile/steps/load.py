@@ -1,0 +1,84 @@
+"""Step 1: from whatever the user gave to a checked model, its identity and its contract."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import onnx_ir as ir
+
+from adcompile.declare import find_contract
+from adcompile.errors import UsageError
+from adcompile.ir import graph, model_io
+from adcompile.job import Job
+from adcompile.manifest import ModelRecord, file_sha256
+
+FITTED_MODEL = "model.onnx"
+
+
+@runtime_checkable
+class Serializable(Protocol):
+    """An ``onnx.ModelProto``, or anything that turns into the bytes of one."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - the name protobuf gives it
+        """The model as protobuf bytes."""
+        ...
+
+
+Source = str | Path | bytes | ir.Model | Serializable
+
+
+def load(job: Job, source: Source) -> None:
+    """Read and check the model; keep an untouched reference beside the one that is compiled."""
+    job.watch("load")
+    model, name, digest = _open(source)
+    specs = tuple(graph.tensor_spec(v) for v in model.graph.inputs)
+    results = tuple(graph.tensor_spec(v) for v in model.graph.outputs)
+    job.source = ModelRecord(
+        name=name, sha256=digest, opset=graph.opset(model), inputs=specs, outputs=results
+    )
+    job.reference = model
+    job.model = model.clone()
+    unknown = sorted(set(job.options.input_shapes) - {s.name for s in specs})
+    if unknown:
+        raise UsageError(
+            f"no input called {', '.join(map(repr, unknown))}",
+            where=name,
+            fix="inputs: " + ", ".join(s.name for s in specs),
+        )
+    fixed = tuple(
+        s.model_copy(update={"shape": job.options.input_shapes.get(s.name, s.shape)}) for s in specs
+    )
+    job.contract, notes = find_contract(
+        model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
+    )
+    for note in notes:
+        job.report.note(note)
+
+
+def _open(source: Source) -> tuple[ir.Model, str, str]:
+    """The model, a name for it, and the SHA-256 of its bytes."""
+    if isinstance(source, ir.Model):
+        data = model_io.to_bytes(source)
+        return source.clone(), source.graph.name or "model", hashlib.sha256(data).hexdigest()
+    if isinstance(source, bytes):
+        return model_io.from_bytes(source), "model", hashlib.sha256(source).hexdigest()
+    if isinstance(source, (str, Path)):
+        return _open_path(Path(source))
+    data = cast("Serializable", source).SerializeToString()
+    return model_io.from_bytes(data), "model", hashlib.sha256(data).hexdigest()
+
+
+def _open_path(path: Path) -> tuple[ir.Model, str, str]:
+    name = path.name if path.is_dir() else path.stem
+    if path.is_dir():
+        path = path / FITTED_MODEL
+        if not path.is_file():
+            raise UsageError(
+                "folder holds no model",
+                where=str(path.parent),
+                why=f"it has no {FITTED_MODEL}",
+                fix="give an .onnx file, or a folder written by adcompile fit",
+            )
+    return model_io.load_model(path), name, file_sha256(path)

@@ -1,0 +1,96 @@
+"""Step 8: each device part to its precision and dialect; finished ones come from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import adcompile
+from adcompile.interfaces import LowerContext, Part, Report
+from adcompile.ir import model_io
+from adcompile.job import Job
+from adcompile.manifest import RewriteRecord
+from adcompile.steps.identity import digest_of
+from adcompile.steps.tools import tool_versions
+
+MODEL = "lowered.onnx"
+RECORD = "lowered.json"
+
+
+def context(job: Job, part: Part) -> LowerContext:
+    """What the backend gets for *part* besides the part."""
+    assert job.plan is not None
+    options = {**job.options.backend_options, **job.plan.part(part.name).options}
+    work = job.work / "lower"
+    work.mkdir(parents=True, exist_ok=True)
+    return LowerContext(
+        target=job.target,
+        precision=part.precision,
+        calibration=job.calibration.get(part.name),
+        golden=job.samples_of(part),
+        work=work,
+        options=options,
+        report=job.report,
+    )
+
+
+def lower(job: Job) -> None:
+    """Lower every device part; the result and what was rewritten are kept for the next build."""
+    for part in job.parts:
+        if part.placement == "device":
+            job.watch(f"lower {part.name} to {part.precision}")
+            job.lowered[part.name] = _lowered(job, part)
+
+
+def _lowered(job: Job, part: Part) -> Part:
+    ctx = context(job, part)
+    calibration = job.work / "calibration" / part.name
+    fields = {
+        "part": _digest(part),
+        "target": f"{job.target.name} {job.target.toolchain}",
+        "precision": part.precision,
+        "options": json.dumps(dict(sorted(ctx.options.items()))),
+        "calibration": digest_of([calibration]) if calibration.is_dir() else "",
+        "adcompile": adcompile.__version__,
+        "tools": json.dumps(tool_versions()),
+    }
+    result: list[Part] = []
+
+    def produce(folder: Path) -> None:
+        own = Report(allowed=job.report.allowed)
+        done = job.backend.lower(part, replace(ctx, report=own))
+        result.append(done)
+        model_io.save_model(done.model, folder / MODEL)
+        record = {
+            "precision": done.precision,
+            "rewrites": [r.model_dump(mode="json") for r in own.rewrites],
+            "notes": own.notes,
+        }
+        (folder / RECORD).write_text(json.dumps(record, sort_keys=True), encoding="utf-8")
+        _take_over(job, record)
+
+    entry = job.cache.step(f"lower {part.name}".replace(" ", "-"), fields, produce)
+    if result:
+        return result[0]
+    if entry is None:
+        return job.backend.lower(part, ctx)
+    record = json.loads((entry / RECORD).read_text(encoding="utf-8"))
+    _take_over(job, record)
+    model = model_io.load_model(entry / MODEL)
+    return replace(part, model=model, precision=record["precision"])
+
+
+def _take_over(job: Job, record: Mapping[str, object]) -> None:
+    rewrites = record["rewrites"]
+    notes = record["notes"]
+    assert isinstance(rewrites, list)
+    assert isinstance(notes, list)
+    job.report.rewrites += [RewriteRecord.model_validate(r) for r in rewrites]
+    job.report.notes += [str(n) for n in notes]
+
+
+def _digest(part: Part) -> str:
+    return hashlib.sha256(model_io.to_bytes(part.model)).hexdigest()

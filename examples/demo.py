@@ -1,0 +1,66 @@
+"""The main job on a real model: Mask R-CNN (torchvision, ResNet50-FPN v2) for three accelerators.
+
+Exports the model once, compiles it for trt, npu and drpai, runs the npu bundle on a photograph and
+draws what it found. No download is needed: weights are random but calibrated to give detections.
+
+    python examples/demo.py --out demo [--size 320x320]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TARGETS = (("trt:rtx-ada", "fp16"), ("npu:stx", "a8w8"), ("drpai:v2h", "int8"))
+
+
+def adcompile(*arguments: str | Path) -> None:
+    """Run one adcompile command, shown as a person would type it."""
+    words = [str(a) for a in arguments]
+    print("\n$ adcompile " + " ".join(words), flush=True)
+    subprocess.run([sys.executable, "-m", "adcompile", *words], check=True)
+
+
+def export(model: Path, size: str) -> None:
+    """Export the model from torchvision unless an earlier run did."""
+    if model.exists():
+        print(f"{model} is there already")
+        return
+    print(f"exporting torchvision maskrcnn_resnet50_fpn_v2 at {size} (about 90 s) …", flush=True)
+    script = ROOT / "examples" / "export_maskrcnn.py"
+    subprocess.run([sys.executable, script, "--size", size, "-o", model], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo"))
+    parser.add_argument("--size", default="320x320")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+
+    photos = out / "photos"
+    subprocess.run([sys.executable, ROOT / "examples" / "photos.py", photos], check=True)
+    shown = sorted(photos.glob("*.png"))[0]
+    model = out / "maskrcnn.onnx"
+    export(model, arguments.size)
+
+    adcompile("check", model, "--target", "trt,npu,drpai")
+    for target, precision in TARGETS:
+        bundle = out / target.replace(":", "-")
+        adcompile(
+            "build", model, "--target", target, "--precision", precision,
+            "--calib", photos, "--golden", shown, "-o", bundle, "--force",
+        )  # fmt: skip
+    bundle = out / "npu-stx"
+    adcompile("run", bundle, "--input", f"image={shown}", "-o", out / "found")
+    print(f"\ndone in {time.monotonic() - started:.0f} s; open {bundle / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()
