@@ -23,11 +23,11 @@ import torchvision_cpu
 from export_maskrcnn import OUTPUTS, export
 from torch import Tensor
 
-from adcompile.detection.coco import Annotation, CocoSet, read_coco
+from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
 from adcompile.detection.evaluate import Result, evaluate
 from adcompile.detection.fixed import Fit, FixedSize
 from adcompile.detection.found import Floats
-from adcompile.detection.shapes import CLASSES, write_set
+from adcompile.detection.shapes import CLASSES, unrolled, write_set
 
 if TYPE_CHECKING:
     from torchvision.models.detection.mask_rcnn import MaskRCNN
@@ -94,8 +94,6 @@ def build(classes: int = len(CLASSES) + 1, size: int = SIZE, channels: int = CHA
 
 def load(coco: CocoSet, size: int) -> list[Sample]:
     """Every image with objects, stretched to ``size``, as torchvision wants it."""
-    from pycocotools.mask import decode, frPyObjects
-
     objects: dict[int, list[Annotation]] = {}
     for annotation in coco.annotations:
         objects.setdefault(annotation.image_id, []).append(annotation)
@@ -106,14 +104,7 @@ def load(coco: CocoSet, size: int) -> list[Sample]:
             continue
         fit = Fit.of((image.height, image.width), (size, size))
         picture = torch.from_numpy(fit.apply(coco.picture(image)).copy()).permute(2, 0, 1)
-        masks = torch.from_numpy(
-            np.stack(
-                [
-                    decode(frPyObjects(a.segmentation.model_dump(), image.height, image.width))
-                    for a in drawn
-                ]
-            )
-        )
+        masks = torch.from_numpy(np.stack([visible(annotation) for annotation in drawn]))
         small = torch.nn.functional.interpolate(masks[None].float(), (size, size), mode="area")[0]
         scale = torch.tensor([size / image.width, size / image.height] * 2)
         corners = [[x, y, x + w, y + h] for x, y, w, h in (a.bbox for a in drawn)]
@@ -124,6 +115,14 @@ def load(coco: CocoSet, size: int) -> list[Sample]:
         }
         samples.append((picture, target))
     return samples
+
+
+def visible(annotation: Annotation) -> np.ndarray:
+    """The mask of a drawn object [H,W]."""
+    lengths = annotation.segmentation
+    if not isinstance(lengths, RunLengths) or isinstance(lengths.counts, str):
+        raise SystemExit("this script trains on the drawn set, whose masks are plain run lengths")
+    return unrolled(lengths.counts, lengths.size)
 
 
 def batches(samples: list[Sample], rng: np.random.Generator) -> Iterator[list[Sample]]:

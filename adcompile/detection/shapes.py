@@ -8,7 +8,7 @@ index, so the same call writes the same bytes anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +215,14 @@ def _annotation(number: int, image: int, category: int, mask: Mask) -> dict[str,
         "bbox": [int(x) for x in box],
         "segmentation": {"size": list(mask.shape), "counts": run_lengths(mask)},
     }
+
+
+def unrolled(counts: Sequence[int], size: tuple[int, int]) -> Mask:
+    """The mask [H,W] that :func:`run_lengths` wrote. Raises UsageError if the counts differ."""
+    if sum(counts) != size[0] * size[1]:
+        raise UsageError("run lengths do not fill the picture", where=f"size {list(size)}")
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(size, order="F")
 
 
 def run_lengths(mask: Mask) -> list[int]:

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from adcompile.detection.coco import CocoSet, RunLengths
-from adcompile.detection.shapes import CLASSES, Recipe, draw_scene, run_lengths, write_set
+from adcompile.detection.shapes import (
+    CLASSES,
+    Recipe,
+    draw_scene,
+    run_lengths,
+    unrolled,
+    write_set,
+)
 from adcompile.errors import UsageError
-
-
-def _decode(lengths: RunLengths) -> np.ndarray:
-    counts = np.asarray(lengths.counts, dtype=int)
-    values = np.arange(len(counts)) % 2
-    return np.repeat(values, counts).reshape(lengths.size, order="F").astype(bool)
 
 
 def test_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -51,7 +52,8 @@ def test_annotations_match_their_masks(drawn: CocoSet) -> None:
         total = np.zeros((image.height, image.width), dtype=int)
         for annotation in drawn.of_image(image.id):
             assert isinstance(annotation.segmentation, RunLengths)
-            mask = _decode(annotation.segmentation)
+            assert isinstance(annotation.segmentation.counts, list)
+            mask = unrolled(annotation.segmentation.counts, annotation.segmentation.size)
             assert mask.shape == (image.height, image.width)
             assert annotation.area == mask.sum() >= 48
             ys, xs = np.nonzero(mask)
@@ -92,4 +94,6 @@ def test_run_lengths_decode_to_the_mask(mask: np.ndarray) -> None:
     """Rule: run lengths are COCO's: column order, zeros first."""
     counts = run_lengths(mask)
     assert sum(counts) == mask.size
-    assert (_decode(RunLengths(size=mask.shape, counts=counts)) == mask).all()
+    assert (unrolled(counts, mask.shape) == mask).all()
+    with pytest.raises(UsageError, match="do not fill"):
+        unrolled([*counts, 1], mask.shape)
