@@ -13,7 +13,8 @@ centre          f4 [ld]                  what is subtracted
 axes            f4 [A/16, ld, 16]        A orthonormal axes, 16 side by side; unused ones are zero
 panels          f4 [P, 18, 16]           per 16 rows: squared length of u (rounded down), its first
                                          16 coordinates, length of the rest (rounded up)
-tails           f4 [16·P, A−16]          per row: coordinates 16 … A−2, length of the rest beyond
+tails           f4 [16·P, A−16]          per row: coordinates 16 … A−3, length of the rest beyond 16
+                                         coordinates, length of the rest beyond all
 groups          f4 [G, 18, 16]           boxes of 16 panels: low and high of 8 coordinates and of
                                          the length of the rest beyond them
 supers          f4 [S, 18, 16]           the same for 16 groups
@@ -43,7 +44,7 @@ HEAD = 16
 BOX = 8
 """Axes of the bounding boxes."""
 TAIL = 48
-"""Numbers per row of the second bound: 47 more axes and the length of the rest."""
+"""Numbers per row of the second bound: 46 more axes and two lengths of rests."""
 FAR = np.float32(1e30)
 """Stands for "never near" in the padding of the last panel."""
 _SAMPLE = 16384
@@ -60,7 +61,7 @@ def lay_out(rows: F32) -> dict[str, Array]:
     count, columns = rows.shape
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = _scale(rows, centre)
-    basis = principal_axes(rows, centre, scale, HEAD + TAIL - 1)
+    basis = principal_axes(rows, centre, scale, HEAD + TAIL - 2)
     coordinates, lengths = _project(rows, centre, scale, basis)
     order = tree_order(coordinates[:, :HEAD])
     coordinates, lengths = coordinates[order], lengths[order]
@@ -131,7 +132,7 @@ def principal_axes(rows: F32, centre: F32, scale: float, count: int) -> F64:
 
 
 def _project(rows: F32, centre: F32, scale: float, basis: F64) -> tuple[F64, F64]:
-    """Coordinates [M, A−1] and squared lengths [M] of the centred rows."""
+    """Coordinates [M, A−2] and squared lengths [M] of the centred rows."""
     coordinates = np.empty((len(rows), basis.shape[1]))
     lengths = np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
@@ -193,8 +194,10 @@ def _panels(coordinates: F64, lengths: F64, panels: int) -> F32:
 
 def _tails(coordinates: F64, lengths: F64, panels: int) -> F32:
     out = np.zeros((panels * LANES, TAIL), np.float32)
-    out[: len(coordinates), : TAIL - 1] = coordinates[:, HEAD:]
-    out[: len(coordinates), TAIL - 1] = _up(_rest(coordinates, lengths, HEAD + TAIL - 1))
+    rows = slice(0, len(coordinates))
+    out[rows, : TAIL - 2] = coordinates[:, HEAD:]
+    out[rows, TAIL - 2] = _up(_rest(coordinates, lengths, HEAD))
+    out[rows, TAIL - 1] = _up(_rest(coordinates, lengths, HEAD + TAIL - 2))
     return out
 
 
@@ -227,7 +230,7 @@ def _box_panels(boxes: F32) -> F32:
 
 def _axes_panels(basis: F64, ld: int) -> F32:
     columns, used = basis.shape
-    blocks = -(-(used + 1) // LANES)
+    blocks = -(-(used + 2) // LANES)
     out = np.zeros((ld, blocks * LANES), np.float32)
     out[:columns, :used] = basis
     return np.ascontiguousarray(out.reshape(ld, blocks, LANES).transpose(1, 0, 2))

@@ -1,0 +1,40 @@
+// 16 floats in one AVX-512 register: the part the two AVX-512 kernel sets share. Included after
+// ADC_INLINE is defined, inside an unnamed namespace.
+struct Floats {
+    using F = __m512;
+    static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 3;
+
+    ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+    ADC_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+    ADC_INLINE F set(float x) { return _mm512_set1_ps(x); }
+    ADC_INLINE F zero() { return _mm512_setzero_ps(); }
+    ADC_INLINE F add(F x, F y) { return _mm512_add_ps(x, y); }
+    ADC_INLINE F sub(F x, F y) { return _mm512_sub_ps(x, y); }
+    ADC_INLINE F mul(F x, F y) { return _mm512_mul_ps(x, y); }
+    ADC_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
+    ADC_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
+    ADC_INLINE F fma(F x, F y, F z) { return _mm512_fmadd_ps(x, y, z); }
+    ADC_INLINE F rounded_mul(F x, F y) {
+        F r = _mm512_mul_ps(x, y);
+        __asm__("" : "+v"(r));
+        return r;
+    }
+    ADC_INLINE F abs(F x) { return _mm512_abs_ps(x); }
+    ADC_INLINE F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    ADC_INLINE unsigned below(F x, F y) { return _mm512_cmp_ps_mask(x, y, _CMP_LE_OQ); }
+    ADC_INLINE float sum(F x) {
+        const __m256 t = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+        const __m128 q = _mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1));
+        const __m128 p = _mm_add_ps(q, _mm_movehl_ps(q, q));
+        return _mm_cvtss_f32(_mm_add_ss(p, _mm_movehdup_ps(p)));
+    }
+    ADC_INLINE float largest(F x) { return _mm512_reduce_max_ps(x); }
+    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
+        const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        const auto m = static_cast<__mmask16>(mask);
+        const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(row));
+        _mm512_storeu_si512(rows, _mm512_maskz_compress_epi32(m, numbers));
+        _mm512_storeu_ps(values, _mm512_maskz_compress_ps(m, x));
+        return __builtin_popcount(mask);
+    }
+};

@@ -1,0 +1,119 @@
+// AVX2 and FMA (x86-64 since 2013).
+#include "bank_kernels.hpp"
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+
+#define ADC_TARGET __attribute__((target("avx2,fma")))
+#define ADC_INLINE __attribute__((always_inline, target("avx2,fma"))) static inline
+
+namespace adc {
+namespace {
+
+struct Avx2 {
+    struct F { __m256 a, b; };
+    struct I { __m256i a, b; };
+    struct Bank { __m256i even_a, odd_a, even_b, odd_b; };  // int16 columns 0, 2 and 1, 3
+    struct Code { __m256i even, odd; };
+    static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
+    static constexpr int kDenseQueries = 4, kDensePanels = 1, kCodeBytes = 2;
+
+    ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+    ADC_INLINE void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
+    ADC_INLINE F set(float x) { const __m256 v = _mm256_set1_ps(x); return {v, v}; }
+    ADC_INLINE F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+    ADC_INLINE F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+    ADC_INLINE F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+    ADC_INLINE F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+    ADC_INLINE F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+    ADC_INLINE F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+    ADC_INLINE F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+    ADC_INLINE F rounded_mul(F x, F y) {
+        F r = mul(x, y);
+        __asm__("" : "+x"(r.a), "+x"(r.b));
+        return r;
+    }
+    ADC_INLINE F abs(F x) {
+        const __m256 sign = _mm256_set1_ps(-0.0f);
+        return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+    }
+    ADC_INLINE F round(F x) {
+        return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+    }
+    ADC_INLINE unsigned below(F x, F y) {
+        const int low = _mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ));
+        const int high = _mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ));
+        return static_cast<unsigned>(low | high << 8);
+    }
+    ADC_INLINE float sum(F x) {
+        const __m256 t = _mm256_add_ps(x.a, x.b);
+        const __m128 q = _mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1));
+        const __m128 p = _mm_add_ps(q, _mm_movehl_ps(q, q));
+        return _mm_cvtss_f32(_mm_add_ss(p, _mm_movehdup_ps(p)));
+    }
+    ADC_INLINE float largest(F x) {
+        const __m256 t = _mm256_max_ps(x.a, x.b);
+        const __m128 q = _mm_max_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1));
+        const __m128 p = _mm_max_ps(q, _mm_movehl_ps(q, q));
+        return _mm_cvtss_f32(_mm_max_ss(p, _mm_movehdup_ps(p)));
+    }
+    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
+        float all[16];
+        store(all, x);
+        int n = 0;
+        for (; mask != 0; mask &= mask - 1, ++n) {
+            const int lane = __builtin_ctz(mask);
+            rows[n] = row + lane;
+            values[n] = all[lane];
+        }
+        return n;
+    }
+    ADC_INLINE I start(const std::int32_t*) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    ADC_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+    ADC_INLINE __m256i evens(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+    ADC_INLINE Bank bank(const std::int8_t* p) {
+        const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32));
+        return {evens(a), _mm256_srai_epi16(a, 8), evens(b), _mm256_srai_epi16(b, 8)};
+    }
+    // Codes are int16, four columns stored as 0, 2, 1, 3.
+    ADC_INLINE Code code(const unsigned char* p) {
+        std::int32_t even, odd;
+        std::memcpy(&even, p, 4);
+        std::memcpy(&odd, p + 4, 4);
+        return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+    }
+    ADC_INLINE I dot(I s, const Bank& b, const Code& c) {
+        s.a = _mm256_add_epi32(s.a, _mm256_madd_epi16(b.even_a, c.even));
+        s.b = _mm256_add_epi32(s.b, _mm256_madd_epi16(b.even_b, c.even));
+        s.a = _mm256_add_epi32(s.a, _mm256_madd_epi16(b.odd_a, c.odd));
+        s.b = _mm256_add_epi32(s.b, _mm256_madd_epi16(b.odd_b, c.odd));
+        return s;
+    }
+    ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
+        // packs works within 128-bit halves, the permutation puts the columns back in order.
+        const __m256i wide = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+        const __m256i line = _mm256_permute4x64_epi64(wide, 0xD8);
+        const __m256i swap = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
+                                              0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<std::int16_t*>(codes) + column),
+                            _mm256_shuffle_epi8(line, swap));
+    }
+};
+
+#include "bank_kernels_impl.hpp"
+
+}  // namespace
+
+const Kernels* avx2_kernels() {
+    static const Kernels k = kernels_of<Avx2>("avx2");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &k : nullptr;
+}
+
+}  // namespace adc
+#else
+namespace adc {
+const Kernels* avx2_kernels() { return nullptr; }
+}  // namespace adc
+#endif

@@ -1,0 +1,297 @@
+// The kernels, written once over a type V that supplies 16-lane vectors. Included by each
+// bank_kernels_<isa>.cpp inside an unnamed namespace, after ADC_TARGET (a function attribute) and V
+// are defined. V has:
+//   F                                  16 floats: load store set zero add sub mul fma min max abs
+//   F rounded_mul(F, F)                product that no compiler may fuse into a later addition
+//   unsigned below(F a, F b)           bit mask of a <= b
+//   void halve(F, float out[1])        fixed-order sum: i + 8, i + 4, i + 2, i + 1
+//   I                                  16 int32 sums: start(sums) to_float
+//   Bank, Code                         loaded int8 rows and broadcast codes: bank code dot
+//   store_codes(F, void*, column)      16 floats with integer values to codes
+//   append(mask, F, row, rows, values) compress; may write 16 entries
+
+template <class V>
+ADC_TARGET void centre_impl(const BankView& b, const float* x, float* u, float* square,
+                            float* largest) {
+    using F = typename V::F;
+    const F scale = V::set(b.scale);
+    F sum0 = V::zero(), sum1 = V::zero(), top = V::zero();
+    std::int64_t i = 0;
+    for (; i + 32 <= b.columns; i += 32) {
+        const F a = V::mul(V::sub(V::load(x + i), V::load(b.centre + i)), scale);
+        const F c = V::mul(V::sub(V::load(x + i + 16), V::load(b.centre + i + 16)), scale);
+        V::store(u + i, a);
+        V::store(u + i + 16, c);
+        sum0 = V::fma(a, a, sum0);
+        sum1 = V::fma(c, c, sum1);
+        top = V::max(top, V::max(V::abs(a), V::abs(c)));
+    }
+    if (i < b.columns) {
+        float last[32] = {};
+        std::memcpy(last, x + i, static_cast<std::size_t>(b.columns - i) * sizeof(float));
+        const F a = V::mul(V::sub(V::load(last), V::load(b.centre + i)), scale);
+        const F c = V::mul(V::sub(V::load(last + 16), V::load(b.centre + i + 16)), scale);
+        V::store(u + i, a);
+        V::store(u + i + 16, c);
+        sum0 = V::fma(a, a, sum0);
+        sum1 = V::fma(c, c, sum1);
+        top = V::max(top, V::max(V::abs(a), V::abs(c)));
+    }
+    *square = V::sum(V::add(sum0, sum1));
+    *largest = V::largest(top);
+}
+
+template <class V, int Q, int P>
+ADC_TARGET void project_tile(const BankView& b, const float* u, const float* axes, float* z,
+                             std::int64_t z_stride) {
+    using F = typename V::F;
+    F total[Q][P];
+    for (int q = 0; q < Q; ++q)
+        for (int p = 0; p < P; ++p) total[q][p] = V::zero();
+    const std::int64_t block = 16 * b.stride;  // floats of one axis panel
+    for (std::int64_t start = 0; start < b.stride; start += kProjectBlock) {
+        const std::int64_t stop = start + kProjectBlock < b.stride ? start + kProjectBlock : b.stride;
+        F sum[Q][P];
+        for (int q = 0; q < Q; ++q)
+            for (int p = 0; p < P; ++p) sum[q][p] = V::zero();
+        for (std::int64_t i = start; i < stop; ++i) {
+            F axis[P];
+            for (int p = 0; p < P; ++p) axis[p] = V::load(axes + p * block + 16 * i);
+            for (int q = 0; q < Q; ++q) {
+                const F value = V::set(u[q * b.stride + i]);
+                for (int p = 0; p < P; ++p) sum[q][p] = V::fma(value, axis[p], sum[q][p]);
+            }
+        }
+        for (int q = 0; q < Q; ++q)
+            for (int p = 0; p < P; ++p) total[q][p] = V::add(total[q][p], sum[q][p]);
+    }
+    for (int q = 0; q < Q; ++q)
+        for (int p = 0; p < P; ++p) V::store(z + q * z_stride + 16 * p, total[q][p]);
+}
+
+template <class V, int P>
+ADC_TARGET void project_columns(const BankView& b, const float* u, int n, const float* axes,
+                                float* z, std::int64_t z_stride) {
+    int q = 0;
+    for (; q + V::kProjectQueries <= n; q += V::kProjectQueries)
+        project_tile<V, V::kProjectQueries, P>(b, u + q * b.stride, axes, z + q * z_stride, z_stride);
+    for (; q < n; ++q) project_tile<V, 1, P>(b, u + q * b.stride, axes, z + q * z_stride, z_stride);
+}
+
+template <class V>
+ADC_TARGET void project_impl(const BankView& b, const float* u, int n, float* z) {
+    const std::int64_t z_stride = 16 * b.axis_panels;
+    int p = 0;
+    for (; p + V::kProjectPanels <= b.axis_panels; p += V::kProjectPanels)
+        project_columns<V, V::kProjectPanels>(b, u, n, b.axes + p * 16 * b.stride, z + 16 * p, z_stride);
+    for (; p < b.axis_panels; ++p)
+        project_columns<V, 1>(b, u, n, b.axes + p * 16 * b.stride, z + 16 * p, z_stride);
+}
+
+template <class V>
+ADC_TARGET void boxes_impl(const float* box_panels, int count, const BoxQuery& query, float* out) {
+    using F = typename V::F;
+    const F none = V::zero();
+    for (int i = 0; i < count; ++i) {
+        const float* box = box_panels + static_cast<std::int64_t>(i) * kBoxTerms * kLanes;
+        F sum = V::zero();
+        for (int axis = 0; axis <= kBoxAxes; ++axis) {
+            const F under = V::sub(V::load(box + 32 * axis), V::set(query.high[axis]));
+            const F over = V::sub(V::set(query.low[axis]), V::load(box + 32 * axis + 16));
+            const F gap = V::max(V::max(under, over), none);
+            sum = V::fma(gap, gap, sum);
+        }
+        V::store(out + 16 * i, sum);
+    }
+}
+
+template <class V>
+ADC_TARGET int scan_impl(const BankView& b, const std::int32_t* panels, int count,
+                         const float* coefficients, float limit, std::int32_t* rows,
+                         float* bounds) {
+    using F = typename V::F;
+    const F top = V::set(limit);
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+        const std::int64_t panel = panels[i];
+        const float* data = b.panel_data + panel * kPanelTerms * kLanes;
+        F even = V::load(data), odd = V::zero();
+        for (int term = 0; term < kHead; term += 2) {
+            even = V::fma(V::load(data + 16 * (term + 1)), V::set(coefficients[term]), even);
+            odd = V::fma(V::load(data + 16 * (term + 2)), V::set(coefficients[term + 1]), odd);
+        }
+        even = V::fma(V::load(data + 16 * (kHead + 1)), V::set(coefficients[kHead]), even);
+        const F bound = V::add(even, odd);
+        const unsigned mask = V::below(bound, top);
+        if (mask != 0)
+            found += V::append(mask, bound, static_cast<std::int32_t>(panel * kLanes), rows + found,
+                               bounds + found);
+    }
+    return found;
+}
+
+template <class V>
+ADC_TARGET int tails_impl(const BankView& b, std::int32_t* rows, float* bounds, int count,
+                          const float* coefficients, float limit) {
+    using F = typename V::F;
+    int kept = 0;
+    for (int i = 0; i < count; ++i) {
+        const float* tail = b.tail_data + static_cast<std::int64_t>(rows[i]) * b.tail;
+        F sum = V::mul(V::load(tail), V::load(coefficients));
+        for (int j = 16; j < b.tail; j += 16)
+            sum = V::fma(V::load(tail + j), V::load(coefficients + j), sum);
+        const float bound = bounds[i] + V::sum(sum);
+        rows[kept] = rows[i];
+        bounds[kept] = bound;
+        kept += bound <= limit ? 1 : 0;
+    }
+    return kept;
+}
+
+template <class V, int N>
+ADC_TARGET void distance_tile(const float* x, const float* const* y, std::int64_t stride, float* out) {
+    using F = typename V::F;
+    F low[N], high[N];
+    for (int n = 0; n < N; ++n) low[n] = high[n] = V::zero();
+    for (std::int64_t i = 0; i < stride; i += 32) {
+        const F a = V::load(x + i), c = V::load(x + i + 16);
+        for (int n = 0; n < N; ++n) {
+            const F s = V::sub(a, V::load(y[n] + i)), t = V::sub(c, V::load(y[n] + i + 16));
+            low[n] = V::add(low[n], V::rounded_mul(s, s));
+            high[n] = V::add(high[n], V::rounded_mul(t, t));
+        }
+    }
+    for (int n = 0; n < N; ++n) out[n] = V::sum(V::add(low[n], high[n]));
+}
+
+template <class V>
+ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int32_t* rows,
+                               int count, float* out) {
+    int i = 0;
+    for (; i + V::kDistanceRows <= count; i += V::kDistanceRows) {
+        const float* y[V::kDistanceRows];
+        for (int n = 0; n < V::kDistanceRows; ++n) y[n] = b.row(rows[i + n]);
+        distance_tile<V, V::kDistanceRows>(x, y, b.stride, out + i);
+    }
+    for (; i < count; ++i) {
+        const float* y = b.row(rows[i]);
+        distance_tile<V, 1>(x, &y, b.stride, out + i);
+    }
+}
+
+template <class V>
+ADC_TARGET Quantised quantise_impl(const BankView& b, const float* u, float largest, void* codes) {
+    using F = typename V::F;
+    Quantised q;
+    q.step = largest > 0 ? largest * (1.0f / 127.0f) : 1.0f;
+    // A tiny step has no finite inverse; codes 0 with the whole length as error stay correct.
+    const float inverse = q.step > 1e-30f ? 1.0f / q.step : 0.0f;
+    const F scale = V::set(inverse), step = V::set(q.step);
+    const F top = V::set(127.0f), bottom = V::set(-127.0f);
+    F error = V::zero(), square = V::zero();
+    for (std::int64_t i = 0; i < b.stride; i += 16) {
+        const F value = V::load(u + i);
+        const F code = V::max(V::min(V::round(V::mul(value, scale)), top), bottom);
+        const F rest = V::sub(value, V::mul(code, step));
+        error = V::fma(rest, rest, error);
+        square = V::fma(code, code, square);  // integers below 2^24: exact up to 16k columns a lane
+        V::store_codes(code, codes, i);
+    }
+    q.error = std::sqrt(V::sum(error));
+    q.square = static_cast<double>(V::sum(square)) * q.step * q.step;
+    return q;
+}
+
+template <class V, int Q, int P>
+ADC_TARGET void dense_tile(const BankView& b, const unsigned char* codes, const float* factors,
+                           std::int64_t panel, float* out, std::int64_t out_stride) {
+    using F = typename V::F;
+    typename V::I sum[Q][P];
+    for (int p = 0; p < P; ++p)
+        for (int q = 0; q < Q; ++q) sum[q][p] = V::start(b.shadow_sums + (panel + p) * kLanes);
+    const std::int8_t* data = b.shadow + panel * 16 * b.stride;
+    const std::int64_t code_stride = b.stride * V::kCodeBytes;
+    for (std::int64_t i = 0; i < b.stride / 4; ++i) {
+        typename V::Bank rows[P];
+        for (int p = 0; p < P; ++p) rows[p] = V::bank(data + p * 16 * b.stride + 64 * i);
+        for (int q = 0; q < Q; ++q) {
+            const typename V::Code code = V::code(codes + q * code_stride + 4 * V::kCodeBytes * i);
+            for (int p = 0; p < P; ++p) sum[q][p] = V::dot(sum[q][p], rows[p], code);
+        }
+    }
+    for (int p = 0; p < P; ++p) {
+        const float* terms = b.shadow_terms + (panel + p) * 3 * kLanes;
+        const F step = V::load(terms), square = V::load(terms + 16);
+        for (int q = 0; q < Q; ++q) {
+            const F factor = V::mul(V::set(factors[q]), step);
+            V::store(out + q * out_stride + 16 * p, V::fma(V::to_float(sum[q][p]), factor, square));
+        }
+    }
+}
+
+template <class V, int Q>
+ADC_TARGET void dense_panels(const BankView& b, const unsigned char* codes, const float* factors,
+                             std::int64_t first, int panels, float* out) {
+    const std::int64_t out_stride = 16 * static_cast<std::int64_t>(panels);
+    int p = 0;
+    for (; p + V::kDensePanels <= panels; p += V::kDensePanels)
+        dense_tile<V, Q, V::kDensePanels>(b, codes, factors, first + p, out + 16 * p, out_stride);
+    for (; p < panels; ++p) dense_tile<V, Q, 1>(b, codes, factors, first + p, out + 16 * p, out_stride);
+}
+
+template <class V>
+ADC_TARGET void dense_impl(const BankView& b, const void* codes, const float* factors, int queries,
+                           std::int64_t first, int panels, float* out) {
+    const unsigned char* bytes = static_cast<const unsigned char*>(codes);
+    const std::int64_t code_stride = b.stride * V::kCodeBytes;
+    const std::int64_t out_stride = 16 * static_cast<std::int64_t>(panels);
+    int q = 0;
+    for (; q + V::kDenseQueries <= queries; q += V::kDenseQueries)
+        dense_panels<V, V::kDenseQueries>(b, bytes + q * code_stride, factors + q, first, panels,
+                                          out + q * out_stride);
+    for (; q < queries; ++q)
+        dense_panels<V, 1>(b, bytes + q * code_stride, factors + q, first, panels, out + q * out_stride);
+}
+
+template <class V>
+ADC_TARGET int collect_impl(const BankView& b, const float* values, std::int64_t first, int panels,
+                            float slope, float limit, std::int32_t* rows, float* kept) {
+    using F = typename V::F;
+    const F top = V::set(limit), tilt = V::set(slope);
+    int found = 0;
+    for (int p = 0; p < panels; ++p) {
+        const float* errors = b.shadow_terms + ((first + p) * 3 + 2) * kLanes;
+        const F value = V::fma(tilt, V::load(errors), V::load(values + 16 * p));
+        const unsigned mask = V::below(value, top);
+        if (mask != 0)
+            found += V::append(mask, value, static_cast<std::int32_t>((first + p) * kLanes),
+                               rows + found, kept + found);
+    }
+    return found;
+}
+
+template <class V>
+ADC_TARGET void lane_minima_impl(const float* values, int panels, float* out) {
+    typename V::F least = V::load(values);
+    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
+    V::store(out, least);
+}
+
+template <class V>
+Kernels kernels_of(const char* name) {
+    Kernels k;
+    k.name = name;
+    k.dense_queries = V::kDenseQueries;
+    k.code_bytes = V::kCodeBytes;
+    k.centre = centre_impl<V>;
+    k.project = project_impl<V>;
+    k.boxes = boxes_impl<V>;
+    k.scan = scan_impl<V>;
+    k.tails = tails_impl<V>;
+    k.distances = distances_impl<V>;
+    k.quantise = quantise_impl<V>;
+    k.dense = dense_impl<V>;
+    k.collect = collect_impl<V>;
+    k.lane_minima = lane_minima_impl<V>;
+    return k;
+}

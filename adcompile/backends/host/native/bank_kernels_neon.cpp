@@ -1,0 +1,173 @@
+// 64-bit Arm: NEON, and NEON with the dot-product instructions (Cortex-A55, A75 and later).
+#include "bank_kernels.hpp"
+
+#if defined(__GNUC__) && defined(__aarch64__)
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#define ADC_TARGET
+#define ADC_INLINE __attribute__((always_inline)) static inline
+
+namespace adc {
+namespace {
+
+struct Floats {
+    struct F { float32x4_t v[4]; };
+    static constexpr int kProjectQueries = 4, kProjectPanels = 1, kDistanceRows = 1;
+
+    template <class Op>
+    ADC_INLINE F map(const F& x, const F& y, Op op) {
+        return {{op(x.v[0], y.v[0]), op(x.v[1], y.v[1]), op(x.v[2], y.v[2]), op(x.v[3], y.v[3])}};
+    }
+    ADC_INLINE F load(const float* p) {
+        return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
+    }
+    ADC_INLINE void store(float* p, const F& x) {
+        for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
+    }
+    ADC_INLINE F set(float x) { const float32x4_t v = vdupq_n_f32(x); return {{v, v, v, v}}; }
+    ADC_INLINE F zero() { return set(0.0f); }
+    ADC_INLINE F add(const F& x, const F& y) { return map(x, y, [](float32x4_t a, float32x4_t b) { return vaddq_f32(a, b); }); }
+    ADC_INLINE F sub(const F& x, const F& y) { return map(x, y, [](float32x4_t a, float32x4_t b) { return vsubq_f32(a, b); }); }
+    ADC_INLINE F mul(const F& x, const F& y) { return map(x, y, [](float32x4_t a, float32x4_t b) { return vmulq_f32(a, b); }); }
+    ADC_INLINE F min(const F& x, const F& y) { return map(x, y, [](float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }); }
+    ADC_INLINE F max(const F& x, const F& y) { return map(x, y, [](float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }); }
+    ADC_INLINE F fma(const F& x, const F& y, const F& z) {
+        F r;
+        for (int i = 0; i < 4; ++i) r.v[i] = vfmaq_f32(z.v[i], x.v[i], y.v[i]);
+        return r;
+    }
+    ADC_INLINE F rounded_mul(const F& x, const F& y) {
+        F r = mul(x, y);
+        for (float32x4_t& v : r.v) __asm__("" : "+w"(v));
+        return r;
+    }
+    ADC_INLINE F abs(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vabsq_f32(a); }); }
+    ADC_INLINE F round(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vrndnq_f32(a); }); }
+    ADC_INLINE unsigned below(const F& x, const F& y) {
+        const uint32x4_t bit = {1, 2, 4, 8};
+        unsigned mask = 0;
+        for (int i = 0; i < 4; ++i)
+            mask |= vaddvq_u32(vandq_u32(vcleq_f32(x.v[i], y.v[i]), bit)) << (4 * i);
+        return mask;
+    }
+    ADC_INLINE float sum(const F& x) {
+        const float32x4_t even = vaddq_f32(x.v[0], x.v[2]), odd = vaddq_f32(x.v[1], x.v[3]);
+        const float32x4_t q = vaddq_f32(even, odd);
+        const float32x2_t p = vadd_f32(vget_low_f32(q), vget_high_f32(q));
+        return vget_lane_f32(p, 0) + vget_lane_f32(p, 1);
+    }
+    ADC_INLINE float largest(const F& x) {
+        return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[1]), vmaxq_f32(x.v[2], x.v[3])));
+    }
+    ADC_INLINE int append(unsigned mask, const F& x, std::int32_t row, std::int32_t* rows, float* values) {
+        float all[16];
+        store(all, x);
+        int n = 0;
+        for (; mask != 0; mask &= mask - 1, ++n) {
+            const int lane = __builtin_ctz(mask);
+            rows[n] = row + lane;
+            values[n] = all[lane];
+        }
+        return n;
+    }
+    ADC_INLINE void store_codes(const F& x, void* codes, std::int64_t column) {
+        int16x4_t half[4];
+        for (int i = 0; i < 4; ++i) half[i] = vmovn_s32(vcvtnq_s32_f32(x.v[i]));
+        const int8x8_t low = vmovn_s16(vcombine_s16(half[0], half[1]));
+        const int8x8_t high = vmovn_s16(vcombine_s16(half[2], half[3]));
+        vst1q_s8(static_cast<std::int8_t*>(codes) + column, vcombine_s8(low, high));
+    }
+    struct Bank { int8x16_t v[4]; };
+    using Code = int8x16_t;
+    ADC_INLINE Bank bank(const std::int8_t* p) {
+        return {{vld1q_s8(p), vld1q_s8(p + 16), vld1q_s8(p + 32), vld1q_s8(p + 48)}};
+    }
+    ADC_INLINE Code code(const unsigned char* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, 4);
+        return vreinterpretq_s8_s32(vdupq_n_s32(four));
+    }
+};
+
+struct Neon : Floats {
+    struct I { int32x4_t v[8]; };  // two half sums per row
+    static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
+
+    ADC_INLINE I start(const std::int32_t*) {
+        I r;
+        for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
+        return r;
+    }
+    ADC_INLINE F to_float(const I& x) {
+        F r;
+        for (int i = 0; i < 4; ++i)
+            r.v[i] = vcvtq_f32_s32(vpaddq_s32(x.v[2 * i], x.v[2 * i + 1]));
+        return r;
+    }
+    ADC_INLINE I dot(I s, const Bank& b, Code c) {
+        for (int i = 0; i < 4; ++i) {
+            s.v[2 * i] = vpadalq_s16(s.v[2 * i], vmull_s8(vget_low_s8(b.v[i]), vget_low_s8(c)));
+            s.v[2 * i + 1] = vpadalq_s16(s.v[2 * i + 1], vmull_high_s8(b.v[i], c));
+        }
+        return s;
+    }
+};
+
+struct NeonDot : Floats {
+    struct I { int32x4_t v[4]; };
+    static constexpr int kDenseQueries = 5, kDensePanels = 1, kCodeBytes = 1;
+
+    ADC_INLINE I start(const std::int32_t*) {
+        I r;
+        for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
+        return r;
+    }
+    ADC_INLINE F to_float(const I& x) {
+        F r;
+        for (int i = 0; i < 4; ++i) r.v[i] = vcvtq_f32_s32(x.v[i]);
+        return r;
+    }
+    ADC_INLINE I dot(I s, const Bank& b, Code c) {
+        // Written out so that every compiler takes it without -march flags.
+        for (int i = 0; i < 4; ++i)
+            __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+                    : "+w"(s.v[i]) : "w"(b.v[i]), "w"(c));
+        return s;
+    }
+};
+
+#include "bank_kernels_impl.hpp"
+
+bool has_dot_product() {
+#if defined(__linux__)
+    constexpr unsigned long asimddp = 1ul << 20;
+    return (getauxval(AT_HWCAP) & asimddp) != 0;
+#elif defined(__APPLE__)
+    return true;
+#else
+    return false;
+#endif
+}
+
+}  // namespace
+
+const Kernels* neon_kernels() {
+    static const Kernels k = kernels_of<Neon>("neon");
+    return &k;
+}
+
+const Kernels* neondot_kernels() {
+    static const Kernels k = kernels_of<NeonDot>("neondot");
+    return has_dot_product() ? &k : nullptr;
+}
+
+}  // namespace adc
+#else
+namespace adc {
+const Kernels* neon_kernels() { return nullptr; }
+const Kernels* neondot_kernels() { return nullptr; }
+}  // namespace adc
+#endif

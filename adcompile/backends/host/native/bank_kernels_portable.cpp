@@ -1,0 +1,116 @@
+// The kernels in plain C++, and the double-precision distance. Compilers vectorise these loops for
+// the base instruction set.
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")  // product and sum must round separately on every machine
+#endif
+
+#include "bank_kernels.hpp"
+
+#define ADC_TARGET
+
+namespace adc {
+namespace {
+
+struct Portable {
+    struct F { float v[16]; };
+    struct I { std::int32_t v[16]; };
+    struct Bank { const std::int8_t* p; };
+    struct Code { std::int32_t c[4]; };
+    static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
+    static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
+
+    template <class Op>
+    static F map(const F& a, const F& b, Op op) {
+        F r;
+        for (int i = 0; i < 16; ++i) r.v[i] = op(a.v[i], b.v[i]);
+        return r;
+    }
+    static F load(const float* p) { F r; for (int i = 0; i < 16; ++i) r.v[i] = p[i]; return r; }
+    static void store(float* p, const F& a) { for (int i = 0; i < 16; ++i) p[i] = a.v[i]; }
+    static F set(float x) { F r; for (float& v : r.v) v = x; return r; }
+    static F zero() { return set(0.0f); }
+    static F add(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x + y; }); }
+    static F sub(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x - y; }); }
+    static F mul(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x * y; }); }
+    static F rounded_mul(const F& a, const F& b) { return mul(a, b); }
+    static F min(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x < y ? x : y; }); }
+    static F max(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x > y ? x : y; }); }
+    static F fma(const F& a, const F& b, const F& c) { return add(mul(a, b), c); }
+    static F abs(const F& a) { return map(a, a, [](float x, float) { return x < 0 ? -x : x; }); }
+    static F round(const F& a) {
+        // Adding and taking away 1.5·2^23 rounds |x| < 2^22 to the nearest integer.
+        return map(a, set(12582912.0f), [](float x, float big) { return (x + big) - big; });
+    }
+    static unsigned below(const F& a, const F& b) {
+        unsigned mask = 0;
+        for (int i = 0; i < 16; ++i) mask |= (a.v[i] <= b.v[i] ? 1u : 0u) << i;
+        return mask;
+    }
+    static float sum(const F& a) {
+        F r = a;
+        for (int half = 8; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) r.v[i] += r.v[i + half];
+        return r.v[0];
+    }
+    static float largest(const F& a) {
+        float top = a.v[0];
+        for (float v : a.v) top = v > top ? v : top;
+        return top;
+    }
+    static int append(unsigned mask, const F& a, std::int32_t row, std::int32_t* rows, float* values) {
+        int n = 0;
+        for (int i = 0; i < 16; ++i) {
+            rows[n] = row + i;
+            values[n] = a.v[i];
+            n += static_cast<int>(mask >> i & 1u);
+        }
+        return n;
+    }
+    static I start(const std::int32_t*) { I r; for (std::int32_t& v : r.v) v = 0; return r; }
+    static F to_float(const I& a) {
+        F r;
+        for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);
+        return r;
+    }
+    static Bank bank(const std::int8_t* p) { return {p}; }
+    static Code code(const unsigned char* p) {
+        const auto s = [p](int i) { return static_cast<std::int32_t>(static_cast<std::int8_t>(p[i])); };
+        return {{s(0), s(1), s(2), s(3)}};
+    }
+    static I dot(I a, const Bank& b, const Code& c) {
+        for (int i = 0; i < 16; ++i)
+            a.v[i] += b.p[4 * i] * c.c[0] + b.p[4 * i + 1] * c.c[1] + b.p[4 * i + 2] * c.c[2] +
+                      b.p[4 * i + 3] * c.c[3];
+        return a;
+    }
+    static void store_codes(const F& a, void* codes, std::int64_t column) {
+        std::int8_t* out = static_cast<std::int8_t*>(codes) + column;
+        for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(a.v[i]);
+    }
+};
+
+#include "bank_kernels_impl.hpp"
+
+}  // namespace
+
+const Kernels* portable_kernels() {
+    static const Kernels k = kernels_of<Portable>("portable");
+    return &k;
+}
+
+double precise_distance(const float* x, const float* y, std::int64_t stride) {
+    double sum[16] = {};
+    for (std::int64_t i = 0; i < stride; i += 16)
+        for (int lane = 0; lane < 16; ++lane) {
+            const double d = static_cast<double>(x[i + lane]) - static_cast<double>(y[i + lane]);
+            const double square = d * d;
+            sum[lane] += square;
+        }
+    for (int half = 8; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+    return sum[0];
+}
+
+}  // namespace adc

@@ -1,0 +1,269 @@
+// The C interface: banks, searchers and their threads. The search itself is in bank_worker.cpp,
+// bank_tree.cpp and bank_dense.cpp.
+#include "bank_search.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "bank_file.hpp"
+#include "bank_kernels.hpp"
+#include "bank_view.hpp"
+#include "bank_worker.hpp"
+
+struct adc_bank {
+    adc::AlignedBytes owned;
+    std::string contract;
+    adc::BankView view;
+    std::vector<std::int32_t> place;  // original number -> stored row
+};
+
+namespace {
+
+struct Job {
+    const float* queries = nullptr;
+    std::int64_t count = 0;
+    int k = 0;
+    std::int64_t* indices = nullptr;
+    double* squared = nullptr;
+};
+
+struct PathName {
+    const char* name;
+    const adc::Kernels* (*kernels)();
+};
+
+// Best first.
+constexpr PathName kPaths[] = {
+    {"avx512vnni", adc::avx512vnni_kernels}, {"avx512", adc::avx512_kernels},
+    {"avx2", adc::avx2_kernels},             {"neondot", adc::neondot_kernels},
+    {"neon", adc::neon_kernels},             {"portable", adc::portable_kernels},
+};
+
+int say(int status, char* message, std::size_t size, const std::string& text) {
+    if (message != nullptr && size > 0) std::snprintf(message, size, "%s", text.c_str());
+    return status;
+}
+
+const adc::Kernels* choose(const char* path) {
+    const bool any = path == nullptr || std::strcmp(path, "auto") == 0;
+    for (const PathName& p : kPaths) {
+        if (!any && std::strcmp(path, p.name) != 0) continue;
+        const adc::Kernels* kernels = p.kernels();
+        if (kernels != nullptr || !any) return kernels;
+    }
+    return nullptr;
+}
+
+// Takes over bank (already holding its bytes) when everything is in order.
+int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::size_t size,
+                adc_bank** out, char* message, std::size_t message_size) {
+    std::string why;
+    adc::Container file;
+    if (!adc::parse_container(data, size, file, why) || !adc::view_bank(file, bank->view, why))
+        return say(ADC_BAD_FILE, message, message_size, "bank file refused: " + why);
+    bank->contract = file.contract;
+    bank->place.resize(static_cast<std::size_t>(bank->view.rows));
+    for (std::int64_t i = 0; i < bank->view.rows; ++i)
+        bank->place[static_cast<std::size_t>(bank->view.order[i])] = static_cast<std::int32_t>(i);
+    *out = bank.release();
+    return ADC_OK;
+}
+
+}  // namespace
+
+struct adc_searcher {
+    explicit adc_searcher(const adc_bank* b, const adc::Kernels* k) : bank(b), kernels(k) {}
+    ~adc_searcher();
+
+    void serve(adc::Worker* worker);
+    void work(adc::Worker* worker);
+    bool run(const Job& job);
+
+    const adc_bank* bank;
+    const adc::Kernels* kernels;
+    std::vector<std::unique_ptr<adc::Worker>> workers;
+    std::vector<std::thread> threads;
+    std::mutex mutex;
+    std::condition_variable wake, idle;
+    std::uint64_t round = 0;
+    std::size_t busy = 0;
+    bool stop = false;
+    Job job;
+    std::atomic<std::int64_t> next{0};
+    std::atomic<bool> failed{false};
+};
+
+adc_searcher::~adc_searcher() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        stop = true;
+    }
+    wake.notify_all();
+    for (std::thread& t : threads) t.join();
+}
+
+// The life of a parked thread.
+void adc_searcher::serve(adc::Worker* worker) {
+    std::uint64_t seen = 0;
+    for (;;) {
+        {
+            std::unique_lock<std::mutex> lock(mutex);
+            wake.wait(lock, [&] { return stop || round != seen; });
+            if (stop) return;
+            seen = round;
+        }
+        work(worker);
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (--busy == 0) idle.notify_one();
+    }
+}
+
+void adc_searcher::work(adc::Worker* worker) {
+    while (!failed.load(std::memory_order_relaxed)) {
+        const std::int64_t first = next.fetch_add(adc::kBlock);
+        if (first >= job.count) return;
+        const auto count = static_cast<int>(std::min<std::int64_t>(adc::kBlock, job.count - first));
+        if (!worker->run(job.queries + first * bank->view.columns, count, job.k,
+                         job.indices + first * job.k, job.squared + first * job.k))
+            failed.store(true);
+    }
+}
+
+bool adc_searcher::run(const Job& wanted) {
+    for (auto& worker : workers) worker->counts = adc_search_counts();
+    job = wanted;
+    next.store(0);
+    failed.store(false);
+    if (threads.empty() || job.count <= adc::kBlock) {
+        work(workers[0].get());
+        return !failed.load();
+    }
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        busy = threads.size();
+        ++round;
+    }
+    wake.notify_all();
+    work(workers[0].get());
+    std::unique_lock<std::mutex> lock(mutex);
+    idle.wait(lock, [&] { return busy == 0; });
+    return !failed.load();
+}
+
+extern "C" {
+
+int adc_bank_open(const char* path, adc_bank** bank, char* message, size_t message_size) try {
+    if (bank == nullptr || path == nullptr) return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer");
+    *bank = nullptr;
+    auto opened = std::make_unique<adc_bank>();
+    std::string why;
+    if (!adc::read_file(path, opened->owned, why))
+        return say(ADC_BAD_FILE, message, message_size, "bank file: " + why);
+    const adc::AlignedBytes& bytes = opened->owned;
+    return finish_open(std::move(opened), bytes.data(), bytes.size(), bank, message, message_size);
+} catch (const std::bad_alloc&) {
+    return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
+}
+
+int adc_bank_open_memory(const void* data, size_t size, adc_bank** bank, char* message,
+                         size_t message_size) try {
+    if (bank == nullptr || data == nullptr) return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer");
+    *bank = nullptr;
+    auto opened = std::make_unique<adc_bank>();
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    if (reinterpret_cast<std::uintptr_t>(data) % adc::kAlignment != 0) {
+        if (!opened->owned.allocate(size)) throw std::bad_alloc();
+        std::memcpy(opened->owned.data(), data, size);
+        bytes = opened->owned.data();
+    }
+    return finish_open(std::move(opened), bytes, size, bank, message, message_size);
+} catch (const std::bad_alloc&) {
+    return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
+}
+
+void adc_bank_close(adc_bank* bank) { delete bank; }
+
+int64_t adc_bank_rows(const adc_bank* bank) { return bank->view.rows; }
+
+int64_t adc_bank_columns(const adc_bank* bank) { return bank->view.columns; }
+
+const char* adc_bank_contract(const adc_bank* bank) { return bank->contract.c_str(); }
+
+int adc_bank_row(const adc_bank* bank, int64_t index, float* out) {
+    if (bank == nullptr || out == nullptr || index < 0 || index >= bank->view.rows) return ADC_BAD_ARGUMENT;
+    std::memcpy(out, bank->view.row(bank->place[static_cast<std::size_t>(index)]),
+                static_cast<std::size_t>(bank->view.columns) * sizeof(float));
+    return ADC_OK;
+}
+
+int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
+                        adc_searcher** searcher, char* message, size_t message_size) try {
+    if (bank == nullptr || searcher == nullptr) return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer");
+    *searcher = nullptr;
+    if (threads < 1 || threads > 256)
+        return say(ADC_BAD_ARGUMENT, message, message_size, "threads must be 1 to 256");
+    const adc::Kernels* kernels = choose(path);
+    if (kernels == nullptr)
+        return say(ADC_BAD_ARGUMENT, message, message_size,
+                   "instruction set '" + std::string(path == nullptr ? "" : path) + "' is unknown or not available here");
+    auto made = std::make_unique<adc_searcher>(bank, kernels);
+    for (int i = 0; i < threads; ++i) {
+        made->workers.push_back(std::make_unique<adc::Worker>(bank->view, *kernels));
+        if (!made->workers.back()->allocate()) throw std::bad_alloc();
+    }
+    for (int i = 1; i < threads; ++i)
+        made->threads.emplace_back(&adc_searcher::serve, made.get(), made->workers[static_cast<std::size_t>(i)].get());
+    *searcher = made.release();
+    return ADC_OK;
+} catch (const std::bad_alloc&) {
+    return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
+} catch (const std::system_error&) {
+    return say(ADC_NO_MEMORY, message, message_size, "cannot start threads");
+}
+
+void adc_searcher_close(adc_searcher* searcher) { delete searcher; }
+
+const char* adc_searcher_path(const adc_searcher* searcher) { return searcher->kernels->name; }
+
+int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count, int k,
+                     int64_t* indices, double* squared, char* message, size_t message_size) {
+    if (searcher == nullptr || count < 0 || (count > 0 && (queries == nullptr || indices == nullptr || squared == nullptr)))
+        return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer or negative count");
+    if (k < 1 || k > ADC_MAX_NEIGHBOURS)
+        return say(ADC_BAD_ARGUMENT, message, message_size, "k must be 1 to 64");
+    if (k > searcher->bank->view.rows)
+        return say(ADC_TOO_FEW_ROWS, message, message_size,
+                   "k is " + std::to_string(k) + ", the bank has " + std::to_string(searcher->bank->view.rows) + " rows");
+    Job job;
+    job.queries = queries;
+    job.count = count;
+    job.k = k;
+    job.indices = indices;
+    job.squared = squared;
+    if (!searcher->run(job))
+        return say(ADC_NOT_FINITE, message, message_size, "a query holds NaN or an infinity");
+    return ADC_OK;
+}
+
+void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts) {
+    *counts = adc_search_counts();
+    for (const auto& worker : searcher->workers) {
+        counts->pairs += worker->counts.pairs;
+        counts->after_first += worker->counts.after_first;
+        counts->exact += worker->counts.exact;
+        counts->dense_queries += worker->counts.dense_queries;
+        counts->slow_queries += worker->counts.slow_queries;
+    }
+}
+
+}  // extern "C"

@@ -1,0 +1,154 @@
+#include "bank_worker.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+namespace adc {
+namespace {
+
+constexpr int kProbes = 2;  // queries of a block tried in the tree before giving up on it
+constexpr std::int64_t kDenseBank = 20;  // panels up to which the tree never pays
+
+std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+bool all_finite(const float* x, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i)
+        if (!std::isfinite(x[i])) return false;
+    return true;
+}
+
+}  // namespace
+
+Worker::Worker(const BankView& bank, const Kernels& kernels)
+    : bank_(bank), kernels_(kernels),
+      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
+
+bool Worker::allocate() {
+    const auto stride = static_cast<std::size_t>(bank_.stride);
+    const bool pad = bank_.stride != bank_.columns;
+    const std::size_t sizes[] = {
+        padded(kBlock * stride * sizeof(float)),
+        pad ? padded(kBlock * stride * sizeof(float)) : 0,
+        padded(static_cast<std::size_t>(kBlock * 16 * bank_.axis_panels) * sizeof(float)),
+        padded(static_cast<std::size_t>(kernels_.dense_queries * kernels_.code_bytes) * stride),
+        padded(static_cast<std::size_t>(kernels_.dense_queries) * kDensePanels * kLanes * sizeof(float)),
+        padded(static_cast<std::size_t>(bank_.supers) * kLanes * sizeof(float)),
+        padded(kListed * sizeof(std::int32_t)),
+        padded((kListed * kLanes + kLanes) * sizeof(std::int32_t)),
+        padded((kListed * kLanes + kLanes) * sizeof(float)),
+    };
+    std::size_t total = 0;
+    for (std::size_t size : sizes) total += size;
+    tops_.reset(new (std::nothrow) Top[kBlock]);
+    if (!tops_ || !memory_.allocate(total)) return false;
+    unsigned char* next = memory_.data();
+    const auto take = [&next, &sizes](int i) {
+        unsigned char* start = next;
+        next += sizes[i];
+        return static_cast<void*>(start);
+    };
+    u_ = static_cast<float*>(take(0));
+    padded_ = static_cast<float*>(take(1));
+    z_ = static_cast<float*>(take(2));
+    codes_ = static_cast<unsigned char*>(take(3));
+    values_ = static_cast<float*>(take(4));
+    group_bounds_ = static_cast<float*>(take(5));
+    panels_ = static_cast<std::int32_t*>(take(6));
+    rows_ = static_cast<std::int32_t*>(take(7));
+    bounds_ = static_cast<float*>(take(8));
+    return true;
+}
+
+bool Worker::prepare(const float* queries, int count, int k) {
+    for (int i = 0; i < count; ++i) {
+        const float* x = queries + i * bank_.columns;
+        Prepared& p = prepared_[i];
+        kernels_.centre(bank_, x, u_ + i * bank_.stride, &p.square, &p.largest);
+        // Also true for NaN. Twice the longest row's square times 2^20 is far from overflow.
+        p.slow = !(p.square <= 1e12f);
+        if (p.slow && !all_finite(x, bank_.columns)) return false;
+        p.x = x;
+        if (bank_.stride != bank_.columns) {
+            float* copy = padded_ + i * bank_.stride;  // zero beyond the columns since allocate()
+            std::memcpy(copy, x, static_cast<std::size_t>(bank_.columns) * sizeof(float));
+            p.x = copy;
+        }
+        tops_[static_cast<std::size_t>(i)].start(&bank_, p.x, k, margin_);
+    }
+    return true;
+}
+
+void Worker::evaluate(int i, const std::int32_t* rows, int count) {
+    Top& top = tops_[static_cast<std::size_t>(i)];
+    constexpr int kBatch = 12;
+    std::int32_t wanted[kBatch];
+    float distances[kBatch];
+    for (int next = 0; next < count;) {
+        int taken = 0;
+        for (; next < count && taken < kBatch; ++next)
+            if (rows[next] < bank_.rows && !top.contains(rows[next])) wanted[taken++] = rows[next];
+        kernels_.distances(bank_, prepared_[i].x, wanted, taken, distances);
+        counts.exact += static_cast<std::uint64_t>(taken);
+        for (int j = 0; j < taken; ++j) top.offer(wanted[j], distances[j]);
+    }
+}
+
+void Worker::exhaustive(int i) {
+    std::int32_t rows[kLanes];
+    for (std::int64_t first = 0; first < bank_.rows; first += kLanes) {
+        const int count = static_cast<int>(std::min<std::int64_t>(kLanes, bank_.rows - first));
+        for (int j = 0; j < count; ++j) rows[j] = static_cast<std::int32_t>(first) + j;
+        evaluate(i, rows, count);
+    }
+}
+
+bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
+    if (!prepare(queries, count, k)) return false;
+    counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
+    int todo[kBlock];
+    int open = 0;
+    for (int i = 0; i < count; ++i) {
+        if (!prepared_[i].slow) {
+            todo[open++] = i;
+            continue;
+        }
+        ++counts.slow_queries;
+        exhaustive(i);
+    }
+    int left = 0;  // todo[0, left): for the dense scan
+    int done = 0;
+    if (bank_.panels > kDenseBank) {
+        // A block that looks like the last dense one risks a single query on the tree.
+        const int probes = std::min(open, mostly_dense_ ? 1 : kProbes);
+        const auto project = [this](int first, int n) {
+            kernels_.project(bank_, u_ + first * bank_.stride, n,
+                             z_ + static_cast<std::int64_t>(first) * 16 * bank_.axis_panels);
+        };
+        int previous = -1;
+        int failures = 0;
+        for (; done < open; ++done) {
+            const int i = todo[done];
+            if (done == probes && failures == probes) break;
+            if (done < probes || open != count) project(i, 1);
+            if (done == probes && open == count) project(probes, count - probes);
+            if (tree(i, previous)) {
+                previous = i;
+                continue;
+            }
+            ++failures;
+            previous = -1;
+            todo[left++] = i;
+        }
+        mostly_dense_ = failures * 2 > done;
+    }
+    for (; done < open; ++done) todo[left++] = todo[done];
+    if (left > 0) dense(todo, left, k);
+    for (int i = 0; i < count; ++i)
+        tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,
+                                                  squared + static_cast<std::int64_t>(i) * k);
+    return true;
+}
+
+}  // namespace adc
