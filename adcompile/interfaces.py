@@ -146,7 +146,8 @@ class Part:
 
     ``model`` has exactly ``inputs`` and ``outputs`` (same names as the values in the whole graph,
     so parts are joined by value name). ``rows`` names the axis-0 meaning when a leading dimension
-    counts regions of interest ("roi") instead of images, else "".
+    counts regions of interest ("roi") instead of images, else "". ``options`` come from the plan
+    (``roi_policy`` …) and belong into the part's record.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Part:
     precision: str = "fp32"
     rows: str = ""
     macs: int = 0
+    options: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class CalibrationData(Protocol):

@@ -202,7 +202,7 @@ def _resize(node: ir.Node, rows: Rows) -> bool:
 
 def _tile(node: ir.Node, rows: Rows) -> bool:
     repeats = _const_ints(node, 1)
-    return _data_first(node, rows) and bool(repeats) and repeats is not None and repeats[0] == 1
+    return _data_first(node, rows) and repeats is not None and repeats[:1] == [1]
 
 
 def _per_tensor(node: ir.Node, rows: Rows) -> bool:

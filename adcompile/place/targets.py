@@ -79,9 +79,9 @@ class _Family(_Data):
     tool: str
     default: str
     names_show_version: bool = False
-    roi_policy: str = "none"
     sources: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, int] = Field(default_factory=dict)
+    facts: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, _Version]
     chips: dict[str, _Chip]
 
@@ -239,7 +239,7 @@ def _target(family: _Family, chip_name: str, version: str) -> Target:
         precisions=own.precisions or chip.precisions,
         limits={**family.limits, **common.limits, **chip.limits, **own.limits},
         facts={
-            "roi_policy": family.roi_policy,
+            **family.facts,
             "chip": chip_name,
             "version": chosen,
             **common.facts,

@@ -1,0 +1,84 @@
+"""What a device part is, read off the graph: backbone, box head, mask head, embedding, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from adcompile.ir.graph import DOMAIN, rank
+from adcompile.place.cost import work
+from adcompile.place.partition import HOST, Flow, is_roi
+
+# ops of our own domain that read patch features
+_FEATURE_READERS = ("KnnSearch", "MahalanobisMap")
+
+
+def roles(flow: Flow, colours: Sequence[str], pieces: Sequence[int]) -> dict[int, str]:
+    """Role of every piece. The biggest piece that images reach is the backbone."""
+    members: dict[int, list[int]] = {}
+    for i, piece in enumerate(pieces):
+        members.setdefault(piece, []).append(i)
+    device = [p for p, group in members.items() if _runs_per_image(colours[group[0]])]
+    sizes = {p: sum(work(flow.nodes[i]) for i in members[p]) for p in device}
+    main = max(device, key=lambda p: (sizes[p], -p), default=None)
+    found: dict[int, str] = {}
+    for piece, group in members.items():
+        colour = colours[group[0]]
+        if colour == HOST:
+            found[piece] = "host"
+        elif is_roi(colour):
+            found[piece] = _roi_role(flow, group)
+        elif piece == main:
+            found[piece] = "embedding" if _feeds_a_bank(flow, group) else "backbone"
+        else:
+            found[piece] = "head"
+    return found
+
+
+def _runs_per_image(colour: str) -> bool:
+    return colour != HOST and not is_roi(colour)
+
+
+def names(found: dict[int, str]) -> dict[int, str]:
+    """A unique name per piece, in execution order: the role; numbered where a role repeats."""
+    seen: dict[str, int] = {}
+    result: dict[int, str] = {}
+    for piece in sorted(found):
+        role = found[piece]
+        number = seen.get(role, 0)
+        seen[role] = number + 1
+        numbered = role == "host" or number > 0
+        start = 0 if role == "host" else 1
+        result[piece] = f"{role}_{number + start}" if numbered else role
+    return result
+
+
+def _roi_role(flow: Flow, group: Sequence[int]) -> str:
+    """Maps per region are masks (or key points, when the model says so); vectors are boxes."""
+    inside = {v for i in group for v in flow.nodes[i].outputs}
+    readers = {v for i in group for j in flow.after[i] if j not in group for v in flow.reads[j]}
+    outputs = [v for v in inside if v in readers or v.is_graph_output()]
+    if not any((rank(v) or 0) >= 4 for v in outputs):
+        return "box_head"
+    text = " ".join(flow.nodes[i].name or "" for i in group).lower()
+    return "keypoint_head" if "keypoint" in text or "kps" in text else "mask_head"
+
+
+def _feeds_a_bank(flow: Flow, group: Sequence[int]) -> bool:
+    """True when features reach an op that compares them with stored vectors."""
+    seen = set(group)
+    todo = list(group)
+    while todo:
+        for j in flow.after[todo.pop()]:
+            if j in seen:
+                continue
+            seen.add(j)
+            if _reads_features(flow.nodes[j]):
+                return True
+            todo.append(j)
+    return False
+
+
+def _reads_features(node: ir.Node) -> bool:
+    return node.domain == DOMAIN and node.op_type.startswith(_FEATURE_READERS)
