@@ -1,0 +1,63 @@
+"""From a float part to what the DRP-AI tools take, and to the INT8 file that stands for them."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from adcompile.backends.drpai.dialect import violations
+from adcompile.backends.drpai.schemes import INT8
+from adcompile.errors import PassError, UsageError
+from adcompile.interfaces import Exactness, LowerContext, Part
+from adcompile.ir.graph import opset
+from adcompile.lower.half import to_half
+from adcompile.lower.opset import retarget
+from adcompile.lower.quantizers import QuantizeRequest, quantizer
+from adcompile.lower.shape import fix_rows
+
+FLOAT_OPSET, FLOAT_IR = 13, 8
+OPSET_MAX = 15
+
+
+def device_float(part: Part) -> ir.Model:
+    """The float model for the vendor's tools: static, batch 1, opset 11 to 15."""
+    model = fix_rows(part.model, 1) if part.rows else part.model.clone()
+    if opset(model) > OPSET_MAX or opset(model) < 11:
+        retarget(model, FLOAT_OPSET, FLOAT_IR)
+    return model
+
+
+def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
+    """The model whose numbers stand for the device's. Raises UsageError or PassError."""
+    if ctx.precision == "fp32":
+        return device_float(part)
+    if ctx.precision == "fp16":
+        half, _ = to_half(device_float(part), {})
+        ctx.report.applied("half", part.name, Exactness.QUANTIZED, "translator's fp16")
+        return half
+    if ctx.precision != "int8":
+        raise UsageError(
+            f"precision {ctx.precision!r} is not one of drpai's",
+            fix=f"choose from {', '.join(ctx.target.precisions)}",
+        )
+    if ctx.calibration is None:
+        raise UsageError(
+            "int8 needs calibration data",
+            where=f"part {part.name!r}",
+            why="without it the vendor's script calibrates on random numbers",
+            fix="pass --calib FOLDER",
+        )
+    name = ctx.options.get("quantizer", "own")
+    floats = frozenset(x for x in ctx.options.get("float_nodes", "").split("\n") if x)
+    request = QuantizeRequest(
+        device_float(part), ctx.calibration, INT8, floats, ctx.work / f"{part.name}-{name}"
+    )
+    model = quantizer(name)(request)
+    ctx.report.applied("quantize:drpai-int8", part.name, Exactness.QUANTIZED, f"quantizer {name}")
+    found = violations(model)
+    if found:
+        raise PassError(
+            f"quantizer {name!r} broke the DRP-AI dialect {len(found)} times",
+            where=f"part {part.name!r}, node {found[0].node!r}",
+            why=f"{found[0].rule}: {found[0].why}",
+        )
+    return model

@@ -1,0 +1,40 @@
+"""AMD Ryzen AI NPU through ONNX Runtime's VitisAI execution provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from adcompile.backends.npu.emit import emit_part
+from adcompile.backends.npu.lowering import lower_part
+from adcompile.backends.npu.support import supports as table_supports
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
+from adcompile.manifest import PartRecord
+from adcompile.place.targets import Target
+
+
+class NpuBackend:
+    """Quantized ONNX per part, session options per chip and Ryzen AI release."""
+
+    name: ClassVar[str] = "npu"
+
+    def supports(self, node: ir.Node, facts: Facts) -> Verdict:
+        """Read the operator table of the precision in question."""
+        return table_supports(node, facts)
+
+    def prepare(self, target: Target) -> Sequence[Pass]:
+        """Exact rewrites that make nodes legal here; what they are is listed in the pass table."""
+        del target
+        return ()
+
+    def lower(self, part: Part, ctx: LowerContext) -> Part:
+        """Quantize to the wanted precision and check the result against its dialect."""
+        return replace(part, model=lower_part(part, ctx), precision=ctx.precision)
+
+    def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
+        """Model, quantized model, session options, readme."""
+        return emit_part(part, lowered, ctx, out)

@@ -1,0 +1,134 @@
+"""Build a TensorRT plan from ONNX: ``python -m adcompile.backends.trt.build_plan``.
+
+Runs in a process of its own, because a parser may crash on a file it does not like. Uses
+``tensorrt_rtx`` (also on machines without a GPU) or ``tensorrt``, whichever is asked for. Features
+are found by attribute, not by version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+PACKAGES = ("tensorrt_rtx", "tensorrt")
+TOOL_MISSING = 3
+FAILED = 1
+_WORKSPACE = 1 << 30
+
+
+def installed() -> str | None:
+    """The TensorRT package of this machine, RTX first; None when there is none."""
+    return next((name for name in PACKAGES if importlib.util.find_spec(name)), None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build; returns 0, 1 (refused, reason on stderr) or 3 (no TensorRT)."""
+    options = _parser().parse_args(arguments)
+    name = options.package or installed()
+    if name is None or not importlib.util.find_spec(name):
+        sys.stderr.write("no TensorRT package is installed (pip install tensorrt-rtx)\n")
+        return TOOL_MISSING
+    trt = importlib.import_module(name)
+    try:
+        plan = build(
+            trt, Path(options.onnx), options.sm, json.loads(options.profile), options.fp16
+        )
+    except BuildRefused as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return FAILED
+    Path(options.output).write_bytes(plan)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="build_plan")
+    parser.add_argument("--onnx", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--sm", default="", help="compute capability, for example 8.9")
+    parser.add_argument("--profile", default="{}", help='{"input": [min, opt, max]} as JSON')
+    parser.add_argument("--package", default="", choices=["", *PACKAGES])
+    parser.add_argument("--fp16", action="store_true", help="allow fp16 where the builder asks")
+    return parser
+
+
+class BuildRefused(Exception):
+    """The parser or the builder said no; the text has its messages."""
+
+
+def build(
+    trt: ModuleType,
+    onnx: Path,
+    sm: str,
+    profile: dict[str, list[list[int]]],
+    fp16: bool = False,
+) -> bytes:
+    """The serialized plan of *onnx*. Raises BuildRefused with the vendor's own words."""
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx.read_bytes(), str(onnx)):
+        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise BuildRefused("parser: " + ("; ".join(errors) or "no reason given"))
+    config = builder.create_builder_config()
+    if hasattr(config, "set_memory_pool_limit"):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE)
+    else:
+        config.max_workspace_size = _WORKSPACE
+    if fp16 and hasattr(trt.BuilderFlag, "FP16"):
+        config.set_flag(trt.BuilderFlag.FP16)
+    if sm and hasattr(trt, "ComputeCapability") and hasattr(config, "num_compute_capabilities"):
+        wanted = getattr(trt.ComputeCapability, "SM" + sm.replace(".", ""), None)
+        if wanted is None:
+            raise BuildRefused(f"this TensorRT does not build for compute capability {sm}")
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(wanted, 0)
+    if profile:
+        shapes = builder.create_optimization_profile()
+        for name, (low, best, high) in profile.items():
+            shapes.set_shape(name, tuple(low), tuple(best), tuple(high))
+        config.add_optimization_profile(shapes)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildRefused("builder: " + ("; ".join(logger.messages) or "no reason given"))
+    return bytes(plan)
+
+
+def _network_flags(trt: ModuleType) -> int:
+    """Explicit batch where it still exists. Typing follows the builder's default."""
+    flags = 0
+    kinds = trt.NetworkDefinitionCreationFlag
+    if hasattr(kinds, "EXPLICIT_BATCH"):
+        flags |= 1 << int(kinds.EXPLICIT_BATCH)
+    if hasattr(kinds, "STRONGLY_TYPED") and not hasattr(trt.BuilderFlag, "FP16"):
+        flags |= 1 << int(kinds.STRONGLY_TYPED)
+    return flags
+
+
+def _logger(trt: ModuleType) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc,name-defined]
+        """Keeps the errors."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.messages.append(re.sub(r"\s+", " ", msg)[:400])
+
+    return Logger()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

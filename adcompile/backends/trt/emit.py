@@ -1,0 +1,176 @@
+"""Files and actions of a TensorRT part."""
+
+from __future__ import annotations
+
+import json
+
+from adcompile.backends.trt.trtexec import build_options, has_option, parse_version
+from adcompile.errors import UsageError
+from adcompile.fileset import FileSet
+from adcompile.interfaces import LowerContext, Part
+from adcompile.ir.model_io import to_bytes
+from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
+from adcompile.render import render, to_json
+
+ROWS = (1, 100, 1000)  # smallest, usual and largest number of regions
+Profile = dict[str, list[list[int]]]
+
+
+def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
+    """Add typed ONNX, plan action or recipe, expected inputs and outputs, readme."""
+    folder = f"parts/{part.name}"
+    files = {"model": out.add(f"{folder}/model.onnx", to_bytes(part.model))}
+    if lowered.model is part.model:
+        files["simulation"] = files["model"]
+    else:
+        name = f"{folder}/model.{lowered.precision}.onnx"
+        files["simulation"] = out.add(name, to_bytes(lowered.model))
+    typed = files["simulation"].rpartition("/")[2]
+    profile = make_profile(part.inputs, ctx)
+    here = ctx.target.facts.get("build") == "here"
+    files["io"] = out.add(f"{folder}/io.json", _interface(part, profile))
+    files["plan"] = f"{folder}/model.plan"
+    if here:
+        out.act(_plan_action(part, files, profile, ctx))
+    else:
+        script = _recipe(part, lowered, typed, profile, ctx)
+        files["recipe"] = out.add(f"{folder}/build.sh", script, executable=True)
+        out.act(
+            ActionRecord(
+                name=f"build plan of {part.name}",
+                part=part.name,
+                tool="trtexec",
+                argv=("sh", f"{folder}/build.sh"),
+                inputs=(files["simulation"],),
+                outputs=(files["plan"],),
+                detail=f"a plan is built on the board: run {folder}/build.sh there",
+            )
+        )
+    values = {"part": part, "precision": lowered.precision, "target": ctx.target, "typed": typed}
+    values |= {"here": here, "profile": profile}
+    files["readme"] = out.add(f"{folder}/README.md", render("trt/README.md.j2", values))
+    return PartRecord(
+        name=part.name,
+        placement=part.placement,
+        role=part.role,
+        executor="trt",
+        precision=lowered.precision,
+        inputs=part.inputs,
+        outputs=part.outputs,
+        files=files,
+        options={"tensorrt": ctx.target.toolchain, "sm": ctx.target.facts.get("sm", "")},
+        rows=part.rows,
+        nodes=len(part.model.graph),
+        macs=part.macs,
+    )
+
+
+def make_profile(inputs: tuple[TensorSpec, ...], ctx: LowerContext) -> Profile:
+    """Smallest, usual and largest shape of every input with a free dimension; else nothing.
+
+    The option ``rows`` ("1,100,1000") sets the numbers for the first dimension. Another free
+    dimension is a UsageError: it must be fixed first.
+    """
+    rows = _row_numbers(ctx.options.get("rows", ""))
+    profile: Profile = {}
+    for spec in inputs:
+        free = [i for i, d in enumerate(spec.shape) if isinstance(d, str)]
+        if not free:
+            continue
+        if free != [0]:
+            raise UsageError(
+                "TensorRT needs a range for a free dimension",
+                where=f"input {spec.name!r} {spec.shape}",
+                fix="fix it with --input-shape",
+            )
+        tail = [d for d in spec.shape[1:] if isinstance(d, int)]
+        profile[spec.name] = [[count, *tail] for count in rows]
+    if profile:
+        for spec in inputs:
+            fixed = [d for d in spec.shape if isinstance(d, int)]
+            profile.setdefault(spec.name, [fixed, fixed, fixed])
+    return profile
+
+
+def _row_numbers(text: str) -> tuple[int, int, int]:
+    if not text:
+        return ROWS
+    parts = text.split(",")
+    if len(parts) != 3 or not all(p.strip().isdigit() for p in parts):
+        raise UsageError(f"rows {text!r}", fix="write smallest,usual,largest, like 1,100,1000")
+    low, usual, high = (int(p) for p in parts)
+    if not 1 <= low <= usual <= high:
+        raise UsageError(f"rows {text!r} are not in order", fix="smallest first")
+    return low, usual, high
+
+
+def _interface(part: Part, profile: Profile) -> str:
+    data = {
+        "inputs": [s.model_dump(mode="json") for s in part.inputs],
+        "outputs": [s.model_dump(mode="json") for s in part.outputs],
+        "profile": profile,
+    }
+    return to_json(data) + "\n"
+
+
+def _plan_action(
+    part: Part, files: dict[str, str], profile: Profile, ctx: LowerContext
+) -> ActionRecord:
+    argv = [
+        "{python}",
+        "-m",
+        "adcompile.backends.trt.build_plan",
+        "--package",
+        "tensorrt_rtx",
+        "--onnx",
+        files["simulation"],
+        "--output",
+        files["plan"],
+        "--sm",
+        ctx.target.facts.get("sm", ""),
+    ]
+    if profile:
+        argv += ["--profile", json.dumps(profile, sort_keys=True, separators=(",", ":"))]
+    return ActionRecord(
+        name=f"build plan of {part.name}",
+        part=part.name,
+        tool="python:tensorrt_rtx",
+        argv=tuple(argv),
+        inputs=(files["simulation"],),
+        outputs=(files["plan"],),
+    )
+
+
+def _recipe(part: Part, lowered: Part, typed: str, profile: Profile, ctx: LowerContext) -> str:
+    version = parse_version(ctx.target.toolchain)
+    options = build_options(
+        version,
+        lowered.precision,
+        profile=profile,
+        dla_core=_dla_core(ctx),
+        workspace_mib=int(ctx.options.get("workspace_mib", "2048")),
+    )
+    values = {
+        "part": part,
+        "typed": typed,
+        "options": options,
+        "version": f"{version[0]}.{version[1]}",
+        "major": version[0],
+        "minor": version[1],
+        "timing_cache": has_option("--timingCacheFile", version),
+        "target": ctx.target,
+    }
+    return render("trt/build.sh.j2", values)
+
+
+def _dla_core(ctx: LowerContext) -> int | None:
+    text = ctx.options.get("dla_core", "")
+    if not text:
+        return None
+    cores = ctx.target.limits.get("dla_cores", 0)
+    if not text.isdigit() or int(text) >= cores:
+        have = f"has {cores} DLA cores" if cores else "has no DLA"
+        raise UsageError(
+            f"no DLA core {text}", where=ctx.target.name, why=f"{ctx.target.title} {have}"
+        )
+    return int(text)

@@ -1,0 +1,83 @@
+"""From a float part to TensorRT's precisions: fp32, typed fp16, explicit int8."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from adcompile.backends.trt.dialect import violations
+from adcompile.backends.trt.schemes import INT8
+from adcompile.errors import PassError, UsageError
+from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
+from adcompile.ir.shapes import infer_shapes
+from adcompile.lower.calibration import MemoryCalibration
+from adcompile.lower.half import to_half
+from adcompile.lower.observe import Observation, observe
+from adcompile.lower.quantizers import QuantizeRequest, quantizer
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
+    """The typed model the builder gets. Raises UsageError or PassError."""
+    if ctx.precision not in PRECISIONS:
+        raise UsageError(
+            f"precision {ctx.precision!r} is not one of trt's",
+            fix=f"choose from {', '.join(PRECISIONS)}",
+        )
+    if ctx.precision == "fp32":
+        return part.model
+    floats = frozenset(x for x in ctx.options.get("float_nodes", "").split("\n") if x)
+    if ctx.precision == "fp16":
+        return _half(part, ctx, floats)
+    if ctx.calibration is None:
+        raise UsageError(
+            "int8 needs calibration data",
+            where=f"part {part.name!r}",
+            fix="pass --calib FOLDER, or choose --precision fp16",
+        )
+    name = ctx.options.get("quantizer", "own")
+    request = QuantizeRequest(
+        part.model, ctx.calibration, INT8, floats, ctx.work / f"{part.name}-{name}"
+    )
+    model = quantizer(name)(request)
+    ctx.report.applied("quantize:trt-int8", part.name, Exactness.QUANTIZED, f"quantizer {name}")
+    found = violations(model)
+    if found:
+        raise PassError(
+            f"quantizer {name!r} broke the TensorRT dialect {len(found)} times",
+            where=f"part {part.name!r}, node {found[0].node!r}",
+            why=f"{found[0].rule}: {found[0].why}",
+        )
+    return model
+
+
+def _half(part: Part, ctx: LowerContext, floats: frozenset[str]) -> ir.Model:
+    seen = _ranges(part.model, ctx)
+    model, kept = to_half(part.model, seen, floats)
+    ctx.report.applied("half", part.name, Exactness.QUANTIZED, f"{len(kept)} nodes in float32")
+    for item in kept:
+        ctx.report.note(f"{part.name}: {item.node} stays in float32: {item.why}")
+    if not seen:
+        ctx.report.note(
+            f"{part.name}: no data to check the float16 range with; only weights were checked"
+        )
+    return model
+
+
+def _ranges(model: ir.Model, ctx: LowerContext) -> dict[str, Observation]:
+    """Observed ranges from calibration, else from the golden inputs, else none."""
+    data: CalibrationData | None = ctx.calibration
+    if data is None and ctx.golden:
+        data = MemoryCalibration([dict(feeds) for feeds, _ in ctx.golden])
+    if data is None or len(data) == 0:
+        return {}
+    copy = model.clone()
+    infer_shapes(copy)
+    names = [
+        v.name
+        for node in copy.graph
+        for v in node.outputs
+        if v.name and v.dtype == ir.DataType.FLOAT
+    ]
+    names += [v.name for v in copy.graph.inputs if v.name and v.dtype == ir.DataType.FLOAT]
+    return observe(copy, names, data)

@@ -1,0 +1,219 @@
+"""float32 to float16 in the graph, with inputs and outputs kept in float32.
+
+A typed graph is the only portable way to ask for half precision (new TensorRT versions have no
+flag for it). Nodes whose values do not fit, or whose sums need the range, stay in float32 between
+Casts: nothing overflows silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from adcompile.ir.graph import constant, set_provenance
+from adcompile.ir.shapes import infer_shapes
+from adcompile.lower.observe import Observation
+from adcompile.lower.quantize import name_nodes
+
+RULE = "half"
+LARGEST = 65504.0
+HEADROOM = 0.5  # calibration has not seen everything
+SMALLEST_NORMAL = 6.104e-05
+
+# long sums and powers leave the range of float16 although inputs and outputs may fit
+_KEEP = frozenset(
+    [
+        "Exp",
+        "Pow",
+        "Log",
+        "CumSum",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceProd",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "NonMaxSuppression",
+        "RoiAlign",
+        "NonZero",
+        "TopK",
+        "Cast",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Einsum",
+    ]
+)
+# inputs that must stay float32, by op
+_FLOAT_INPUTS: dict[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A node left in float32, and why."""
+
+    node: str
+    why: str
+
+
+def to_half(
+    model: ir.Model, seen: Mapping[str, Observation], floats: frozenset[str] = frozenset()
+) -> tuple[ir.Model, list[Kept]]:
+    """A float16 copy of *model*; *seen* are observed ranges of inner values (may be empty).
+
+    Returns the copy and the nodes that stay in float32. Inputs, outputs and everything that is not
+    float32 keep their types.
+    """
+    copy = model.clone()
+    name_nodes(copy)
+    infer_shapes(copy)
+    kept: list[Kept] = []
+    chosen: set[ir.Node] = set()
+    for node in copy.graph:
+        why = _why_float(node, seen, floats)
+        if why is None:
+            chosen.add(node)
+        elif why:
+            kept.append(Kept(node.name or "", why))
+    _convert(copy, chosen)
+    return copy, kept
+
+
+def _why_float(
+    node: ir.Node, seen: Mapping[str, Observation], floats: frozenset[str]
+) -> str | None:
+    """None: convert. Empty text: nothing to convert. Else the reason to keep float32."""
+    values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+    if not any(v.dtype == ir.DataType.FLOAT for v in values):
+        return ""
+    if node.name in floats:
+        return "asked for"
+    if node.domain or any(a.type in _GRAPHS for a in node.attributes.values()):
+        return "not a plain operator"
+    if node.op_type in _KEEP:
+        return f"{node.op_type} needs the range of float32"
+    for value in values:
+        observed = seen.get(value.name or "")
+        if observed is not None and observed.count:
+            peak = max(abs(observed.low), abs(observed.high))
+            if peak > LARGEST * HEADROOM:
+                return f"{value.name} reaches {peak:.4g}"
+        array = constant(value)
+        if array is not None and array.dtype == np.float32 and array.size:
+            peak = float(np.abs(array).max())
+            if peak > LARGEST * HEADROOM:
+                return f"constant {value.name} reaches {peak:.4g}"
+    return None
+
+
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def _convert(model: ir.Model, chosen: set[ir.Node]) -> None:
+    graph = model.graph
+    down: dict[ir.Value, ir.Value] = {}
+    up: dict[ir.Value, ir.Value] = {}
+    outputs = set(graph.outputs)
+    for node in list(graph):
+        if node not in chosen:
+            continue
+        skip = _FLOAT_INPUTS.get(node.op_type, ())
+        for index, value in enumerate(node.inputs):
+            if value is None or value.dtype != ir.DataType.FLOAT or index in skip:
+                continue
+            node.replace_input_with(index, _half_of(graph, node, value, down))
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+    for node in list(graph):
+        if node in chosen:
+            skip = _FLOAT_INPUTS.get(node.op_type, ())
+            wrong = [(i, node.inputs[i]) for i in skip if i < len(node.inputs)]
+        elif node.op_type == "Cast" and node.metadata_props.get(_MARK):
+            wrong = []
+        else:
+            wrong = list(enumerate(node.inputs))
+        for index, value in wrong:
+            if value is not None and value.dtype == ir.DataType.FLOAT16 and _ours(value, chosen):
+                node.replace_input_with(index, _float_of(graph, value, up))
+    for index, value in enumerate(graph.outputs):
+        if value in outputs and _ours(value, chosen) and value.dtype == ir.DataType.FLOAT16:
+            name = value.name
+            value.name = f"{name}_half"
+            back = _float_of(graph, value, up)
+            back.name = name
+            graph.outputs[index] = back
+
+
+_MARK = "adcompile.half"
+
+
+def _ours(value: ir.Value, chosen: set[ir.Node]) -> bool:
+    return value.producer() in chosen
+
+
+def _half_of(
+    graph: ir.Graph, node: ir.Node, value: ir.Value, done: dict[ir.Value, ir.Value]
+) -> ir.Value:
+    if value in done:
+        return done[value]
+    array = constant(value)
+    if array is not None:
+        name = f"{value.name}_half"
+        tensor = ir.tensor(_round_half(np.asarray(array)), name=name)
+        made = ir.Value(
+            name=name,
+            shape=value.shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=tensor,
+        )
+        graph.register_initializer(made)
+        done[value] = made
+        if not [u for u in value.uses() if u.node is not node] and not value.is_graph_output():
+            pass  # removed with the other unused initializers when the model is written
+        return made
+    cast = _cast(value, ir.DataType.FLOAT16, f"{value.name}_half")
+    producer = value.producer()
+    if producer is not None:
+        graph.insert_after(producer, cast)
+    else:
+        graph.insert_before(graph[0], cast)
+    done[value] = cast.outputs[0]
+    return cast.outputs[0]
+
+
+def _round_half(
+    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    """Rounded to float16; what would become a denormal goes to zero as on the device."""
+    small = np.abs(array.astype(np.float32)) < SMALLEST_NORMAL / 2
+    return np.where(small, 0.0, array).astype(np.float16)
+
+
+def _float_of(graph: ir.Graph, value: ir.Value, done: dict[ir.Value, ir.Value]) -> ir.Value:
+    if value not in done:
+        cast = _cast(value, ir.DataType.FLOAT, f"{value.name}_float")
+        producer = value.producer()
+        if producer is not None:
+            graph.insert_after(producer, cast)
+        done[value] = cast.outputs[0]
+    return done[value]
+
+
+def _cast(value: ir.Value, kind: ir.DataType, name: str) -> ir.Node:
+    out = ir.Value(name=name, shape=value.shape, type=ir.TensorType(kind))
+    node = ir.Node(
+        "", "Cast", [value], [ir.AttrInt64("to", int(kind))], outputs=[out], name=f"{name}_cast"
+    )
+    node.metadata_props[_MARK] = "1"
+    producer = value.producer()
+    if producer is not None:
+        set_provenance(node, [producer], RULE)
+    return node
