@@ -1,15 +1,18 @@
-"""The flow. Every step is a function of ``adcompile.job``; this file only puts them in order."""
+"""The flow. Every step is a function in ``adcompile.steps``; this file only puts them in order."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import onnx_ir as ir
-
-from adcompile import job as steps
-from adcompile.job import BuildOptions, BuildResult, Job, Serializable, Watch
-
-Source = str | Path | bytes | ir.Model | Serializable
+from adcompile.job import BuildOptions, BuildResult, Job, Watch
+from adcompile.steps.emitting import act, emit, finish, staged, verify, write
+from adcompile.steps.identity import reuse
+from adcompile.steps.load import Source, load
+from adcompile.steps.lowering import lower
+from adcompile.steps.placing import place_and_partition
+from adcompile.steps.recording import record_golden
+from adcompile.steps.rewriting import canonicalize, prepare, raise_heads, specialize
 
 __all__ = ["BuildOptions", "BuildResult", "Source", "compile"]
 
@@ -33,20 +36,21 @@ def compile(
     ``options.strict``, and PassError when a pass broke the graph. A verification that fails is
     not raised: see ``BuildResult.ok``.
     """
-    job = Job.create(target, output, options or BuildOptions(), watch)
-    steps.load(job, model)
-    if (done := steps.reuse(job)) is not None:
-        return done
-    steps.specialize(job)
-    steps.canonicalize(job)
-    steps.raise_heads(job)
-    steps.prepare(job)
-    steps.place_and_partition(job)
-    steps.record_golden(job)
-    steps.lower(job)
-    with steps.staged(job):
-        steps.emit(job)
-        steps.write(job)
-        steps.run_actions(job)
-        steps.verify(job)
-        return steps.finish(job)
+    with TemporaryDirectory(prefix="adcompile-") as work:
+        job = Job.create(target, output, options or BuildOptions(), watch, Path(work))
+        load(job, model)
+        if (done := reuse(job)) is not None:
+            return done
+        specialize(job)
+        canonicalize(job)
+        raise_heads(job)
+        prepare(job)
+        place_and_partition(job)
+        record_golden(job)
+        lower(job)
+        with staged(job):
+            emit(job)
+            write(job)
+            act(job)
+            verify(job)
+            return finish(job)

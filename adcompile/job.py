@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from adcompile.place.plan import Plan
 from adcompile.place.targets import Target, check_precision, resolve_target
 
 Watch = Callable[[str], None]
+Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
+BUILD_KEY = "build_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ class Job:
     parts: list[Part] = field(default_factory=list[Part])
     # golden
     golden: list[GoldenSample] = field(default_factory=list[GoldenSample])
+    boundaries: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
     calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])
     # lower
     lowered: dict[str, Part] = field(default_factory=dict[str, Part])
@@ -160,5 +165,22 @@ class Job:
         """Wall time since the build began."""
         return time.monotonic() - self.started
 
+    def samples_of(self, part: Part) -> Samples:
+        """Recorded inputs and reference outputs of one part, from the golden samples."""
+        return [
+            (
+                {spec.name: values[spec.name] for spec in part.inputs},
+                {spec.name: values[spec.name] for spec in part.outputs},
+            )
+            for values in self.boundaries
+        ]
 
-Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
+    def recorded_options(self) -> dict[str, str]:
+        """What the manifest says about the options: the effective ones, and the build key."""
+        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode()).hexdigest()
+        return {
+            BUILD_KEY: digest,
+            "precision": self.precision,
+            "seed": str(self.options.seed),
+            **{f"backend.{k}": v for k, v in sorted(self.options.backend_options.items())},
+        }

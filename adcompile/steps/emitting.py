@@ -10,6 +10,7 @@ from pathlib import Path
 import adcompile
 from adcompile.backends.cpu.backend import CpuBackend
 from adcompile.backends.host.emit import emit_host
+from adcompile.check.tolerance import default_tolerances
 from adcompile.check.verify import verify_bundle
 from adcompile.errors import PassError
 from adcompile.fileset import publish, staging
@@ -41,13 +42,16 @@ def staged(job: Job) -> Iterator[None]:
 def emit(job: Job) -> None:
     """Collect every file and action of the bundle; nothing is written or run here."""
     job.watch("emit")
+    assert job.plan is not None
     host = CpuBackend()
     for part in job.parts:
         backend = host if part.placement == "host" else job.backend
         lowered = job.lowered.get(part.name, part)
-        record = backend.emit(part, lowered, context(job, part), job.files)
-        job.records.append(record)
-    assert job.plan is not None
+        ctx = context(job, part)
+        record = backend.emit(part, lowered, ctx, job.files)
+        wanted = job.plan.part(part.name).options
+        options = {**wanted, **record.options}
+        job.records.append(record.model_copy(update={"options": options}))
     job.files.add("plan.yaml", job.plan.dump())
     if job.options.host_code:
         emit_host(job.parts, job.records, job.contract, job.golden, job.files)
@@ -63,7 +67,7 @@ def write(job: Job) -> None:
     _save(job)
 
 
-def run_actions_step(job: Job) -> None:
+def act(job: Job) -> None:
     """Run the vendor commands whose tools are here; the others stay pending, with the reason."""
     assert job.staged is not None
     assert job.manifest is not None
@@ -149,7 +153,7 @@ def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
         options=job.recorded_options(),
         pipeline=";".join(job.pipeline),
         roles=dict(job.contract.roles),
-        tolerances=job.tolerances(),
+        tolerances=default_tolerances(record.precision for record in job.records),
         parts=tuple(job.records),
         golden=tuple(job.golden),
         actions=job.files.actions,
@@ -157,4 +161,3 @@ def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
         tools=tool_versions(),
         files=files,
     )
-

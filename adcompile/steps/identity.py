@@ -10,12 +10,10 @@ from pathlib import Path
 import adcompile
 from adcompile.errors import FormatError, UsageError
 from adcompile.interfaces import Pass
-from adcompile.job import BuildResult, Job
+from adcompile.job import BUILD_KEY, BuildResult, Job
 from adcompile.manifest import check_files, file_sha256, read_manifest
 from adcompile.rewrite.options import print_pass
 from adcompile.steps.tools import tool_versions
-
-KEY = "build_key"
 
 
 def build_fields(job: Job) -> dict[str, str]:
@@ -49,11 +47,6 @@ def build_fields(job: Job) -> dict[str, str]:
     }
 
 
-def build_key(fields: dict[str, str]) -> str:
-    """SHA-256 of the canonical JSON of *fields*."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
 def digest_of(paths: Iterable[Path]) -> str:
     """One digest over files and folders: relative names and contents, in sorted order."""
     total = hashlib.sha256()
@@ -81,7 +74,7 @@ def reuse(job: Job) -> BuildResult | None:
         return None
     try:
         manifest = read_manifest(job.output)
-        if manifest.options.get(KEY) != build_key(job.fields):
+        if manifest.options.get(BUILD_KEY) != job.recorded_options()[BUILD_KEY]:
             return None
         check_files(job.output, manifest)
     except FormatError:

@@ -48,7 +48,8 @@ def load(job: Job, source: Source) -> None:
             fix="inputs: " + ", ".join(s.name for s in specs),
         )
     fixed = tuple(
-        s.model_copy(update={"shape": job.options.input_shapes.get(s.name, s.shape)}) for s in specs
+        s.model_copy(update={"shape": job.options.input_shapes.get(s.name, s.shape)})
+        for s in specs
     )
     job.contract, notes = find_contract(
         model.metadata_props, fixed, results, job.options.contract, job.options.preprocess

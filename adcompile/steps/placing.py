@@ -5,7 +5,7 @@ from __future__ import annotations
 from adcompile.errors import UsageError, Unsupported
 from adcompile.job import Job
 from adcompile.place.apply import apply_plan
-from adcompile.place.plan import MAX_PLAN_BYTES, Plan, Settings, parse_plan
+from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 from adcompile.place.planner import make_plan
 
 ROI_POLICY = "roi_policy"
@@ -48,7 +48,9 @@ def _given(job: Job) -> Plan:
     plan = parse_plan(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if plan.target != job.target.name:
         raise UsageError(
-            f"the plan is for {plan.target}", where=str(path), why=f"building for {job.target.name}"
+            f"the plan is for {plan.target}",
+            where=str(path),
+            why=f"building for {job.target.name}",
         )
     return plan
 

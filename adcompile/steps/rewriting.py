@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from adcompile.interfaces import Pass
 from adcompile.job import Job
 from adcompile.rewrite.canonical import canonical_pipeline, raise_pipeline, specialize_pipeline
-from adcompile.rewrite.pipeline import Pipeline, find_pass
-from adcompile.rewrite.verify import Verify
+from adcompile.rewrite.pipeline import Pipeline
 
 
 def specialize(job: Job) -> None:
@@ -19,9 +18,8 @@ def specialize(job: Job) -> None:
 def canonicalize(job: Job) -> None:
     """Target-independent exact rewrites, then the user's own passes."""
     _run(job, "canonicalize", canonical_pipeline())
-    own = [_own_pass(item) for item in job.options.passes]
-    if own:
-        _run(job, "own passes", Pipeline(tuple(own)))
+    if job.options.passes:
+        _run(job, "own passes", own_pipeline(job.options.passes))
 
 
 def raise_heads(job: Job) -> None:
@@ -30,7 +28,21 @@ def raise_heads(job: Job) -> None:
 
 
 def prepare(job: Job) -> None:
-    """The target's own rewrites, then a last clean-up of what they left."""
+    """The target's own rewrites, then a clean-up of what they left behind."""
     own = tuple(job.backend.prepare(job.target))
     if own:
-        _run(job, "prepare", Pipeline(own))
+        _run(job, "prepare", Pipeline(own) + canonical_pipeline())
+
+
+def own_pipeline(items: Sequence[str | Pass]) -> Pipeline:
+    """Passes given as values, names with options, or ``file.py:Class``."""
+    parts = [Pipeline((p,)) if isinstance(p, Pass) else Pipeline.parse(p) for p in items]
+    return sum(parts, Pipeline(()))
+
+
+def _run(job: Job, step: str, pipeline: Pipeline) -> None:
+    if not pipeline.passes:
+        return
+    job.watch(step)
+    pipeline.run(job.ir, job.report)
+    job.pipeline.append(f"{step}: {pipeline}")
