@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Protocol, cast
 
 import onnx
@@ -13,7 +14,7 @@ from adcompile.errors import ModelError
 from adcompile.interfaces import Array
 from adcompile.ir import model_io
 
-_RUN_ERRORS = (RuntimeError, ValueError, TypeError)  # ONNX Runtime's errors derive from these
+_STATE = "onnxruntime.capi.onnxruntime_pybind11_state"
 
 
 class SessionValue(Protocol):
@@ -63,6 +64,14 @@ class _Ort(Protocol):
     GraphOptimizationLevel: _Levels
 
 
+@cache
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Everything ONNX Runtime raises; most of it derives from Exception only."""
+    own = vars(importlib.import_module(_STATE)).values()
+    found = [kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*found, RuntimeError, ValueError, TypeError)
+
+
 def runtime() -> _Ort:
     """The ``onnxruntime`` module, imported on first use."""
     return cast(_Ort, importlib.import_module("onnxruntime"))
@@ -85,7 +94,7 @@ def evaluate(
     names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
     try:
         results = session.run(names, dict(feeds))
-    except _RUN_ERRORS as error:
+    except runtime_errors() as error:
         raise ModelError(
             "ONNX Runtime could not run the model",
             where=model.graph.name or "model",
@@ -117,7 +126,7 @@ def open_model(
         data = _with_outputs(model, outputs)
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _RUN_ERRORS as error:
+    except runtime_errors() as error:
         raise ModelError(
             "ONNX Runtime cannot load the model",
             where=model.graph.name or "model",

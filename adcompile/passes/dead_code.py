@@ -8,8 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
-from adcompile.ir.model_io import subgraphs_of
-from adcompile.rewrite.driver import is_dead
+from adcompile.rewrite.surgery import remove_dead_nodes
 
 
 @dataclass(frozen=True)
@@ -30,29 +29,6 @@ class DeadCode(Pass):
         if nodes or constants:
             report.applied(self.name, "", detail=f"{nodes} nodes, {constants} constants")
         return bool(nodes or constants or others)
-
-
-def remove_dead_nodes(graph: ir.Graph) -> int:
-    """Remove unread nodes of *graph* and of the subgraphs of nodes that stay; returns how many."""
-    removed = 0
-    for node in reversed(list(graph)):
-        if is_dead(node):
-            _release(node)
-            graph.remove(node, safe=True)
-            removed += 1
-            continue
-        for inner in subgraphs_of(node):
-            removed += remove_dead_nodes(inner)
-    return removed
-
-
-def _release(node: ir.Node) -> None:
-    """Let the subgraphs of a node that goes away no longer count as readers."""
-    for graph in subgraphs_of(node):
-        graph.outputs.clear()
-        for inner in reversed(list(graph)):
-            _release(inner)
-            graph.remove(inner, safe=True)
 
 
 def remove_unread_constants(graph: ir.Graph) -> int:

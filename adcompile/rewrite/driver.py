@@ -18,32 +18,9 @@ from adcompile.interfaces import Exactness, Pass, Report
 from adcompile.ir.graph import all_nodes, opset, set_provenance
 from adcompile.rewrite.pattern import Match, match
 from adcompile.rewrite.rules import Refuse, Replacement, Rule
+from adcompile.rewrite.surgery import Names, inherit, is_dead, take_over
 
 WIDE = 64  # readers of one value that are looked at again after a change
-
-
-class Names:
-    """Unused value and node names of a model; kept between hits so that naming stays cheap."""
-
-    def __init__(self, model: ir.Model) -> None:
-        self._taken: set[str] = set()
-        self._next: dict[str, int] = {}
-        for graph in model.graphs():
-            self._taken.update(v.name for v in graph.inputs if v.name)
-            self._taken.update(graph.initializers)
-            for node in graph:
-                self._taken.update(v.name for v in node.outputs if v.name)
-                self._taken.add(node.name or "")
-
-    def fresh(self, wish: str) -> str:
-        """*wish*, or *wish* with a number when it is taken; reserved from now on."""
-        name = wish
-        while name in self._taken:
-            number = self._next.get(wish, 0) + 1
-            self._next[wish] = number
-            name = f"{wish}_{number}"
-        self._taken.add(name)
-        return name
 
 
 class Driver:
@@ -305,38 +282,3 @@ def new_constants(nodes: Iterable[ir.Node], values: Iterable[ir.Value | None]) -
                 raise Refuse(f"{value.name or 'a new value'} has neither a producer nor data")
             found[value] = None
     return list(found)
-
-
-def inherit(new: ir.Value, old: ir.Value) -> None:
-    """*new* equals *old*: it learns *old*'s type and whatever *old*'s shape knows better."""
-    if new.type is None:
-        new.type = old.type
-    if old.shape is None or new is old:
-        return
-    if new.shape is None:
-        new.shape = old.shape.copy()
-        return
-    if len(new.shape) != len(old.shape):
-        return
-    better = [
-        a if isinstance(a, int) or not isinstance(b, int) else b
-        for a, b in zip(new.shape.dims, old.shape.dims, strict=True)
-    ]
-    if any(a != b for a, b in zip(better, new.shape.dims, strict=True)):
-        new.shape = ir.Shape(better)
-
-
-def take_over(old: ir.Value, new: ir.Value, names: Names) -> None:
-    """Replace *old* by *new* everywhere; a graph output keeps *old*'s name."""
-    if not old.is_graph_output():
-        old.replace_all_uses_with(new)
-        return
-    name = old.name or ""
-    old.name = names.fresh(f"{name}_replaced")
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    new.name = name
-
-
-def is_dead(node: ir.Node) -> bool:
-    """True when nothing reads any output of *node*."""
-    return all(not value.uses() and not value.is_graph_output() for value in node.outputs)
