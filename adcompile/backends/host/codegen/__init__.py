@@ -1,0 +1,1 @@
+"""ONNX host part to C++: names, literals, constants, memory plan, statements, text."""

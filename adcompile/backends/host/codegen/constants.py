@@ -1,0 +1,77 @@
+"""Constants of a bundle's host parts: the aligned side file ``weights.bin`` and its layout.
+
+Layout, little-endian: magic ``ADCW``, u32 version 1, u64 payload bytes, 32 bytes SHA-256 of the
+payload, 16 zero bytes (64 together); then the payload, every tensor at a multiple of 64. Offsets,
+the payload's size and its digest are compiled into the program, which refuses any other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+MAGIC = b"ADCW"
+VERSION = 1
+HEADER = 64
+ALIGNMENT = 64
+EMBED_LIMIT = 64  # elements; smaller tensors are written into the source
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Place of one tensor in the payload, in bytes."""
+
+    offset: int
+    size: int
+
+
+class WeightStore:
+    """Collects tensors for the side file; equal bytes are stored once."""
+
+    def __init__(self) -> None:
+        self._payload = bytearray()
+        self._known: dict[bytes, Stored] = {}
+
+    def add(self, array: Array) -> Stored:
+        """Store *array* (C order, little-endian); returns where."""
+        data = little_endian(array).tobytes()
+        digest = hashlib.sha256(data).digest()
+        if digest in self._known:
+            return self._known[digest]
+        self._payload += b"\0" * (-len(self._payload) % ALIGNMENT)
+        stored = Stored(len(self._payload), len(data))
+        self._payload += data
+        self._known[digest] = stored
+        return stored
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return len(self._payload)
+
+    def sha256(self) -> bytes:
+        """Digest of the payload, as compiled into the program."""
+        return hashlib.sha256(self._payload).digest()
+
+    def file(self) -> bytes:
+        """The bytes of ``weights.bin``."""
+        header = MAGIC + struct.pack("<IQ", VERSION, self.size) + self.sha256()
+        return header + b"\0" * (HEADER - len(header)) + bytes(self._payload)
+
+
+def little_endian(array: Array) -> Array:
+    """*array* in C order with little-endian elements."""
+    plain = np.ascontiguousarray(array).reshape(array.shape)
+    if plain.dtype.byteorder == ">" or (plain.dtype.byteorder == "=" and not _little()):
+        return plain.astype(plain.dtype.newbyteorder("<"))
+    return plain
+
+
+def _little() -> bool:
+    return bool(np.array([1], dtype=np.uint16).view(np.uint8)[0])

@@ -1,0 +1,105 @@
+"""The statement of an elementwise chain: one loop over a lambda."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from adcompile.backends.host.codegen import literals
+from adcompile.backends.host.codegen.call import Call
+from adcompile.backends.host.codegen.registry import Step
+from adcompile.backends.host.codegen.tables import TABLE
+
+if TYPE_CHECKING:
+    from adcompile.backends.host.codegen.writer import PartWriter
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class _Operands:
+    """Lambda parameters of a chain: one letter per value read, literals for scalars."""
+
+    def __init__(self, writer: PartWriter, step: Step) -> None:
+        self._writer = writer
+        self._step = step
+        self.values: list[ir.Value] = []
+        self._locals: dict[ir.Value, str] = {}
+
+    def local(self, value: ir.Value, name: str) -> None:
+        """*value* is computed inside the lambda, as *name*."""
+        self._locals[value] = name
+
+    def text(self, value: ir.Value) -> str:
+        """How the lambda's body refers to *value*."""
+        known = self._locals.get(value)
+        if known is not None:
+            return known
+        literal = self._literal(value)
+        if literal is not None:
+            return literal
+        if value not in self.values:
+            self.values.append(value)
+        return _LETTERS[self.values.index(value)]
+
+    def _literal(self, value: ir.Value) -> str | None:
+        """A constant of one element, unless it is what gives the result its shape."""
+        array = self._writer.facts.constant(value)
+        if array is None or array.size != 1:
+            return None
+        others = [v for v in self._step.reads if v is not value]
+        ranks = [
+            self._writer.facts.rank(v)
+            for v in others
+            if self._writer.facts.constant(v) is None or v in self.values
+        ]
+        if not ranks or max((r or 0) for r in ranks) < array.ndim:
+            return None
+        if self._writer.facts.cpp(value).cpp in {"Half", "BFloat16"} and not _finite(array):
+            return None
+        return literals.number(array.reshape(-1)[0], self._writer.facts.dtype(value))
+
+
+def _finite(array: object) -> bool:
+    value = float(array.reshape(-1)[0])  # type: ignore[attr-defined] # pyright: ignore
+    return abs(value) < float("inf")
+
+
+def map_statement(step: Step, writer: PartWriter) -> str:
+    """``op::map(destination, [](float a, …) { … }, operands…)``."""
+    operands = _Operands(writer, step)
+    lines: list[str] = []
+    for number, node in enumerate(step.absorbed):
+        name = f"t{number}"
+        lines.append(f"const {_type(writer, node)} {name} = {_expression(node, writer, operands)};")
+        operands.local(node.outputs[0], name)
+    last = _expression(step.node, writer, operands)
+    if not operands.values:  # all operands are constants: keep one as the shape
+        operands.values.append(step.reads[0])
+    parameters = ", ".join(
+        f"{writer.facts.cpp(v).cpp} {_LETTERS[i]}" for i, v in enumerate(operands.values)
+    )
+    result = _type(writer, step.node)
+    names = ", ".join(writer.name(v) for v in operands.values)
+    head = f"op::map({writer.dest(step.node.outputs[0])}, [](" + parameters + ")"
+    if not lines:
+        return f"{head} {{ return {_converted(last, result)}; }}, {names})"
+    body = "".join(f"    {line}\n" for line in lines)
+    return f"{head} {{\n{body}    return {_converted(last, result)};\n  }}, {names})"
+
+
+def _type(writer: PartWriter, node: ir.Node) -> str:
+    return writer.facts.cpp(node.outputs[0]).cpp
+
+
+def _converted(text: str, cpp: str) -> str:
+    return f"{cpp}({text})" if cpp in {"Half", "BFloat16"} else text
+
+
+def _expression(node: ir.Node, writer: PartWriter, operands: _Operands) -> str:
+    op = TABLE[node.op_type]
+    if op.expression is None:
+        raise TypeError(f"{node.op_type} is not elementwise")
+    texts = [operands.text(v) for v in node.inputs if v is not None]
+    text = op.expression(Call(node, writer), texts)
+    return _converted(text, _type(writer, node))

@@ -1,0 +1,16 @@
+"""The one table of operators: everything the host backend can lower."""
+
+from __future__ import annotations
+
+from adcompile.backends.host.codegen import detection, elementwise, movement, reductions
+from adcompile.backends.host.codegen.registry import ANY, BOOL, Op, Table
+
+CONTROL: Table = {
+    "If": Op(None, BOOL, control=True),
+    "Loop": Op(None, ANY, control=True),
+    "Scan": Op(None, ANY, 9, control=True),
+}
+
+TABLE: Table = (
+    elementwise.TABLE | movement.TABLE | reductions.TABLE | detection.TABLE | CONTROL
+)

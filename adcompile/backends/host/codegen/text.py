@@ -1,0 +1,87 @@
+"""C++ files of a set of parts, through the templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+import onnx_ir as ir
+
+from adcompile.backends.host.codegen.constants import WeightStore
+from adcompile.backends.host.codegen.names import Namer
+from adcompile.backends.host.codegen.statements import render
+from adcompile.backends.host.codegen.writer import PartSource, write_part
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates of ``adcompile/templates/host``; an undefined name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("adcompile.templates.host", ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C++, not HTML; model text passes codegen.names first
+    )
+
+
+@dataclass(frozen=True)
+class PartFiles:
+    """One generated part: its name in the bundle, identifier, source text, port data."""
+
+    name: str
+    ident: str
+    text: str
+    source: PartSource
+
+
+@dataclass(frozen=True)
+class Generated:
+    """All generated sources: file name (below ``src``) to text, and the constants."""
+
+    files: Mapping[str, str]
+    parts: Sequence[PartFiles]
+    weights: WeightStore
+
+
+def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
+    """Lower host parts (name, stand-alone model), in execution order."""
+    store = WeightStore()
+    namer = Namer()
+    parts: list[PartFiles] = []
+    files: dict[str, str] = {}
+    for name, model in models:
+        source = write_part(model, name, store)
+        ident = namer.unique(name, "part").lower()
+        text = part_text(source, ident)
+        parts.append(PartFiles(source.name, ident, text, source))
+        files[f"parts/{ident}.cpp"] = text
+    weights = {"size": store.size, "sha256": store.sha256().hex()}
+    template = environment().get_template("parts.cpp.j2")
+    files["parts.cpp"] = template.render(parts=parts, weights=weights)
+    return Generated(files, parts, store)
+
+
+def part_text(source: PartSource, ident: str) -> str:
+    """The ``.cpp`` of one part."""
+    body = render(source.body)
+    used = set(_WORD.findall(body)) | set(source.results)
+    return (
+        environment()
+        .get_template("part.cpp.j2")
+        .render(
+            part=source,
+            ident=ident,
+            body=body,
+            used=used,
+            uses_workspace="ws" in used,
+            embedded=[c for c in source.constants if c.values],
+            stored=[c for c in source.constants if not c.values],
+        )
+    )

@@ -1,0 +1,23 @@
+// The generated table of parts.
+#pragma once
+
+#include "part.hpp"
+
+namespace parts {
+
+struct Entry {
+  const char* name;
+  std::unique_ptr<adc::HostPart> (*make)(const adc::Weights&);
+};
+
+struct WeightsInfo {
+  std::size_t payload_bytes;
+  const char* sha256;
+};
+
+/// All host parts of the bundle, in execution order.
+const std::vector<Entry>& table();
+/// Size and digest that the side file must have; size 0: there is none.
+const WeightsInfo& weights_info();
+
+}  // namespace parts
