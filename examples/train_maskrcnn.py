@@ -23,11 +23,13 @@ import torchvision_cpu
 from export_maskrcnn import OUTPUTS, export
 from torch import Tensor
 
+from adcompile.contract import Preprocess
 from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
 from adcompile.detection.evaluate import Result, evaluate
-from adcompile.detection.fixed import Fit, FixedSize
+from adcompile.detection.fixed import FixedSize, whole_picture
 from adcompile.detection.found import Floats
 from adcompile.detection.shapes import CLASSES, unrolled, write_set
+from adcompile.runtime.preprocess import preprocess
 
 if TYPE_CHECKING:
     from torchvision.models.detection.mask_rcnn import MaskRCNN
@@ -97,13 +99,13 @@ def load(coco: CocoSet, size: int) -> list[Sample]:
     objects: dict[int, list[Annotation]] = {}
     for annotation in coco.annotations:
         objects.setdefault(annotation.image_id, []).append(annotation)
+    spec = Preprocess(size=(size, size), layout="chw", dtype="uint8", scale=1.0)
     samples: list[Sample] = []
     for image in coco.images:
         drawn = objects.get(image.id, [])
         if not drawn:
             continue
-        fit = Fit.of((image.height, image.width), (size, size))
-        picture = torch.from_numpy(fit.apply(coco.picture(image)).copy()).permute(2, 0, 1)
+        picture = torch.from_numpy(preprocess(coco.picture(image), spec))
         masks = torch.from_numpy(np.stack([visible(annotation) for annotation in drawn]))
         small = torch.nn.functional.interpolate(masks[None].float(), (size, size), mode="area")[0]
         scale = torch.tensor([size / image.width, size / image.height] * 2)
@@ -158,7 +160,7 @@ def detector(model: MaskRCNN, size: int) -> FixedSize:
             found = model([torch.from_numpy(image)])[0]
         return {name: found[name].numpy() for name in OUTPUTS}
 
-    return FixedSize(run, (size, size))
+    return FixedSize(run, whole_picture((size, size)))
 
 
 def measure(model: MaskRCNN, val: Path, images: Path, count: int) -> Result:

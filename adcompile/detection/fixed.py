@@ -1,7 +1,8 @@
 """A detector of one input size, for images of any size.
 
-The picture is brought to the size (stretched, or letterboxed: aspect kept, centred, padded), and
-what comes out is brought back: boxes and masks in the pixels of the original picture.
+Pre-processing is the contract's (``adcompile.runtime.preprocess``): stretched, or letterboxed
+(aspect kept, centred, padded). What comes out is brought back: boxes and masks in the pixels of
+the original picture.
 """
 
 from __future__ import annotations
@@ -14,102 +15,76 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from adcompile.contract import Preprocess
 from adcompile.detection.found import Floats, Found, Picture
-from adcompile.errors import UsageError
+from adcompile.errors import InputError
+from adcompile.runtime.preprocess import Placement, place
 
-Mode = Literal["stretch", "letterbox"]
-Size = tuple[int, int]
-"""Height and width."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Where a picture of size ``original`` lies inside the detector's input ``size``.
-
-    The picture fills ``content`` pixels from ``corner`` (both height, width).
-    """
-
-    original: Size
-    size: Size
-    content: Size
-    corner: Size
-
-    @classmethod
-    def of(cls, original: Size, size: Size, mode: Mode = "stretch") -> Fit:
-        """The place of an ``original`` picture in ``size``. Raises UsageError for empty sizes."""
-        if min(*original, *size) < 1:
-            raise UsageError("sizes must be at least one pixel", where=f"{original} to {size}")
-        if mode == "stretch":
-            return cls(original, size, size, (0, 0))
-        scale = min(size[0] / original[0], size[1] / original[1])
-        content = (
-            min(size[0], max(1, round(original[0] * scale))),
-            min(size[1], max(1, round(original[1] * scale))),
-        )
-        corner = ((size[0] - content[0]) // 2, (size[1] - content[1]) // 2)
-        return cls(original, size, content, corner)
-
-    def apply(self, picture: Picture, pad: int = 114) -> Picture:
-        """``picture`` [H,W,3] at the detector's size, padded with grey ``pad``."""
-        if picture.shape[:2] != self.original:
-            raise UsageError(
-                "the picture has another size than the fit",
-                where=f"{list(picture.shape[:2])} instead of {list(self.original)}",
-            )
-        height, width = self.content
-        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-        if self.content == self.size:
-            return np.asarray(resized)
-        canvas = np.full((*self.size, 3), pad, dtype=np.uint8)
-        top, left = self.corner
-        canvas[top : top + height, left : left + width] = np.asarray(resized)
-        return canvas
-
-    def restore(self, found: Found) -> Found:
-        """Detections of the fitted picture, in the original's pixels; boxes end at its edges."""
-        scale = (self.original[0] / self.content[0], self.original[1] / self.content[1])
-        moved = (found.boxes - np.tile(self.corner[::-1], 2)) * np.tile(scale[::-1], 2)
-        limit = np.tile(self.original[::-1], 2)
-        boxes = np.clip(moved, 0, limit).astype(np.float32)
-        masks = None if found.masks is None else self._restore_masks(found.masks)
-        return Found(boxes, found.labels, found.scores, masks)
-
-    def _restore_masks(self, masks: Floats) -> Floats:
-        if masks.shape[1:] != self.size:
-            raise UsageError(
-                "masks do not have the detector's input size",
-                where=f"{list(masks.shape[1:])} instead of {list(self.size)}",
-            )
-        height, width = self.original
-        if self.content == self.original:
-            top, left = self.corner
-            return masks[:, top : top + height, left : left + width].copy()
-        top, left = self.corner
-        inside = masks[:, top : top + self.content[0], left : left + self.content[1]]
-        result = np.empty((len(masks), height, width), dtype=np.float32)
-        for row, mask in enumerate(inside):
-            # Cropped first, so that padding never bleeds into the picture's edge.
-            image = Image.fromarray(np.ascontiguousarray(mask))
-            result[row] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-        return result
+Run = Callable[[Floats], Mapping[str, npt.ArrayLike]]
 
 
-def to_tensor(picture: Picture) -> Floats:
-    """RGB [H,W,3] uint8 as [3,H,W] float 0..1: the input of torchvision's detectors."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+def whole_picture(
+    size: tuple[int, int], resize: Literal["stretch", "letterbox"] = "stretch"
+) -> Preprocess:
+    """What torchvision's detectors take: RGB, [3,H,W] of ``size`` (height, width), 0..1."""
+    return Preprocess(size=size, resize=resize, layout="chw")
 
 
 @dataclass(frozen=True, slots=True)
 class FixedSize:
-    """``run`` takes [3,H,W] floats of ``size`` and gives named outputs; this takes any picture."""
+    """``run`` takes the tensor that ``spec`` describes and gives named outputs (boxes, labels,
+    scores, masks) in the tensor's pixels; the object takes any picture."""
 
-    run: Callable[[Floats], Mapping[str, npt.ArrayLike]]
-    size: Size
-    mode: Mode = "stretch"
-    pad: int = 114
+    run: Run
+    spec: Preprocess
 
     def __call__(self, picture: Picture) -> Found:
         """Detections in the pixels of ``picture`` (RGB [H,W,3])."""
-        height, width = picture.shape[:2]
-        fit = Fit.of((height, width), self.size, self.mode)
-        return fit.restore(Found.of(self.run(to_tensor(fit.apply(picture, self.pad)))))
+        tensor, where = place(picture, self.spec)
+        floats = np.asarray(tensor, dtype=np.float32)
+        return restore(Found.of(self.run(floats)), where)
+
+
+def restore(found: Found, where: Placement) -> Found:
+    """Detections in tensor pixels, moved to the original picture; boxes end at its edges.
+
+    Raises InputError when masks do not have the size of the tensor.
+    """
+    boxes = where.boxes_to_image(found.boxes)
+    masks = None if found.masks is None else _restore_masks(found.masks, where)
+    return Found(boxes, found.labels, found.scores, masks)
+
+
+def _restore_masks(masks: Floats, where: Placement) -> Floats:
+    if masks.shape[1:] != where.size:
+        raise InputError(
+            "masks do not have the size of the detector's input",
+            why=f"masks {list(masks.shape[1:])}, input {list(where.size)}",
+            fix="give masks as the whole network does: [N,1,H,W], pasted into the image",
+        )
+    whole = _without_padding(masks, where)
+    if where.resized == where.original:
+        return whole
+    height, width = where.original
+    result = np.empty((len(masks), height, width), dtype=np.float32)
+    for row, mask in enumerate(whole):
+        picture = Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR)
+        result[row] = np.asarray(picture)
+    return result
+
+
+def _without_padding(masks: Floats, where: Placement) -> Floats:
+    """``masks`` over the resized picture: padding cut off first, so that it never bleeds into the
+    picture's edge; zero where a crop left nothing to see."""
+    result = np.zeros((len(masks), *where.resized), dtype=np.float32)
+    seen, kept = zip(*(_overlap(where, axis) for axis in (0, 1)), strict=True)
+    result[:, kept[0], kept[1]] = masks[:, seen[0], seen[1]]
+    return result
+
+
+def _overlap(where: Placement, axis: int) -> tuple[slice[int, int, None], slice[int, int, None]]:
+    """Along one axis: the pixels of the tensor that show the picture, and which these are."""
+    offset = where.offset[axis]
+    start = max(offset, 0)
+    stop = min(offset + where.resized[axis], where.size[axis])
+    return slice(start, stop), slice(start - offset, stop - offset)
