@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +18,7 @@ from adcompile.errors import FormatError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+SEAL = "seal"  # key of the digest over all other keys
 MAX_MANIFEST_BYTES = 64 << 20
 
 
@@ -128,9 +130,31 @@ class Manifest(Record):
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
     def dump(self) -> str:
-        """The canonical JSON text: sorted keys, two spaces, final newline."""
-        data = self.model_dump(mode="json")
+        """The canonical JSON text: sorted keys, two spaces, final newline, and a seal.
+
+        The seal is a digest over everything else, so that a reader notices an edit.
+        """
+        data: dict[str, object] = self.model_dump(mode="json")
+        data[SEAL] = _seal(data)
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _seal(data: Mapping[str, object]) -> str:
+    rest = {key: value for key, value in data.items() if key != SEAL}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_seal(bundle: Path) -> None:
+    """Refuse a manifest that was edited after it was written. Call it after ``read_manifest``."""
+    raw: dict[str, object] = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    if raw.get(SEAL) != _seal(raw):
+        raise FormatError(
+            "manifest was changed",
+            where=str(bundle / MANIFEST),
+            why="its content does not fit its seal",
+            fix="build the bundle again with other options instead of editing it",
+        )
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -9,7 +9,7 @@ from typing import cast
 
 from adcompile import registry
 from adcompile.errors import FormatError, UsageError
-from adcompile.manifest import Manifest, PartRecord, check_files, read_manifest
+from adcompile.manifest import Manifest, PartRecord, check_files, check_seal, read_manifest
 from adcompile.runtime.executor import Array, Executor
 from adcompile.runtime.feeds import check_feeds
 from adcompile.runtime.inputs import Source, make_feeds
@@ -38,6 +38,7 @@ def load(
     path = Path(folder)
     manifest = read_manifest(path)
     if check:
+        check_seal(path)
         check_files(path, manifest)
     return Bundle(path, manifest, device, threads=threads, options=options)
 

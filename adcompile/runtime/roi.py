@@ -6,8 +6,9 @@ The part's option ``roi_policy`` decides (``whole`` when it is absent):
 ``loop``    one call per row
 ``bucket``  option ``roi_buckets`` ("1,8,32"): rows are cut into pieces, each padded with zeros to
             the smallest bucket that holds it; the padding's results are thrown away
-``host``, ``mosaic``
-            one call with all rows: the first runs on the host, the second packs inside its graph
+``host``, ``profile``, ``mosaic``
+            one call with all rows: the first runs on the host, the second is a device that takes
+            any row count, the third packs the rows inside its graph
 
 No rows: nothing is called and the results are empty, under every policy.
 """
@@ -23,7 +24,7 @@ from adcompile.errors import FormatError, InputError
 from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.executor import Array, Executor
 
-POLICIES = ("whole", "loop", "bucket", "host", "mosaic")
+POLICIES = ("whole", "loop", "bucket", "host", "profile", "mosaic")
 ROWS = "roi"
 
 

@@ -54,7 +54,8 @@ class Schedule:
         made = set(inputs)
         for part in parts:
             _need(made, [spec.name for spec in part.inputs], f"part {part.name}")
-            again = [spec.name for spec in part.outputs if spec.name in made]
+            passed = {spec.name for spec in part.inputs}  # a part may hand an input through
+            again = [s.name for s in part.outputs if s.name in made and s.name not in passed]
             if again:
                 raise FormatError(f"{again[0]!r} is made twice", where=f"part {part.name}")
             made |= {spec.name for spec in part.outputs}

@@ -1,0 +1,50 @@
+"""A folder of recorded tensors: one ``.npy`` file per tensor, with names that are safe anywhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from adcompile.errors import FormatError, InputError
+from adcompile.manifest import check_bundle_path
+from adcompile.runtime.executor import Array
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def file_name(index: int, name: str) -> str:
+    """``003_image.npy``: the number makes it unique, the readable rest is cleaned and cut."""
+    readable = _UNSAFE.sub("_", name).strip("_")[:40]
+    return f"{index:03d}_{readable}.npy" if readable else f"{index:03d}.npy"
+
+
+def save_array(path: Path, array: Array) -> int:
+    """Write one ``.npy`` file; returns its size. Raises InputError when the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            np.lib.format.write_array(
+                stream, np.ascontiguousarray(array) if array.shape else array
+            )
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(
+            "cannot write a recorded tensor", where=str(path), why=error.strerror or str(error)
+        ) from error
+
+
+def open_array(root: Path, name: str) -> Array:
+    """A recorded tensor of *root*, memory-mapped. Raises FormatError when it is damaged."""
+    path = root / check_bundle_path(name)
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError("empty file")
+        loaded: object = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise FormatError("recorded tensor cannot be read", where=name, why=str(error)) from error
+    if not isinstance(loaded, np.ndarray):
+        raise FormatError("recorded tensor is not a .npy file", where=name)
+    return cast(Array, loaded)

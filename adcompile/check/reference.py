@@ -1,0 +1,109 @@
+"""Float models and parts, executed by ONNX Runtime: the reference that everything is compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from adcompile.interfaces import Part
+from adcompile.ir import model_io
+from adcompile.manifest import PartRecord, TensorSpec
+from adcompile.runtime.executor import Array
+from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
+from adcompile.runtime.session import Session, open_session
+
+IN_MEMORY = 1 << 30  # models with more weights than this are opened from a scratch file
+
+
+@contextlib.contextmanager
+def opened(
+    model: ir.Model, *, optimize: bool = True, threads: int | None = None
+) -> Generator[Session]:
+    """A session on an in-memory model; large weights go through a scratch folder."""
+    where = model.graph.name or "model"
+    if model_io.weight_bytes(model) <= IN_MEMORY:
+        data = model_io.to_bytes(model)
+        session = open_session(data, optimize=optimize, threads=threads, where=where)
+        del data
+        yield session
+        return
+    with tempfile.TemporaryDirectory(prefix="adcompile-") as folder:
+        path = Path(folder) / "model.onnx"
+        model_io.save_model(model, path)
+        yield open_session(path, optimize=optimize, threads=threads, where=where)
+
+
+class _Float:
+    """Executor over a session that is already open."""
+
+    family: ClassVar[str] = "cpu"
+
+    def __init__(self, session: Session) -> None:
+        self.simulated = False
+        self.where = "ONNX Runtime CPU, float reference"
+        self._session = session
+
+    def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
+        """Nothing to do: the session was given."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Execute once."""
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        """The session ends with its owner."""
+
+
+class FloatParts:
+    """The float models of parts in execution order; sessions live inside the ``with`` block."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self.parts = tuple(parts)
+        self._threads = threads
+        self._records = [_record(part) for part in parts]
+        names = [spec.name for spec in inputs], [spec.name for spec in outputs]
+        self.schedule = Schedule.of(self._records, *names)
+        self._executors: list[_Float] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> FloatParts:
+        with contextlib.ExitStack() as stack:
+            for part in self.parts:
+                session = stack.enter_context(opened(part.model, threads=self._threads))
+                self._executors.append(_Float(session))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executors.clear()
+        self._stack.close()
+
+    def run(self, feeds: Mapping[str, Array], *, tap: Tap | None = None) -> RunResult:
+        """Run all parts; *tap* sees every tensor between them."""
+        return run_parts(self.schedule, self._executors, feeds, tap=tap)
+
+
+def _record(part: Part) -> PartRecord:
+    return PartRecord(
+        name=part.name,
+        placement=part.placement,
+        role=part.role,
+        executor="cpu",
+        precision="fp32",
+        inputs=part.inputs,
+        outputs=part.outputs,
+        files={},
+        rows=part.rows,
+    )
