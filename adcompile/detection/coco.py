@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from adcompile.detection.found import Picture
+from adcompile.detection.found import Picture, as_picture
 from adcompile.errors import FormatError, UsageError
+from adcompile.runtime.images import read_image
 
 _MAX_BYTES = 2 << 30  # the largest file COCO publishes has 0.5 GB
 _SHOWN = 5
@@ -127,15 +126,9 @@ class CocoSet:
         return self.folder / name
 
     def picture(self, image: ImageEntry) -> Picture:
-        """Decode ``image``: RGB uint8 [H,W,3]. Raises FormatError when it cannot be used."""
+        """Decode ``image``: RGB uint8 [H,W,3]. Raises InputError when it cannot be used."""
         path = self.path(image)
-        try:
-            with Image.open(path) as opened:
-                pixels = np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise FormatError(
-                "an image of the set cannot be read", where=str(path), why=str(error)
-            ) from error
+        pixels = as_picture(read_image(path))
         if pixels.shape[:2] != (image.height, image.width):
             raise FormatError(
                 "an image has another size than its annotation says",

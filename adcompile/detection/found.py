@@ -9,10 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from adcompile.errors import FormatError
+from adcompile.runtime.images import ImageArray
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 """A decoded image: RGB, 8 bit, [H,W,3]."""
+
+
+def as_picture(pixels: ImageArray) -> Picture:
+    """A decoded image of 1 or 3 channels, 8 or 16 bit, as RGB 8 bit (16 bit: the high byte)."""
+    bytes_ = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    return np.asarray(np.broadcast_to(bytes_, (*pixels.shape[:2], 3)), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adcompile.detection.coco import CocoSet, read_coco
 from adcompile.detection.shapes import write_set
@@ -20,8 +21,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> CocoSet:
 @pytest.fixture
 def picture_folder(tmp_path: Path) -> Path:
     """A folder with one 8x6 picture, a.png."""
-    from PIL import Image
-
     folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (8, 6), (10, 20, 30)).save(folder / "a.png")

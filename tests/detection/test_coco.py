@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from adcompile.detection.coco import category_ids, read_classes, read_coco
 from adcompile.errors import FormatError, InputError, UsageError
@@ -127,8 +129,17 @@ def test_wrong_size_and_damaged_picture(tmp_path: Path, picture_folder: Path) ->
     with pytest.raises(FormatError, match="another size"):
         coco.picture(coco.images[0])
     (picture_folder / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="not an image"):
         coco.picture(coco.images[0])
+
+
+def test_grey_and_16_bit_pictures_become_rgb(tmp_path: Path, picture_folder: Path) -> None:
+    """Rule: whatever the file holds, the detector gets RGB with 8 bits."""
+    coco = read_coco(_write(tmp_path, _document()), picture_folder)
+    Image.fromarray(np.full((6, 8), 0x1234, np.uint16)).save(picture_folder / "a.png")
+    assert (coco.picture(coco.images[0]) == np.full((6, 8, 3), 0x12, np.uint8)).all()
+    Image.new("L", (8, 6), 9).save(picture_folder / "a.png")
+    assert (coco.picture(coco.images[0]) == np.full((6, 8, 3), 9, np.uint8)).all()
 
 
 def test_subset(tmp_path: Path, picture_folder: Path) -> None:
