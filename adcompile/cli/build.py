@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,8 @@ def command(
         str | None, typer.Option(help='accuracy to hold, for example "snr>=30"')
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="normal images: rebuild the memory bank on the target's numbers")
+        Path | None,
+        typer.Option(help="normal images: rebuild the memory bank on the target's numbers"),
     ] = None,
     verify: Annotated[str, typer.Option(help="auto or none")] = "auto",
     strict: Annotated[bool, typer.Option(help="refuse when something stays on the host")] = False,
@@ -132,7 +134,14 @@ def show(result: object) -> None:
 
     assert isinstance(result, BuildResult)
     rows = [
-        (p.name, p.placement, p.precision, str(p.nodes), f"{p.macs / 1e6:,.1f}", ", ".join(sorted(p.files)))
+        (
+            p.name,
+            p.placement,
+            p.precision,
+            str(p.nodes),
+            f"{p.macs / 1e6:,.1f}",
+            ", ".join(sorted(p.files)),
+        )
         for p in result.manifest.parts
     ]
     console.table(
@@ -147,9 +156,19 @@ def show(result: object) -> None:
     for step, state, reason in result.steps:
         console.say(f"{step}: {state} ({reason})")
     console.say(f"verified on: {result.manifest.verified_on or 'not verified'}")
-    for name, value in sorted(result.manifest.results.items()):
-        console.say(f"  {name}: {value}")
+    show_results(result.manifest.results)
     console.say(f"{'ok' if result.ok else 'FAILED'}: {result.path} ({result.seconds:.1f} s)")
+
+
+def show_results(results: Mapping[str, float | str]) -> None:
+    """One line per output or part, its metrics side by side."""
+    lines: dict[str, list[str]] = {}
+    for name, value in sorted(results.items()):
+        subject, _, metric = name.rpartition(" ")
+        if subject:
+            lines.setdefault(subject, []).append(f"{metric} {value}")
+    for subject, metrics in lines.items():
+        console.say(f"  {subject}: {', '.join(metrics)}")
 
 
 def _tail(text: str) -> str:
