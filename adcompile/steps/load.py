@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import onnx_ir as ir
 
 from adcompile.declare import find_contract
 from adcompile.errors import UsageError
 from adcompile.ir import graph, model_io
+from adcompile.ir.dump import dump
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, file_sha256
 
@@ -61,14 +62,24 @@ def load(job: Job, source: Source) -> None:
 def _open(source: Source) -> tuple[ir.Model, str, str]:
     """The model, a name for it, and the SHA-256 of its bytes."""
     if isinstance(source, ir.Model):
-        data = model_io.to_bytes(source)
-        return source.clone(), source.graph.name or "model", hashlib.sha256(data).hexdigest()
+        return source.clone(), source.graph.name or "model", model_digest(source)
     if isinstance(source, bytes):
         return model_io.from_bytes(source), "model", hashlib.sha256(source).hexdigest()
     if isinstance(source, (str, Path)):
         return _open_path(Path(source))
-    data = cast("Serializable", source).SerializeToString()
+    data = source.SerializeToString()
     return model_io.from_bytes(data), "model", hashlib.sha256(data).hexdigest()
+
+
+def model_digest(model: ir.Model) -> str:
+    """SHA-256 over structure and weights, one tensor in memory at a time."""
+    total = hashlib.sha256(dump(model, metadata=True).encode())
+    for graph_ in model.graphs():
+        for name, value in sorted(graph_.initializers.items()):
+            if value.const_value is not None:
+                total.update(name.encode() + b"\0")
+                total.update(value.const_value.tobytes())
+    return total.hexdigest()
 
 
 def _open_path(path: Path) -> tuple[ir.Model, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from adcompile.ir import model_io
 from adcompile.job import Job
 from adcompile.manifest import RewriteRecord
 from adcompile.steps.identity import digest_of
+from adcompile.steps.load import model_digest
 from adcompile.steps.tools import tool_versions
 
 MODEL = "lowered.onnx"
@@ -47,9 +47,11 @@ def lower(job: Job) -> None:
 
 def _lowered(job: Job, part: Part) -> Part:
     ctx = context(job, part)
+    if part.precision == "fp32":  # nothing to compute, so nothing worth keeping
+        return job.backend.lower(part, ctx)
     calibration = job.work / "calibration" / part.name
     fields = {
-        "part": _digest(part),
+        "part": model_digest(part.model),
         "target": f"{job.target.name} {job.target.toolchain}",
         "precision": part.precision,
         "options": json.dumps(dict(sorted(ctx.options.items()))),
@@ -90,7 +92,3 @@ def _take_over(job: Job, record: Mapping[str, object]) -> None:
     assert isinstance(notes, list)
     job.report.rewrites += [RewriteRecord.model_validate(r) for r in rewrites]
     job.report.notes += [str(n) for n in notes]
-
-
-def _digest(part: Part) -> str:
-    return hashlib.sha256(model_io.to_bytes(part.model)).hexdigest()

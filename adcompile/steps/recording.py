@@ -32,6 +32,8 @@ def record_golden(job: Job) -> None:
     assert job.reference is not None
     job.watch("record golden data")
     inputs = _golden_inputs(job)
+    if not inputs:
+        return
     folder = job.work / "golden"
     job.golden = record_boundaries(job.reference, job.parts, inputs, folder)
     for sample in job.golden:
@@ -47,6 +49,8 @@ def record_golden(job: Job) -> None:
 
 def _golden_inputs(job: Job) -> list[GoldenInput]:
     paths = list(job.options.golden)
+    if not paths and job.options.verify == "none" and job.precision in FLOAT_PRECISIONS:
+        return []
     calib = job.options.calib
     if not paths and calib is not None and calib.is_dir():
         paths = find_images(calib)[: job.options.golden_count]
@@ -78,7 +82,7 @@ def _calibrate(job: Job, parts: Sequence[Part], golden: Sequence[GoldenInput]) -
         for index, feeds in enumerate(_calibration_inputs(job, golden)):
             job.watch(f"record calibration sample {index + 1}")
             values: dict[str, Array] = {}
-            chain.run(feeds, tap=lambda name, array, out=values: out.update({name: array}))
+            chain.run(feeds, tap=values.__setitem__)
             for part in parts:
                 _keep(job.work, part, values, index, rng)
     for part in parts:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
-from adcompile.ir import model_io
+from adcompile.ir.emit import add_model
 from adcompile.ir.graph import count_nodes
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import Target
@@ -39,7 +39,7 @@ class CpuBackend:
 
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
         """Write ``parts/<name>/model.onnx``."""
-        file = out.add(f"parts/{part.name}/model.onnx", model_io.to_bytes(lowered.model))
+        file = add_model(out, f"parts/{part.name}/model.onnx", lowered.model)
         return PartRecord(
             name=part.name,
             placement=part.placement,
