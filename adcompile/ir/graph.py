@@ -47,16 +47,18 @@ def is_constant(value: ir.Value | None) -> bool:
 
 
 def constant(value: ir.Value | None) -> Array | None:
-    """The array behind an initializer, else None. Memory-mapped weights are not copied.
+    """The array behind an initializer, else None; read-only when it is a view of the file.
 
-    String tensors give None: nothing computes on them here.
+    Memory-mapped weights are not copied unless they lie unaligned in the file. String tensors give
+    None: nothing computes on them here.
     """
     if value is None or not is_constant(value):
         return None
     tensor = value.const_value
     if tensor is None or tensor.dtype == ir.DataType.STRING:
         return None
-    return tensor.numpy()
+    array: Array = tensor.numpy()
+    return array if array.flags.aligned else array.copy()
 
 
 def tensor_spec(value: ir.Value) -> TensorSpec:

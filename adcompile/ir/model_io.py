@@ -6,9 +6,13 @@ nodes into initializers and sorts the graphs. Saving is deterministic and atomic
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import onnx
 import onnx_ir as ir
@@ -18,11 +22,13 @@ from onnx_ir import external_data
 from adcompile.errors import InputError, ModelError
 from adcompile.ir.constants import lift_constants
 from adcompile.ir.screen import screen
-from adcompile.ir.wire import diagnose
+from adcompile.ir.screen_tensors import Source
+from adcompile.ir.slim import Buffer, map_file, slim, tensor_view, view_of
+from adcompile.ir.wire import NOT_ONNX, diagnose
+from adcompile.ir.writer import write_inline, write_split
 
 MAX_PROTO_BYTES = (1 << 31) - 1
 EXTERNAL_ABOVE = 1 << 30  # a model with more weights than this is saved with a data file
-EXTERNAL_FROM = 1024  # smaller tensors stay inside the model file
 
 # what onnx_ir raises on a graph that the screen lets through but the IR cannot hold
 _BUILD_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError)
@@ -46,25 +52,31 @@ def load_model(path: str | os.PathLike[str]) -> ir.Model:
             fix="export with external data",
         )
     try:
-        data = file.read_bytes()
+        buffer = map_file(file)
     except OSError as error:
         raise ModelError(
             "cannot read the model", where=str(file), why=error.strerror or str(error)
         ) from error
-    return _build(_parse(data, str(file)), str(file), file.parent)
+    return _read(buffer, str(file), file.parent)
 
 
 def from_bytes(data: bytes, origin: str = "model bytes") -> ir.Model:
     """Read and check a model from memory; it may not refer to external data."""
-    return _build(_parse(data, origin), origin, None)
+    return _read(memoryview(data), origin, None)
 
 
 def from_proto(proto: onnx.ModelProto, origin: str = "model") -> ir.Model:
     """Take over a protobuf model that is already in memory. *proto* may be changed."""
-    return _build(proto, origin, None)
+    return _build(proto, Source(origin), memoryview(b""))
 
 
-def _parse(data: bytes, origin: str) -> onnx.ModelProto:
+def _read(buffer: Buffer, origin: str, folder: Path | None) -> ir.Model:
+    small = slim(buffer)
+    proto = _parse(small.data, buffer, origin)
+    return _build(proto, Source(origin, folder, small.places), buffer)
+
+
+def _parse(data: bytes, whole: Buffer, origin: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -72,32 +84,56 @@ def _parse(data: bytes, origin: str) -> onnx.ModelProto:
         raise ModelError(
             "not an ONNX model",
             where=origin,
-            why=diagnose(data),
+            why=diagnose(whole.tobytes()),
             fix="give the .onnx file; if it was copied or downloaded, do that again",
         ) from error
     if not proto.HasField("graph"):
+        known = diagnose(whole.tobytes())
         raise ModelError(
             "not an ONNX model",
             where=origin,
-            why=diagnose(data)
-            if not data or data[0] not in (8, 18, 58, 66)
-            else "it has no graph",
+            why="it has no graph" if known == NOT_ONNX else known,
             fix="give the .onnx file",
         )
     return proto
 
 
-def _build(proto: onnx.ModelProto, origin: str, folder: Path | None) -> ir.Model:
-    screen(proto, origin, folder)
+def _build(proto: onnx.ModelProto, source: Source, buffer: Buffer) -> ir.Model:
+    screen(proto, source)
+    stored = {t.name: t for t in proto.graph.initializer if t.name in source.places}
     try:
         model = ir.from_proto(proto)
     except _BUILD_ERRORS as error:
-        raise ModelError("model cannot be read", where=origin, why=_last_line(error)) from error
-    if folder is not None:
-        external_data.set_base_dir(model.graph, str(folder))  # pyright: ignore[reportUnknownMemberType]
-    sort(model, origin)
+        raise ModelError(
+            "model cannot be read", where=source.origin, why=_last_line(error)
+        ) from error
+    for name, tensor in stored.items():
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            view = tensor_view(tensor, buffer, *source.places[name])
+            model.graph.initializers[name].const_value = view
+    if source.folder is not None:
+        _map_external(model, source.folder)
+    sort(model, source.origin)
     lift_constants(model)
     return model
+
+
+def _map_external(model: ir.Model, folder: Path) -> None:
+    """Make tensors in data files views of one mapping per file."""
+    external_data.set_base_dir(model.graph, str(folder))  # pyright: ignore[reportUnknownMemberType]
+    files: dict[str, Buffer] = {}
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor) or tensor.dtype.bitwidth < 8:
+                continue
+            location = os.fspath(cast(str, tensor.location))  # pyright: ignore[reportUnknownMemberType]
+            if location not in files:
+                files[location] = map_file(folder / location)
+            shape = tuple(tensor.shape.numpy())
+            value.const_value = view_of(
+                files[location], tensor.offset or 0, tensor.dtype, shape, tensor.name
+            )
 
 
 def sort(model: ir.Model, origin: str = "model") -> None:
@@ -168,6 +204,13 @@ def to_bytes(model: ir.Model) -> bytes:
 
     Raises ModelError when it would exceed protobuf's 2 GiB.
     """
+    _check_size(model)
+    stream = io.BytesIO()
+    write_inline(model, stream)
+    return stream.getvalue()
+
+
+def _check_size(model: ir.Model) -> None:
     if weight_bytes(model) > MAX_PROTO_BYTES - (1 << 20):
         raise ModelError(
             "model is too large for one message",
@@ -175,43 +218,12 @@ def to_bytes(model: ir.Model) -> bytes:
             why="its weights exceed 2 GiB",
             fix="save it with external data",
         )
-    proto = to_proto(model)
-    _inline_external(proto.graph, model.graph)
-    return serialized(proto)
 
 
 def serialized(proto: onnx.ModelProto) -> bytes:
     """The bytes of a protobuf model, the same for the same content."""
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
-
-
-def _inline_external(proto: onnx.GraphProto, graph: ir.Graph) -> None:
-    tensors = {v.name: v.const_value for v in graph.initializers.values()}
-    for initializer in proto.initializer:
-        tensor = tensors.get(initializer.name)
-        if isinstance(tensor, ir.ExternalTensor):
-            _inline(initializer, tensor)
-    for node_proto, node in zip(proto.node, graph, strict=True):
-        attributes = {a.name: a for a in node_proto.attribute}
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            target = attributes[attribute.name]
-            if attribute.type == ir.AttributeType.TENSOR:
-                if isinstance(tensor := attribute.as_tensor(), ir.ExternalTensor):
-                    _inline(target.t, tensor)
-            elif attribute.type == ir.AttributeType.GRAPH:
-                _inline_external(target.g, attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for inner, graph_ in zip(target.graphs, attribute.as_graphs(), strict=True):
-                    _inline_external(inner, graph_)
-
-
-def _inline(proto: onnx.TensorProto, tensor: ir.ExternalTensor) -> None:
-    del proto.external_data[:]
-    proto.ClearField("data_location")
-    proto.raw_data = tensor.tobytes()
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -234,29 +246,35 @@ def save_model(
     """
     file = Path(path)
     split = weight_bytes(model) > EXTERNAL_ABOVE if external is None else external
+    if not split:
+        _check_size(model)
+    data = file.with_name(file.name + ".data")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
-            staged = Path(folder) / file.name
-            if split:
-                _save_split(model, staged)
-                data = staged.with_name(file.name + ".data")
-                if data.exists():
-                    data.replace(file.with_name(data.name))
-            else:
-                staged.write_bytes(to_bytes(model))
-            staged.replace(file)
+        with _staged(file) as stream:
+            if not split:
+                write_inline(model, stream)
+                return
+            with _staged(data) as weights:
+                write_split(model, stream, weights, data.name)
     except OSError as error:
         raise InputError(
             "cannot write the model", where=str(file), why=error.strerror or str(error)
         ) from error
 
 
-def _save_split(model: ir.Model, staged: Path) -> None:
-    """Write weights to ``NAME.data`` one by one, so that no second copy is held in memory."""
-    ir.save(  # pyright: ignore[reportUnknownMemberType]
-        model,
-        str(staged),
-        external_data=staged.name + ".data",
-        size_threshold_bytes=EXTERNAL_FROM,
-    )
+@contextmanager
+def _staged(target: Path) -> Generator[BinaryIO, None, None]:
+    """A file that becomes *target* when the block ends well, and vanishes otherwise."""
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+    ) as stream:
+        staged = Path(stream.name)
+        try:
+            yield cast(BinaryIO, stream)
+            stream.close()
+            staged.chmod(0o644)
+            staged.replace(target)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
 import onnx.defs
 
 from adcompile.errors import ModelError
-from adcompile.ir.screen_tensors import check_declared, check_tensor, make_dense
+from adcompile.ir.screen_tensors import Source, check_declared, check_tensor, make_dense
 
 
 @dataclass
@@ -33,12 +32,9 @@ class _Scope:
         return False
 
 
-def screen(proto: onnx.ModelProto, origin: str, folder: Path | None) -> None:
-    """Check *proto*; raise ModelError that names the first fault.
-
-    *origin* is how messages call the file; *folder* is where external data must lie (None: external
-    data is refused).
-    """
+def screen(proto: onnx.ModelProto, source: Source) -> None:
+    """Check *proto*, which came from *source*; raise ModelError that names the first fault."""
+    origin = source.origin
     if not proto.HasField("graph"):
         raise ModelError(
             "not an ONNX model",
@@ -47,9 +43,9 @@ def screen(proto: onnx.ModelProto, origin: str, folder: Path | None) -> None:
             fix="export the model to ONNX again",
         )
     _check_versions(proto, origin)
-    _check_graph(proto.graph, None, origin, folder)
+    _check_graph(proto.graph, None, origin, source)
     for function in proto.functions:
-        _check_function(function, origin, folder)
+        _check_function(function, origin, source)
     _check_calls(proto, origin)
 
 
@@ -77,7 +73,7 @@ def _check_versions(proto: onnx.ModelProto, origin: str) -> None:
 
 
 def _check_graph(
-    graph: onnx.GraphProto, outer: _Scope | None, origin: str, folder: Path | None
+    graph: onnx.GraphProto, outer: _Scope | None, origin: str, source: Source
 ) -> None:
     where = f"{origin}: graph {graph.name or 'without name'!r}"
     scope = _Scope(outer=outer)
@@ -95,7 +91,8 @@ def _check_graph(
         if tensor.name in stored:
             raise ModelError(f"two initializers are called {tensor.name!r}", where=where)
         stored.add(tensor.name)
-        check_tensor(tensor, origin, folder)
+        held = source.places.get(tensor.name) if outer is None else None
+        check_tensor(tensor, source, origin, held=None if held is None else held[1])
     scope.names |= stored
     make_dense(graph, stored, where)
     scope.names |= stored
@@ -108,7 +105,7 @@ def _check_graph(
                     why="every value name must have one producer",
                 )
             scope.names.add(name)
-    _check_nodes(graph.node, scope, where, folder)
+    _check_nodes(graph.node, scope, where, source)
     for value in graph.output:
         if value.name not in scope.names:
             raise ModelError(
@@ -120,7 +117,7 @@ def _check_graph(
 
 
 def _check_nodes(
-    nodes: Sequence[onnx.NodeProto], scope: _Scope, where: str, folder: Path | None
+    nodes: Sequence[onnx.NodeProto], scope: _Scope, where: str, source: Source
 ) -> None:
     for node in nodes:
         at = f"{where}, node {node.name!r} ({node.op_type})"
@@ -139,12 +136,12 @@ def _check_nodes(
                 raise ModelError(f"attribute {attribute.name!r} is given twice", where=at)
             seen.add(attribute.name)
             for tensor in attribute_tensors(attribute):
-                check_tensor(tensor, at, folder)
+                check_tensor(tensor, source, at)
             for graph in attribute_graphs(attribute):
-                _check_graph(graph, scope, at, folder)
+                _check_graph(graph, scope, at, source)
 
 
-def _check_function(function: onnx.FunctionProto, origin: str, folder: Path | None) -> None:
+def _check_function(function: onnx.FunctionProto, origin: str, source: Source) -> None:
     where = f"{origin}: function {function.domain}::{function.name}"
     scope = _Scope(names=set(function.input))
     if len(scope.names) != len(function.input):
@@ -154,7 +151,7 @@ def _check_function(function: onnx.FunctionProto, origin: str, folder: Path | No
             if name in scope.names:
                 raise ModelError(f"value {name!r} is produced twice", where=where)
             scope.names.add(name)
-    _check_nodes(function.node, scope, where, folder)
+    _check_nodes(function.node, scope, where, source)
     for name in function.output:
         if name not in scope.names:
             raise ModelError(f"function output {name!r} is produced by nothing", where=where)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 
 from adcompile.errors import ModelError
@@ -57,6 +59,19 @@ _FIELDS: dict[int, tuple[str, int]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from.
+
+    ``origin`` is how messages call it; ``folder`` is where external data must lie (None: it is
+    refused); ``places`` holds offset and length of weights that stayed in the model file.
+    """
+
+    origin: str
+    folder: Path | None = None
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, "tuple[int, int]"])
+
+
 def check_declared(value: onnx.ValueInfoProto, where: str) -> None:
     """Refuse negative or absurd dimensions in a declared input or output."""
     if not value.type.HasField("tensor_type"):
@@ -88,9 +103,14 @@ def _check_size(dims: Sequence[int], bits: int, where: str) -> int:
     return count
 
 
-def check_tensor(tensor: onnx.TensorProto, origin: str, folder: Path | None) -> None:
-    """Compare a tensor's shape with the bytes it brings, in the file or outside."""
-    where = f"{origin}: tensor {tensor.name!r}"
+def check_tensor(
+    tensor: onnx.TensorProto, source: Source, where: str, *, held: int | None = None
+) -> None:
+    """Compare a tensor's shape with the bytes it brings, in the file or outside.
+
+    *held* is the length of raw data that was left in the file.
+    """
+    where = f"{where}: tensor {tensor.name!r}"
     if tensor.data_type not in onnx.TensorProto.DataType.values():
         raise ModelError(f"unknown element type {tensor.data_type}", where=where)
     if tensor.data_type == onnx.TensorProto.UNDEFINED:
@@ -100,31 +120,39 @@ def check_tensor(tensor: onnx.TensorProto, origin: str, folder: Path | None) -> 
     bits = BITS.get(tensor.data_type, 8)
     count = _check_size(tensor.dims, bits or 8, where)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _check_external(tensor, count, where, folder)
+        _check_external(tensor, count, where, source.folder)
         return
-    if tensor.data_type not in BITS:
-        return  # packed 2-, 4-, 6- and 8-bit floats: onnx_ir checks them when they are read
-    if tensor.HasField("raw_data"):
-        want = count * bits // 8 if bits else -1
-        if len(tensor.raw_data) != want:
-            raise ModelError(
-                "tensor data has the wrong size",
-                where=where,
-                why=f"shape {list(tensor.dims)} needs {want} bytes, there are "
-                f"{len(tensor.raw_data)}",
-                fix="export the model again; the file is damaged",
-            )
+    if tensor.data_type not in BITS and held is None:
+        return  # packed 2-, 4-, 6- and 8-bit types: onnx_ir checks them when they are read
+    if held is not None or tensor.HasField("raw_data"):
+        have = len(tensor.raw_data) if held is None else held
+        _check_raw(tensor, have, count, where)
         return
     name, per = _FIELDS[tensor.data_type]
-    have = len(getattr(tensor, name))
-    if have != count * per:
+    entries = len(getattr(tensor, name))
+    if entries != count * per:
         raise ModelError(
             "tensor data has the wrong size",
             where=where,
             why=f"shape {list(tensor.dims)} needs {count * per} entries in {name}, "
-            f"there are {have}",
+            f"there are {entries}",
             fix="export the model again; the file is damaged",
         )
+
+
+def _check_raw(tensor: onnx.TensorProto, have: int, count: int, where: str) -> None:
+    width = ir.DataType(tensor.data_type).bitwidth if tensor.data_type != _STRING else 0
+    want = (count * width + 7) // 8 if width else -1
+    if have != want:
+        raise ModelError(
+            "tensor data has the wrong size",
+            where=where,
+            why=f"shape {list(tensor.dims)} needs {want} bytes, there are {have}",
+            fix="export the model again; the file is damaged",
+        )
+
+
+_STRING = onnx.TensorProto.STRING
 
 
 def _check_external(tensor: onnx.TensorProto, count: int, where: str, folder: Path | None) -> None:
@@ -222,8 +250,8 @@ def make_dense(graph: onnx.GraphProto, stored: set[str], where: str) -> None:
         bits = BITS.get(sparse.values.data_type)
         if bits is None or bits % 8:
             raise ModelError("sparse initializer has an unsupported type", where=at)
-        check_tensor(sparse.values, at, None)
-        check_tensor(sparse.indices, at, None)
+        check_tensor(sparse.values, Source(at), at)
+        check_tensor(sparse.indices, Source(at), at)
         count = _check_size(sparse.dims, bits, at)
         if count * bits // 8 > MAX_DENSE_BYTES:
             raise ModelError("sparse initializer is too large to be made dense", where=at)

@@ -8,6 +8,7 @@ from onnx.shape_inference import InferenceError
 
 from adcompile.errors import ModelError
 from adcompile.ir import model_io
+from adcompile.ir.writer import weights_aside
 
 KEEP_BELOW = 1024  # bytes; larger weights cannot be a shape and are set aside
 
@@ -39,36 +40,10 @@ def _first_line(error: Exception) -> str:
 
 def _light_proto(model: ir.Model) -> onnx.ModelProto:
     """The model without large weights: they become inputs of the same type and shape."""
-    held: list[tuple[ir.Value, ir.TensorProtocol]] = []
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is not None and tensor.nbytes > KEEP_BELOW:
-                held.append((value, tensor))
-    try:
-        for value, tensor in held:
-            value.const_value = _stand_in(tensor)
+    with weights_aside(model, KEEP_BELOW):
         proto = model_io.to_proto(model)
-    finally:
-        for value, tensor in held:
-            value.const_value = tensor
     _drop_stand_ins(proto.graph)
     return proto
-
-
-def _stand_in(tensor: ir.TensorProtocol) -> ir.ExternalTensor:
-    """A tensor of the same type and shape whose data nobody reads."""
-    return ir.ExternalTensor(
-        _ASIDE,
-        None,
-        None,
-        tensor.dtype,
-        shape=ir.Shape(tensor.shape.numpy()),
-        name=tensor.name or "",
-    )
-
-
-_ASIDE = "set-aside"
 
 
 def _drop_stand_ins(graph: onnx.GraphProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+NOT_ONNX = "its bytes do not follow the ONNX schema"
 MAX_DEPTH = 100  # the limit of protobuf's own parser
 
 _KNOWN = (
@@ -55,7 +56,7 @@ def diagnose(data: bytes) -> str:
                 stack.append((kind, position, end))
                 stack.append((nested, start, position))
                 break
-    return "its bytes do not follow the ONNX schema"
+    return NOT_ONNX
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int] | None:

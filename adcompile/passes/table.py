@@ -7,5 +7,12 @@ from collections.abc import Mapping
 GROUP = "adcompile.passes"  # entry points of installed plug-ins
 
 PASSES: Mapping[str, str] = {
+    "clean-up": "adcompile.passes.clean_up:CleanUp",
+    "common-subexpressions": "adcompile.passes.common_subexpressions:CommonSubexpressions",
     "dead-code": "adcompile.passes.dead_code:DeadCode",
+    "dedupe-constants": "adcompile.passes.dedupe_constants:DedupeConstants",
+    "fold-constants": "adcompile.passes.fold_constants:FoldConstants",
+    "fold-shapes": "adcompile.passes.fold_shapes:FoldShapes",
+    "infer-shapes": "adcompile.passes.infer_shapes:InferShapes",
+    "specialize": "adcompile.passes.specialize:Specialize",
 }
