@@ -8,6 +8,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ import onnx_ir as ir
 
 from adcompile.ir.slim import field_header
 
-BIG = 1 << 10  # bytes; smaller tensors are left to protobuf
+INLINE = 1 << 10  # bytes; smaller tensors stay in the model file when there is a data file
 ALIGN = 64  # bytes; where tensors start in a data file
 BLOCK = 1 << 24
 
@@ -27,7 +28,7 @@ _ASIDE = "set-aside"
 
 @contextmanager
 def weights_aside(
-    model: ir.Model, above: int = BIG
+    model: ir.Model, above: int
 ) -> Generator[dict[ir.Value, ir.TensorProtocol], None, None]:
     """Within the block, initializers larger than *above* bytes have stand-ins without data."""
     held: dict[ir.Value, ir.TensorProtocol] = {}
@@ -53,13 +54,15 @@ def weights_aside(
             value.const_value = tensor
 
 
-def light_proto(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
-    """The protobuf without the main graph's large initializers, and those by name, in order.
+def light_proto(
+    model: ir.Model, above: int
+) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """The protobuf without the main graph's initializers over *above* bytes, and those by name, in order.
 
-    Large initializers of subgraphs are kept inside.
+    Strings and the initializers of subgraphs are kept inside.
     """
     main = set(model.graph.initializers.values())
-    with weights_aside(model) as held:
+    with weights_aside(model, above) as held:
         proto: onnx.ModelProto = ir.to_proto(model)
     if any(value not in main for value in held):
         _fill(proto.graph, model.graph, held, top=True)
@@ -123,7 +126,7 @@ def _header(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
 
 def write_inline(model: ir.Model, stream: BinaryIO) -> None:
     """Write one self-contained message."""
-    proto, weights = light_proto(model)
+    proto, weights = light_proto(model, -1)
     heads: list[tuple[bytes, ir.TensorProtocol]] = []
     size = 0
     for name, tensor in weights.items():
@@ -148,7 +151,7 @@ def _write_model(proto: onnx.ModelProto, stream: BinaryIO, extra: int) -> None:
 
 def write_split(model: ir.Model, stream: BinaryIO, data: BinaryIO, location: str) -> None:
     """Write the model to *stream* and its large weights to *data*, which will be *location*."""
-    proto, weights = light_proto(model)
+    proto, weights = light_proto(model, INLINE)
     place = 0
     for name, tensor in weights.items():
         start = -(-place // ALIGN) * ALIGN
