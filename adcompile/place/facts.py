@@ -11,6 +11,20 @@ from adcompile.place.targets import Target
 
 
 def facts_of(model: ir.Model, target: Target, precision: str) -> Facts:
-    """Facts for judging the nodes of *model* on *target*. Shapes must have been inferred."""
-    free = [v.name or "" for v in model.graph.inputs if static_shape(v) is None]
-    return Facts(target, precision, opset(model), roi_rows(model.graph), tuple(free))
+    """Facts for judging the nodes of *model* on *target*. Shapes must have been inferred.
+
+    Rows of regions matter where their number is free, and for targets that run batch 1 always.
+    """
+    free = tuple(v.name or "" for v in model.graph.inputs if static_shape(v) is None)
+    rows = roi_rows(model.graph)
+    if "batch_max" not in target.limits:
+        rows &= _free_rows(model.graph)
+    return Facts(target, precision, opset(model), rows, free)
+
+
+def _free_rows(graph: ir.Graph) -> frozenset[str]:
+    """Names of values whose leading dimension is not a number."""
+    values = (v for node in graph for v in (*node.inputs, *node.outputs) if v is not None)
+    return frozenset(
+        v.name for v in values if v.name and v.shape and not isinstance(v.shape.dims[0], int)
+    )

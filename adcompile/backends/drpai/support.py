@@ -22,7 +22,8 @@ def supports(node: ir.Node, facts: Facts) -> Verdict:
 
 def _layout(site: Site) -> Verdict | None:
     """Per image the translator takes vectors and C×H×W tensors only, one image at a time."""
-    for dims in (site.dims(0), site.out_dims(0)):
+    data = None if site.const(0) is not None else site.dims(0)
+    for dims in (data, site.out_dims(0)):
         if dims is None:
             continue
         if len(dims) not in (2, 4):

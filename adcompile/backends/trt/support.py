@@ -112,7 +112,8 @@ def _reduction_none(site: Site) -> Verdict | None:
 
 def _pad(site: Site) -> Verdict | None:
     mode = site.text("mode", "constant")
-    if mode in {"constant", "reflect", "edge"}:
+    measured = {"wrap"} if site.facts.target.facts.get("flavour") == "rtx" else set[str]()
+    if mode in {"constant", "reflect", "edge"} | measured:
         return None
     return Verdict.no(f"Pad mode {mode!r}", source="S7")
 
@@ -207,6 +208,10 @@ TABLE = Table(
         **rows_for("And Or Not Xor", Row(dtypes=("bool",), source=_S7)),
         **rows_for("Cast", Row(dtypes=(*ALL, "uint8"), checks=(_shape_calculation,), source=_S7)),
         **rows_for("CastLike", Row(dtypes=ALL, since=1000, source=_S7)),
+        **rows_for(
+            "BlackmanWindow HammingWindow HannWindow", Row(data=(), since=1004, source=_S7)
+        ),
+        **rows_for("STFT", Row(since=1005, constant=(1,), source="S7, M")),
         **rows_for("LSTM GRU RNN", _LAYER),
         **rows_for("GridSample", Row(dtypes=FLOATS[:2], rank=(4, 4), since=806, source=_S7)),
         **rows_for(
@@ -230,11 +235,11 @@ TABLE = Table(
     },
     refused=dict.fromkeys(
         words(
-            "AffineGrid Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow "
+            "AffineGrid Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
             "Col2Im CenterCropPad Compress ConcatFromSequence ConvInteger DFT Det DynamicQuantizeLinear "
-            "HammingWindow HannWindow ImageDecoder MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix "
+            "ImageDecoder MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix "
             "Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement "
-            "QLinearConv QLinearMatMul RegexFullMatch STFT SequenceAt SequenceConstruct SequenceEmpty "
+            "QLinearConv QLinearMatMul RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty "
             "SequenceErase SequenceInsert SequenceLength SequenceMap SoftmaxCrossEntropyLoss "
             "SplitToSequence StringConcat StringNormalizer StringSplit TfIdfVectorizer Unique "
             "BitCast CumProd SwiGLU"
