@@ -57,7 +57,7 @@ def weights_aside(
 def light_proto(
     model: ir.Model, above: int
 ) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
-    """The protobuf without the main graph's initializers over *above* bytes, and those by name, in order.
+    """The protobuf without the main graph's initializers over *above* bytes, and those by name.
 
     Strings and the initializers of subgraphs are kept inside.
     """
@@ -151,18 +151,21 @@ def _write_model(proto: onnx.ModelProto, stream: BinaryIO, extra: int) -> None:
 
 def write_split(model: ir.Model, stream: BinaryIO, data: BinaryIO, location: str) -> None:
     """Write the model to *stream* and its large weights to *data*, which will be *location*."""
-    proto, weights = light_proto(model, INLINE)
+    proto, weights = light_proto(model, -1)
     place = 0
     for name, tensor in weights.items():
-        start = -(-place // ALIGN) * ALIGN
-        data.write(b"\0" * (start - place))
-        write_tensor(tensor, data)
-        place = start + tensor.nbytes
         header = _header(name, tensor)
-        header.data_location = onnx.TensorProto.EXTERNAL
-        entries = {"location": location, "offset": str(start), "length": str(tensor.nbytes)}
-        for key, text in entries.items():
-            header.external_data.add(key=key, value=text)
+        if tensor.nbytes <= INLINE:
+            header.raw_data = tensor.tobytes()
+        else:
+            start = -(-place // ALIGN) * ALIGN
+            data.write(b"\0" * (start - place))
+            write_tensor(tensor, data)
+            place = start + tensor.nbytes
+            header.data_location = onnx.TensorProto.EXTERNAL
+            entries = {"location": location, "offset": str(start), "length": str(tensor.nbytes)}
+            for key, text in entries.items():
+                header.external_data.add(key=key, value=text)
         proto.graph.initializer.append(header)
     _write_model(proto, stream, 0)
 
