@@ -102,16 +102,27 @@ class FileSet:
         records: dict[str, FileRecord] = {}
         for name in sorted(self._files):
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = self._files[name]
-            if isinstance(content, bytes):
-                path.write_bytes(content)
-            else:
-                content(path)
-            if name in self._executable:
-                path.chmod(0o755)
+            try:
+                self._write_one(name, path)
+            except OSError as error:
+                raise InputError(
+                    "cannot write the output",
+                    where=name,
+                    why=error.strerror or str(error),
+                    fix="free some space, or choose another -o",
+                ) from error
             records[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
         return records
+
+    def _write_one(self, name: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = self._files[name]
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content(path)
+        if name in self._executable:
+            path.chmod(0o755)
 
 
 def staging(target: Path) -> Path:

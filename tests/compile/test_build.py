@@ -1,0 +1,239 @@
+"""Whole builds of small models for every target."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import yaml
+
+import adcompile
+from adcompile.cache import StepCache
+from adcompile.compiler import BuildOptions, compile
+from adcompile.errors import AdcompileError, Unsupported, UsageError
+from adcompile.manifest import check_files, read_manifest
+from tests.compile.models import cnn, detector, dynamic
+
+TARGETS = [("trt", "fp32"), ("npu", "fp32"), ("drpai", "fp32")]
+QUICK = BuildOptions(golden_count=1, host_code=False, cache=False)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of the tests never meet a user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def image(seed: int = 0, side: int = 32) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.random.default_rng(seed).random((1, 3, side, side), dtype=np.float32)
+
+
+@pytest.mark.parametrize(("target", "precision"), TARGETS)
+def test_a_detector_is_split_and_gives_the_same_results(
+    target: str, precision: str, tmp_path: Path
+) -> None:
+    """The CNN goes to the device, NMS stays on the host, and the numbers are ONNX Runtime's."""
+    model = detector()
+    result = compile(model, target, tmp_path / "b", replace(QUICK, precision=precision))
+    assert result.ok
+    placements = {p.name: p.placement for p in result.manifest.parts}
+    assert "device" in placements.values()
+    assert "host" in placements.values()
+    expected = ort.InferenceSession(model.SerializeToString()).run(None, {"image": image()})
+    with adcompile.load(tmp_path / "b") as bundle:
+        got = bundle.run({"image": image()}).outputs
+    for name, want in zip(("boxes", "labels", "scores"), expected, strict=True):
+        np.testing.assert_allclose(got[name], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"), [("npu", "xint8"), ("drpai", "int8"), ("trt:rtx-ada", "fp16")]
+)
+def test_default_precisions_build_and_verify(target: str, precision: str, tmp_path: Path) -> None:
+    """Each family's own number format is produced, is accepted by its dialect, and verifies."""
+    result = compile(cnn(), target, tmp_path / "b", replace(QUICK, precision=precision))
+    assert result.ok
+    (part,) = [p for p in result.manifest.parts if p.placement == "device"]
+    assert part.precision == precision
+    assert part.files["simulation"] != part.files["model"]
+    assert part.name in result.manifest.verified_on
+
+
+def test_a_bundle_is_complete_and_sealed(tmp_path: Path) -> None:
+    """Every file is listed with size and hash; the page and the plan are there; no path leaks."""
+    result = compile(cnn(), "npu", tmp_path / "b", replace(QUICK, precision="fp32"))
+    manifest = read_manifest(result.path)
+    check_files(result.path, manifest)
+    on_disk = {
+        p.relative_to(result.path).as_posix() for p in result.path.rglob("*") if p.is_file()
+    }
+    assert on_disk == {*manifest.files, "manifest.json"}
+    assert {"plan.yaml", "report.html"} <= on_disk
+    assert str(tmp_path) not in (result.path / "manifest.json").read_text()
+    assert manifest.rewrites == result.manifest.rewrites
+
+
+def test_same_build_same_bytes(tmp_path: Path) -> None:
+    """Two builds of the same thing are equal file by file."""
+    for name in ("a", "b"):
+        compile(detector(), "npu", tmp_path / name, replace(QUICK, precision="xint8"))
+    one, two = (read_manifest(tmp_path / n) for n in ("a", "b"))
+    assert one.files == two.files
+    assert one.dump() == two.dump()
+
+
+def test_an_edited_plan_is_followed(tmp_path: Path) -> None:
+    """A plan written by one build, edited by hand, decides the next build."""
+    compile(detector(), "npu", tmp_path / "a", replace(QUICK, precision="fp32"))
+    plan = yaml.safe_load((tmp_path / "a" / "plan.yaml").read_text())
+    part = next(p for p in plan["parts"] if p["placement"] == "device")
+    part["name"] = part["role"] = "my_part"
+    edited = tmp_path / "plan.yaml"
+    edited.write_text(yaml.safe_dump(plan))
+    result = compile(
+        detector(), "npu", tmp_path / "b", replace(QUICK, precision="fp32", plan=edited)
+    )
+    assert result.ok
+    assert "my_part" in [p.name for p in result.manifest.parts]
+
+
+def test_plan_and_build_give_the_same_files(tmp_path: Path) -> None:
+    """Building in one go and building from the plan that was printed give equal part files."""
+    options = replace(QUICK, precision="fp32")
+    first = compile(detector(), "npu", tmp_path / "a", options)
+    second = compile(
+        detector(), "npu", tmp_path / "b", replace(options, plan=tmp_path / "a" / "plan.yaml")
+    )
+    parts = [
+        {k: v for k, v in r.manifest.files.items() if k.startswith(("parts/", "golden/", "plan"))}
+        for r in (first, second)
+    ]
+    assert parts[0] == parts[1]
+
+
+def test_pins_are_obeyed(tmp_path: Path) -> None:
+    """A node pinned to the host is in a host part."""
+    options = replace(QUICK, precision="fp32", pins={"op:Conv": "host"})
+    result = compile(cnn(), "npu", tmp_path / "b", options)
+    assert all(p.placement == "host" for p in result.manifest.parts)
+
+
+def test_a_dynamic_input_can_be_fixed(tmp_path: Path) -> None:
+    """With a size for the free dimensions the convolution reaches the device."""
+    options = replace(QUICK, precision="fp32", input_shapes={"image": (1, 3, 16, 16)})
+    result = compile(dynamic(), "npu", tmp_path / "b", options)
+    assert result.ok
+    assert [p.placement for p in result.manifest.parts] == ["device"]
+
+
+def test_unknown_input_name_is_named(tmp_path: Path) -> None:
+    """A shape for an input that does not exist lists those that do."""
+    with pytest.raises(UsageError, match="no input called 'img'") as caught:
+        compile(dynamic(), "npu", tmp_path / "b", replace(QUICK, input_shapes={"img": (1,)}))
+    assert "image" in caught.value.fix
+
+
+def test_strict_refuses_host_parts(tmp_path: Path) -> None:
+    """--strict turns the first thing the target cannot run into an error with its reason."""
+    with pytest.raises(Unsupported) as caught:
+        compile(detector(), "drpai", tmp_path / "b", replace(QUICK, precision="fp32", strict=True))
+    assert caught.value.why
+    assert not (tmp_path / "b").exists()
+
+
+def test_repeated_build_is_reused(tmp_path: Path) -> None:
+    """The same command again answers from the bundle; a changed option does not."""
+    options = BuildOptions(golden_count=1, host_code=False, precision="fp32")
+    compile(cnn(), "npu", tmp_path / "b", options)
+    again = compile(cnn(), "npu", tmp_path / "b", options)
+    assert again.steps == [
+        ("build", "reused", "same model, options, data and tool versions; files intact")
+    ]
+    with pytest.raises(UsageError, match="already exists"):
+        compile(cnn(), "npu", tmp_path / "b", replace(options, seed=1))
+    forced = compile(cnn(), "npu", tmp_path / "b", replace(options, seed=1, force=True))
+    assert forced.ok
+
+
+def test_a_damaged_bundle_is_not_reused(tmp_path: Path) -> None:
+    """A changed file makes the bundle one that has to be built again."""
+    options = BuildOptions(golden_count=1, host_code=False, precision="fp32", force=True)
+    compile(cnn(), "npu", tmp_path / "b", options)
+    (tmp_path / "b" / "plan.yaml").write_text("x")
+    again = compile(cnn(), "npu", tmp_path / "b", options)
+    assert again.steps != [("build", "reused", "")]
+    check_files(again.path, read_manifest(again.path))
+
+
+def test_lowering_is_taken_from_the_cache(tmp_path: Path) -> None:
+    """Another output folder reuses the quantized part and gives the same bytes."""
+    options = BuildOptions(golden_count=1, host_code=False, precision="xint8")
+    one = compile(cnn(), "npu", tmp_path / "a", options)
+    two = compile(cnn(), "npu", tmp_path / "b", options)
+    assert [state for _, state, _ in one.steps] == ["ran"]
+    assert [state for _, state, _ in two.steps] == ["reused"]
+    assert one.manifest.files == two.manifest.files
+
+
+@pytest.mark.parametrize("moment", ["record_golden", "lower", "emit", "write", "verify", "finish"])
+def test_an_interrupt_leaves_nothing(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at any step leaves no half bundle, no scratch folder, and an older bundle intact."""
+    out = tmp_path / "out"
+    out.mkdir()
+    options = replace(QUICK, precision="fp32", force=True)
+    compile(cnn(), "npu", out / "b", options)
+    before = (out / "b" / "manifest.json").read_bytes()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"adcompile.compiler.{moment}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compile(cnn(1), "npu", out / "b", options)
+    assert [p.name for p in out.iterdir()] == ["b"]
+    assert (out / "b" / "manifest.json").read_bytes() == before
+
+
+def test_disk_full_is_said_and_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError while writing is a sentence, not a traceback, and leaves nothing behind."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("adcompile.fileset.Path.write_bytes", full)
+    with pytest.raises(AdcompileError, match="cannot write"):
+        compile(cnn(), "npu", tmp_path / "b", replace(QUICK, precision="fp32"))
+    assert not list(tmp_path.glob("b*"))
+    assert not list(tmp_path.glob(".b*"))
+
+
+def test_the_input_model_is_not_changed(tmp_path: Path) -> None:
+    """Compiling a file leaves the file as it was."""
+    path = tmp_path / "m.onnx"
+    onnx.save(detector(), path)
+    before = path.read_bytes()
+    compile(path, "npu", tmp_path / "b", replace(QUICK, precision="xint8"))
+    assert path.read_bytes() == before
+
+
+def test_manifest_is_json_with_sorted_keys(tmp_path: Path) -> None:
+    """The manifest is canonical text."""
+    result = compile(cnn(), "npu", tmp_path / "b", replace(QUICK, precision="fp32"))
+    text = (result.path / "manifest.json").read_text()
+    assert (
+        text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    )
+
+
+def test_cache_off_keeps_nothing(tmp_path: Path) -> None:
+    """Without a cache no folder is written outside the output."""
+    assert StepCache(None).step("x", {}, lambda _p: None) is None
+    compile(cnn(), "npu", tmp_path / "b", replace(QUICK, precision="xint8"))
+    assert not (tmp_path / "cache").exists()
