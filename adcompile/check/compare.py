@@ -16,6 +16,7 @@ import numpy.typing as npt
 from adcompile.check import detections
 from adcompile.check.tolerance import ABSOLUTE_ROLES, Tolerance, Tolerances
 from adcompile.contract import Score
+from adcompile.runtime.decision import decide
 from adcompile.runtime.executor import Array
 
 SNR_CAP = 300.0  # of equal arrays, instead of infinity
@@ -171,15 +172,6 @@ def _compare_group(
         detail = "; ".join(text for text in (counts.text, rows.detail) if text and text != "empty")
         found[name] = replace(rows, ok=rows.ok and counts.ok, metrics=metrics, detail=detail)
     return found
-
-
-def decide(values: Array, score: Score) -> npt.NDArray[np.bool_]:
-    """True where a score means "anomalous"; all False when the contract has no threshold."""
-    limit = score.threshold if score.normalisation == "none" else score.decision
-    wide = _wide(values)
-    if limit is None:
-        return np.zeros(wide.shape, dtype=bool)
-    return wide >= limit if score.compare == ">=" else wide > limit
 
 
 def _with_decisions(

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.check.arrays import file_name, open_array, save_array
 from adcompile.check.reference import FloatParts, opened
 from adcompile.contract import Contract
 from adcompile.errors import FormatError, InputError, ModelError
 from adcompile.interfaces import Part
 from adcompile.ir.graph import tensor_spec
 from adcompile.manifest import GoldenSample, TensorSpec
+from adcompile.runtime.arrays import file_name, open_array, save_array
 from adcompile.runtime.executor import Array
 from adcompile.runtime.feeds import check_feeds
 from adcompile.runtime.images import find_images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,21 @@ from adcompile.errors import FormatError, InputError
 from adcompile.manifest import check_bundle_path
 from adcompile.runtime.executor import Array
 
+_RESERVED = {"detections", "heatmap"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def safe_names(names: Iterable[str]) -> dict[str, str]:
+    """A ``.npy`` file name for each name: cleaned, and numbered where two would clash."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for index, name in enumerate(names):
+        readable = _UNSAFE.sub("_", name).strip("_")[:60] or "output"
+        if readable.casefold() in taken or readable in _RESERVED:
+            readable += f"_{index}"
+        taken.add(readable.casefold())
+        found[name] = readable + ".npy"
+    return found
 
 
 def file_name(index: int, name: str) -> str:

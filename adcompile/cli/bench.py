@@ -1,0 +1,74 @@
+"""``adcompile bench``: time a bundle part by part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adcompile.cli import console
+from adcompile.errors import UsageError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", help="NAME=FILE; default: the first golden sample"),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="timed runs", min=1)] = 20,
+    warmup: Annotated[int, typer.Option(help="runs before", min=0)] = 3,
+    device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Time BUNDLE: percentiles per part, calls and bytes at every border."""
+    from adcompile.cli.run import parse_inputs
+    from adcompile.runtime.arrays import open_array
+    from adcompile.runtime.bench import bench
+    from adcompile.runtime.bundle import load
+
+    with load(bundle, device, threads=threads) as opened, console.progress("bench") as view:
+        task = view.add_task("bench", total=warmup + runs)
+        if inputs:
+            feedings = parse_inputs(inputs, opened.inputs)
+            if len(feedings) != 1:
+                raise UsageError("bench takes one set of inputs", why=f"{len(feedings)} given")
+            feeds = opened.feeds(feedings[0][1])[0]
+        elif opened.manifest.golden:
+            sample = opened.manifest.golden[0].inputs
+            feeds = {name: open_array(bundle, file) for name, file in sample.items()}
+        else:
+            raise UsageError("the bundle has no golden data", fix="give --input NAME=FILE")
+        result = bench(
+            opened,
+            feeds,
+            runs=runs,
+            warmup=warmup,
+            watch=lambda done: view.update(task, completed=done),
+        )
+    if json:
+        console.emit_json(result.record())
+        return
+    rows = [
+        (
+            each.name,
+            f"{each.p50:.3f}",
+            f"{each.p90:.3f}",
+            f"{each.p99:.3f}",
+            f"{each.calls:g}",
+            f"{each.bytes_in / 1024:,.0f}",
+            f"{each.bytes_out / 1024:,.0f}",
+        )
+        for each in (*result.parts, result.total)
+    ]
+    columns = ("part", "p50 ms", "p90 ms", "p99 ms", "calls", "KiB in", "KiB out")
+    console.table(f"{runs} runs after {warmup} to warm up", columns, rows)
+    for where in dict.fromkeys(each.where for each in result.parts):
+        console.say(f"executed by {where}")
+    if result.simulated:
+        console.say(
+            "times of simulated parts are those of this CPU, not of the device: "
+            + ", ".join(result.simulated)
+        )

@@ -1,0 +1,195 @@
+"""Results of one run as files and as plain data: arrays, detections, anomaly decision, drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adcompile.contract import Contract
+from adcompile.detection.draw import draw
+from adcompile.detection.fixed import restore
+from adcompile.detection.found import Found
+from adcompile.errors import FormatError, InputError
+from adcompile.manifest import Manifest
+from adcompile.runtime.arrays import safe_names, save_array
+from adcompile.runtime.decision import decide, limit_of
+from adcompile.runtime.executor import Array
+from adcompile.runtime.heatmap import Picture, overlay, plain_map, to_picture
+from adcompile.runtime.images import ImageArray
+from adcompile.runtime.preprocess import Placement
+
+DETECTOR_ROLES = ("boxes", "labels", "scores", "masks")
+JSON_DETECTIONS = 1000
+
+
+@dataclass
+class Delivery:
+    """What was delivered: ``summary`` is plain data for JSON, ``files`` the written names."""
+
+    summary: dict[str, object] = field(default_factory=dict[str, object])
+    files: list[str] = field(default_factory=list[str])
+
+
+def deliver(
+    manifest: Manifest,
+    outputs: Mapping[str, Array],
+    folder: Path | None,
+    image: ImageArray | None = None,
+    where: Placement | None = None,
+    min_score: float = 0.5,
+) -> Delivery:
+    """Summarise *outputs* and, with *folder*, write them there.
+
+    Arrays are written as the model gives them. Detections also as ``detections.npz`` in the pixels
+    of the original *image*, drawn in ``detections.png``; anomaly maps as ``heatmap.png``.
+    Raises InputError when the folder cannot be written.
+    """
+    delivery = Delivery()
+    roles = manifest.roles or manifest.contract.roles
+    _arrays(delivery, outputs, roles, folder)
+    picture = None if image is None else _rgb(image)
+    found = _detections(outputs, roles, where)
+    if found is not None:
+        _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
+    _anomaly(delivery, outputs, roles, manifest.contract)
+    for name, role in roles.items():
+        if role == "map" and name in outputs and folder is not None:
+            _heatmap(delivery, outputs[name], folder, picture, where)
+            break
+    return delivery
+
+
+def _arrays(
+    delivery: Delivery, outputs: Mapping[str, Array], roles: Mapping[str, str], folder: Path | None
+) -> None:
+    table: list[dict[str, object]] = []
+    files = safe_names(outputs)
+    for name, array in outputs.items():
+        row: dict[str, object] = {
+            "name": name,
+            "role": roles.get(name, "tensor"),
+            "dtype": str(array.dtype),
+            "shape": list(array.shape),
+        }
+        if array.size and array.dtype.kind in "fiub":
+            row["min"], row["max"] = float(array.min()), float(array.max())
+        if folder is not None:
+            file = files[name]
+            save_array(folder / file, array)
+            delivery.files.append(file)
+            row["file"] = file
+        table.append(row)
+    delivery.summary["outputs"] = table
+
+
+def _rgb(image: ImageArray) -> Picture:
+    pixels = (image >> 8 if image.dtype == np.uint16 else image).astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _detections(
+    outputs: Mapping[str, Array], roles: Mapping[str, str], where: Placement | None
+) -> Found | None:
+    named = {role: outputs[n] for n, role in roles.items() if role in DETECTOR_ROLES}
+    if not {"boxes", "labels", "scores"} <= set(named):
+        return None
+    if named["boxes"].ndim == 3 and named["boxes"].shape[0] == 1:
+        named = {role: array[0] for role, array in named.items()}
+    if where is not None and "masks" in named and named["masks"].shape[-2:] != where.size:
+        del named["masks"]  # not pasted into the image: delivered as an array, not drawn
+    try:
+        found = Found.of(named)
+        return found if where is None else restore(found, where)
+    except (FormatError, InputError):
+        return None  # the roles are a guess from names; the arrays were delivered all the same
+
+
+def _deliver_detections(
+    delivery: Delivery,
+    found: Found,
+    contract: Contract,
+    folder: Path | None,
+    picture: Picture | None,
+    min_score: float,
+) -> None:
+    names = dict(enumerate(contract.classes))
+    best = np.argsort(-found.scores, kind="stable")[:JSON_DETECTIONS]
+    delivery.summary["detections"] = [
+        {
+            "label": int(found.labels[row]),
+            "class": names.get(int(found.labels[row]), ""),
+            "score": round(float(found.scores[row]), 6),
+            "box": [round(float(side), 3) for side in found.boxes[row]],
+        }
+        for row in best
+    ]
+    delivery.summary["detections_total"] = len(found)
+    if folder is None:
+        return
+    arrays: dict[str, Array] = {
+        "boxes": found.boxes,
+        "labels": found.labels,
+        "scores": found.scores,
+    }
+    if found.masks is not None:
+        arrays["masks"] = found.masks >= 0.5
+    _write_npz(folder / "detections.npz", arrays)
+    delivery.files.append("detections.npz")
+    if picture is not None:
+        _write_png(folder / "detections.png", draw(picture, found, names, min_score=min_score))
+        delivery.files.append("detections.png")
+
+
+def _anomaly(
+    delivery: Delivery, outputs: Mapping[str, Array], roles: Mapping[str, str], contract: Contract
+) -> None:
+    name = next((n for n, role in roles.items() if role == "score" and n in outputs), None)
+    if name is None or outputs[name].size != 1:
+        return
+    value = float(outputs[name].reshape(-1)[0])
+    delivery.summary["score"] = value
+    score = contract.score
+    if score is None or limit_of(score) is None:
+        return
+    anomalous = bool(decide(outputs[name], score).reshape(-1)[0])
+    delivery.summary["decision"] = "anomalous" if anomalous else "normal"
+
+
+def _heatmap(
+    delivery: Delivery,
+    values: Array,
+    folder: Path,
+    picture: Picture | None,
+    where: Placement | None,
+) -> None:
+    flat = plain_map(values)
+    low, high = float(np.nanmin(flat)), float(np.nanmax(flat))
+    if picture is None or where is None:
+        drawn = overlay(np.zeros((*flat.shape, 3), np.uint8), flat, low, high, 1.0)
+    else:
+        drawn = overlay(picture, to_picture(values, where), low, high)
+    _write_png(folder / "heatmap.png", drawn)
+    delivery.files.append("heatmap.png")
+
+
+def _write_png(path: Path, pixels: Picture) -> None:
+    try:
+        Image.fromarray(pixels).save(path, format="PNG")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    try:
+        with path.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **dict(arrays))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError("cannot write a result", where=str(path), why=error.strerror or str(error))
