@@ -66,7 +66,13 @@ def _load_file(path: Path) -> object:
         raise UsageError("not a Python file", where=str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is about that file
+        del sys.modules[name]
+        raise UsageError(
+            "the file cannot be imported", where=str(path), why=f"{type(error).__name__}: {error}"
+        ) from error
     return module
 
 

@@ -22,7 +22,7 @@ FITTED_MODEL = "model.onnx"
 class Serializable(Protocol):
     """An ``onnx.ModelProto``, or anything that turns into the bytes of one."""
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 - the name protobuf gives it
+    def SerializeToString(self) -> bytes:
         """The model as protobuf bytes."""
         ...
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adcompile.errors import UsageError, Unsupported
+from adcompile.errors import Unsupported, UsageError
 from adcompile.job import Job
 from adcompile.place.apply import apply_plan
-from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 from adcompile.place.planner import make_plan
+from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 
 ROI_POLICY = "roi_policy"
 

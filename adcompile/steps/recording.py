@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from adcompile.check.arrays import save_array
 from adcompile.check.golden import GoldenInput, make_inputs, open_sample, record_boundaries
 from adcompile.check.reference import FloatParts
 from adcompile.errors import InputError, UsageError
@@ -19,6 +18,7 @@ from adcompile.interfaces import Array, Part
 from adcompile.job import Job
 from adcompile.lower.calibration import ArrayFolder, spread
 from adcompile.manifest import TensorSpec
+from adcompile.runtime.arrays import save_array
 from adcompile.runtime.images import find_images
 from adcompile.runtime.inputs import make_feeds
 
@@ -52,8 +52,8 @@ def _golden_inputs(job: Job) -> list[GoldenInput]:
     if not paths and job.options.verify == "none" and job.precision in FLOAT_PRECISIONS:
         return []
     calib = job.options.calib
-    if not paths and calib is not None and calib.is_dir():
-        paths = find_images(calib)[: job.options.golden_count]
+    if not paths and calib is not None:
+        paths = calibration_images(calib)[: job.options.golden_count]
     if not paths:
         job.report.note(
             "golden data was made up from random images (give --golden IMAGE for real ones)"
@@ -105,12 +105,19 @@ def _calibration_inputs(job: Job, golden: Sequence[GoldenInput]) -> Iterator[Map
         )
         yield from (each.feeds for each in golden)
         return
-    files = find_images(calib) if calib.is_dir() else []
-    if not files:
-        raise UsageError("no calibration images", where=str(calib), fix="a folder of images")
     specs = fixed_specs(job)
-    for item in spread([{"x": f} for f in files], CALIBRATION_SAMPLES):
+    for item in spread([{"x": f} for f in calibration_images(calib)], CALIBRATION_SAMPLES):
         yield make_feeds(specs, job.contract, item["x"])[0]
+
+
+def calibration_images(folder: Path) -> list[Path]:
+    """Images below *folder*; UsageError when there is none."""
+    files = find_images(folder) if folder.is_dir() else []
+    if not files:
+        raise UsageError(
+            "no calibration images", where=str(folder), fix="give a folder that holds images"
+        )
+    return files
 
 
 def _keep(
