@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.interfaces import Array
 from adcompile.ir.attributes import int_of, ints_of
 from adcompile.ir.graph import constant, rank, static_shape
 from adcompile.rewrite.driver import RewritePass
@@ -198,22 +197,25 @@ def where_decided(m: Match) -> ir.Value:
     return chosen
 
 
-def _whole_axes(node: ir.Node, index: int) -> Array | None:
-    return constant(node.inputs[index]) if len(node.inputs) > index else None
+def _operand(node: ir.Node, index: int, absent: list[int]) -> list[int] | None:
+    """A constant integer operand; *absent* when the node does not have it."""
+    if len(node.inputs) <= index or node.inputs[index] is None:
+        return absent
+    array = constant(node.inputs[index])
+    return None if array is None else [int(x) for x in array.ravel().tolist()]
 
 
-def _slice_parts(node: ir.Node) -> list[Array] | None:
+def _slice_parts(node: ir.Node) -> list[list[int]] | None:
     """starts, ends, axes, steps of a Slice with constant operands."""
-    starts, ends = _whole_axes(node, 1), _whole_axes(node, 2)
+    starts, ends = _operand(node, 1, []), _operand(node, 2, [])
     size = rank(node.inputs[0])
     if starts is None or ends is None or size is None:
         return None
-    count = starts.size
-    axes = _whole_axes(node, 3) if len(node.inputs) > 3 and node.inputs[3] else np.arange(count)
-    steps = _whole_axes(node, 4) if len(node.inputs) > 4 and node.inputs[4] else np.ones(count)
+    axes = _operand(node, 3, list(range(len(starts))))
+    steps = _operand(node, 4, [1] * len(starts))
     if axes is None or steps is None:
         return None
-    return [np.asarray(p, dtype=np.int64) for p in (starts, ends, axes % size, steps)]
+    return [starts, ends, [a % size for a in axes], steps]
 
 
 _ANY_SLICE = (Any(), Any(), Maybe(Any()), Maybe(Any()))
@@ -225,9 +227,9 @@ def slice_of_slice(m: Match) -> ir.Node:
     first, second = _slice_parts(m.node("inner")), _slice_parts(m.root)
     if first is None or second is None:
         raise Refuse("an operand is not constant")
-    if set(first[2].tolist()) & set(second[2].tolist()):
+    if set(first[2]) & set(second[2]):
         raise Refuse("both cut the same axis")
-    parts = [const(np.concatenate(pair)) for pair in zip(first, second, strict=True)]
+    parts = [const(np.asarray(a + b, dtype=np.int64)) for a, b in zip(first, second, strict=True)]
     return typed_like(ir.Node("", "Slice", [m["x"], *parts]), m.output)
 
 
@@ -270,7 +272,8 @@ def gather_of_gather(m: Match) -> ir.Node:
         raise Refuse("they pick along different axes")
     if second.size and not (-first.size <= second.min() and second.max() < first.size):
         raise Refuse("an index is out of range")
-    index = const(np.asarray(first[second], dtype=np.int64))
+    picked = np.asarray(second, dtype=np.int64)
+    index = const(np.asarray(np.take(first, picked), dtype=np.int64))
     return typed_like(
         ir.Node("", "Gather", [m["x"], index], [ir.AttrInt64("axis", axis)]), m.output
     )

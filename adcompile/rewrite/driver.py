@@ -108,12 +108,16 @@ class Driver:
         plan = [check_output(old, value) for old, value in zip(root.outputs, new, strict=True)]
         made = new_nodes(new)
         constants = new_constants(made, new)
+        if len(made) == 1 and not made[0].name:
+            made[0].name = root.name
+        wishes = [node.name or "" for node in made]
         self._adopt(graph, root, made, constants, each, found)
         touched: list[ir.Node] = list(made)
         for old, value, how in zip(root.outputs, new, plan, strict=True):
             if value is not None:
                 touched += self._replace(old, value, how, each, found)
         touched += self._bury(found)
+        self._give_back(made, wishes, found)
         self.report.applied(each.name, root.name or "", each.exactness)
         self._requeue(touched)
 
@@ -173,6 +177,14 @@ class Driver:
                     if not value.uses() and producer not in found.nodes:
                         touched += self._remove_chain(producer)
         return touched
+
+    def _give_back(self, made: list[ir.Node], wishes: list[str], found: Match) -> None:
+        """A new node that was to be called like a matched one may be, now that that is gone."""
+        free = {node.name for node in found.nodes if node.graph is None and node.name}
+        for node, wish in zip(made, wishes, strict=True):
+            if wish in free:
+                node.name = wish
+                free.discard(wish)
 
     def _remove_chain(self, node: ir.Node) -> list[ir.Node]:
         """Remove a node that became dead, and what only it needed."""
