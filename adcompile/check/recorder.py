@@ -64,10 +64,14 @@ def record(
                 continue
             if not state.room():
                 break
-            say(name, min(len(state.samples), max_samples), min(max_samples, len(ranked)))
-            state.add(
-                rank, name, lambda feed=images[name]: make_feeds(inputs, contract, feed)[0], chain
-            )
+            if watch is not None:
+                watch(name, min(len(state.samples), max_samples), min(max_samples, len(ranked)))
+            try:
+                feeds = make_feeds(inputs, contract, images[name])[0]
+            except (InputError, UsageError) as error:
+                state.skip(name, " ".join(str(error).split())[:300])
+                continue
+            state.add(rank, name, feeds, chain)
             state.trim(max_samples)
     state.trim(max_samples)
     if not state.samples:

@@ -1,0 +1,141 @@
+"""``adcompile record``: run the float reference over images and keep what crosses part borders."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adcompile.cli import console
+
+if TYPE_CHECKING:
+    from adcompile.job import BuildOptions, Job
+
+
+def find_sources(data: Path, images: Path | None) -> tuple[dict[str, Path], list[str]]:
+    """Name to file of every image of a folder (with subfolders) or a COCO file; and notes.
+
+    Images that a COCO file lists but that are not there are left out and noted.
+    """
+    from adcompile.errors import InputError, UsageError
+    from adcompile.runtime.images import SUFFIXES
+
+    if data.suffix.lower() == ".json":
+        from adcompile.detection.coco import read_coco
+
+        coco = read_coco(data, images or data.parent)
+        missing = {entry.id for entry in coco.missing(coco.images)}
+        found = {e.file_name: coco.path(e) for e in coco.images if e.id not in missing}
+        notes = [f"{len(missing)} images of {data.name} are not there"] if missing else []
+    else:
+        if images is not None:
+            raise UsageError("--images goes with a COCO file", where=str(data))
+        if not data.is_dir():
+            raise InputError("no such folder of images", where=str(data))
+        files = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found = {p.relative_to(data).as_posix(): p for p in files}
+        notes = []
+    if not found:
+        raise InputError(
+            "there is no image", where=str(data), fix="expected " + ", ".join(SUFFIXES)
+        )
+    return found, notes
+
+
+def _planned(model: Path, target: str, options: BuildOptions, work: Path) -> Job:
+    """The steps of a build up to the parts."""
+    from adcompile import compiler
+    from adcompile.job import Job
+
+    job = Job.create(target, None, options, None, work)
+    compiler.load(job, model)
+    compiler.specialize(job)
+    compiler.canonicalize(job)
+    compiler.raise_heads(job)
+    compiler.prepare(job)
+    compiler.place_and_partition(job)
+    return job
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    data: Annotated[Path, typer.Option(help="folder of images, or a COCO annotation file")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the recording")],
+    target: Annotated[str, typer.Option("--target", "-t", help="whose parts")] = "npu",
+    max_samples: Annotated[int, typer.Option(help="images to keep", min=1)] = 32,
+    images: Annotated[Path | None, typer.Option(help="folder of a COCO file's images")] = None,
+    precision: Annotated[str | None, typer.Option(help="of the planned device parts")] = None,
+    input_shape: Annotated[
+        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
+    ] = None,
+    preprocess: Annotated[str | None, typer.Option(help="unit (0…1), imagenet, raw")] = None,
+    contract: Annotated[Path | None, typer.Option(help="contract as YAML or JSON")] = None,
+    plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
+    max_gib: Annotated[float, typer.Option(help="stop when the files take this much")] = 8.0,
+    rows: Annotated[int, typer.Option(help="regions to keep per image", min=1)] = 64,
+    seed: Annotated[int, typer.Option(help="of the random choice")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Record the tensors between the parts of MODEL over images; run again to continue."""
+    from adcompile.check.recorder import record
+    from adcompile.check.recording import identity_of
+    from adcompile.cli.build import parse_pairs, parse_shape
+    from adcompile.declare import read_contract
+    from adcompile.ir.graph import tensor_spec
+    from adcompile.job import BuildOptions
+
+    sources, notes = find_sources(data, images)
+    shapes = parse_pairs(input_shape or [], "--input-shape")
+    options = BuildOptions(
+        precision=precision,
+        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
+        preprocess=preprocess,
+        contract=None if contract is None else read_contract(contract),
+        plan=plan,
+    )
+    with tempfile.TemporaryDirectory(prefix="adcompile-") as work, console.progress("") as view:
+        task = view.add_task("plan", total=None)
+        job = _planned(model, target, options, Path(work))
+        assert job.source is not None
+        inputs = [tensor_spec(value) for value in job.ir.graph.inputs]
+        outputs = [tensor_spec(value) for value in job.ir.graph.outputs]
+        identity = identity_of(job.source.sha256, job.parts, job.contract, seed, rows)
+        view.update(task, total=min(max_samples, len(sources)))
+        recording = record(
+            job.parts,
+            inputs,
+            outputs,
+            sources,
+            output,
+            identity=identity,
+            contract=job.contract,
+            max_samples=max_samples,
+            max_bytes=int(max_gib * (1 << 30)),
+            threads=threads,
+            watch=lambda text, done, _total: view.update(task, description=text, completed=done),
+        )
+    index = recording.index
+    size = sum(f.size for s in index.samples for f in s.files.values())
+    if json:
+        console.emit_json(
+            {
+                "recording": str(output),
+                "samples": [s.source for s in index.samples],
+                "tensors": list(recording.tensors()),
+                "bytes": size,
+                "skipped": index.skipped,
+                "notes": notes,
+            }
+        )
+        return
+    for note in notes:
+        console.say(f"note: {note}")
+    for name, why in index.skipped.items():
+        console.say(f"skipped {name}: {why}")
+    count = len(recording.tensors())
+    console.say(
+        f"{len(recording)} samples, {count} tensors each, {size / 2**20:,.1f} MiB: {output}"
+    )
