@@ -78,6 +78,10 @@ class Flow:
             found = self._facts[value] = Info(self.declared(value), self._constant(value))
         return found
 
+    def learn(self, value: ir.Value, info: Info) -> None:
+        """Add the facts about a value that was made after the analysis."""
+        self._facts[value] = info
+
     def declared(self, value: ir.Value) -> Dims | None:
         """The shape as declared, with a symbol of its own for each open dimension."""
         if value.shape is None:

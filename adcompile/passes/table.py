@@ -15,5 +15,6 @@ PASSES: Mapping[str, str] = {
     "fold-constants": "adcompile.passes.fold_constants:FoldConstants",
     "fold-shapes": "adcompile.passes.fold_shapes:FoldShapes",
     "infer-shapes": "adcompile.passes.infer_shapes:InferShapes",
+    "merge-reshapes": "adcompile.passes.merge_reshapes:MergeReshapes",
     "specialize": "adcompile.passes.specialize:Specialize",
 }

@@ -9,9 +9,8 @@ from adcompile.rewrite.pipeline import Pipeline
 
 # target-independent, exact, to a fixed point
 CANONICAL = (
-    "(infer-shapes,fold-shapes,fold-constants,clean-up,common-subexpressions,dead-code)*,"
-    "fold-affine,dedupe-constants,"
-    "(infer-shapes,fold-shapes,fold-constants,clean-up,common-subexpressions,dead-code)*"
+    "(infer-shapes,fold-shapes,fold-constants,clean-up,fold-affine,merge-reshapes,"
+    "dedupe-constants,common-subexpressions,dead-code)*"
 )
 
 

@@ -40,6 +40,7 @@ class Driver:
         self.queue: deque[ir.Node] = deque()
         self.queued: set[ir.Node] = set()
         self.hits: dict[str, int] = {}
+        self.made: set[ir.Value] = set()  # outputs of the nodes that the current rule built
         self.refused: set[tuple[str, ir.Node]] = set()
 
     def run(self) -> bool:
@@ -112,6 +113,7 @@ class Driver:
             made[0].name = root.name
         wishes = [node.name or "" for node in made]
         self._adopt(graph, root, made, constants, each, found)
+        self.made = {value for node in made for value in node.outputs}
         touched: list[ir.Node] = list(made)
         for old, value, how in zip(root.outputs, new, plan, strict=True):
             if value is not None:
@@ -150,6 +152,7 @@ class Driver:
         """Let *new* stand for *old*: uses, types, and the name of a graph output."""
         inherit(new, old)
         touched = list(old.consumers())
+        fresh = new in self.made
         if how == "identity":
             node = ir.Node("", "Identity", [new], num_outputs=1)
             inherit(node.outputs[0], old)
@@ -158,7 +161,11 @@ class Driver:
                 self._adopt(graph, found.root, [node], [], each, found)
             touched.append(node)
             new = node.outputs[0]
+        is_output, name = old.is_graph_output(), old.name
         take_over(old, new, self.names)
+        if fresh and name and not is_output:  # a new value goes by the name of the one it replaces
+            old.name = self.names.fresh(f"{name}_replaced")
+            new.name = name
         return touched
 
     def _bury(self, found: Match) -> list[ir.Node]:
