@@ -29,6 +29,10 @@ def walk(graph: ir.Graph) -> Iterator[ir.Node]:
             yield from walk(body)
 
 
+# Their result's shape does not follow from the input's.
+_OWN_SHAPE = frozenset({"Shape", "Size"})
+
+
 class Facts:
     """Constants, element types and static shapes of the values of one part.
 
@@ -40,7 +44,9 @@ class Facts:
         self.graph = model.graph
         self.opset = model.opset_imports.get("", 0)
         self._constants: dict[ir.Value, Array] = {}
+        self._varying: set[ir.Value] = set()
         self._collect(model.graph)
+        self._distrust(model.graph, set())
 
     def _collect(self, graph: ir.Graph) -> None:
         for value in graph.initializers.values():
@@ -51,6 +57,42 @@ class Facts:
                 self._constants[node.outputs[0]] = _constant_node(node)
             for body in subgraphs(node):
                 self._collect(body)
+
+    def _distrust(self, graph: ir.Graph, doubtful: set[ir.Value]) -> None:
+        """Mark values whose declared shape may only hold for the first trip of a loop.
+
+        Exporters declare a carried value with the shape it starts with, even when it grows; shape
+        inference spreads that through the body. A carried shape counts only when start, body input
+        and body output agree.
+        """
+        for node in graph:
+            if any(v in doubtful for v in node.inputs) and node.op_type not in _OWN_SHAPE:
+                doubtful.update(node.outputs)
+            for body in subgraphs(node):
+                inner = set(doubtful)
+                if node.op_type in {"Loop", "Scan"}:
+                    inner |= self._unsteady(node, body)
+                self._distrust(body, inner)
+                if any(v in inner for v in body.outputs):
+                    doubtful.update(node.outputs)
+        self._varying |= doubtful
+
+    def _unsteady(self, node: ir.Node, body: ir.Graph) -> set[ir.Value]:
+        """Carried values of a loop whose shape is not the same before and after a trip."""
+        skip = 2 if node.op_type == "Loop" else 0
+        carried = len(body.outputs) - (1 if skip else 0)
+        found: set[ir.Value] = set()
+        for i, value in enumerate(body.inputs[skip:]):
+            if skip == 0 and i >= len(node.inputs) - node.attributes["num_scan_inputs"].as_int():
+                break
+            if i >= carried:
+                break
+            start = node.inputs[skip + i]
+            after = body.outputs[i + (1 if skip else 0)]
+            shapes = {self.shape(v) for v in (start, value, after) if v is not None}
+            if len(shapes) != 1 or None in shapes:
+                found.add(value)
+        return found
 
     def constant(self, value: ir.Value | None) -> Array | None:
         """The value as an array when it is known at compile time."""
@@ -78,7 +120,7 @@ class Facts:
         known = self._constants.get(value)
         if known is not None:
             return tuple(known.shape)
-        if value.shape is None:
+        if value.shape is None or value in self._varying:
             return None
         dims = [d for d in value.shape if isinstance(d, int)]
         return tuple(dims) if len(dims) == len(value.shape) else None

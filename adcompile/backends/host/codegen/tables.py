@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from adcompile.backends.host.codegen import detection, elementwise, movement, reductions
+from adcompile.backends.host.codegen import (
+    detection,
+    elementwise,
+    movement,
+    neural,
+    reductions,
+    sampling,
+)
 from adcompile.backends.host.codegen.registry import ANY, BOOL, Op, Table
 
 CONTROL: Table = {
@@ -12,5 +19,11 @@ CONTROL: Table = {
 }
 
 TABLE: Table = (
-    elementwise.TABLE | movement.TABLE | reductions.TABLE | detection.TABLE | CONTROL
+    elementwise.TABLE
+    | movement.TABLE
+    | reductions.TABLE
+    | neural.TABLE
+    | sampling.TABLE
+    | detection.TABLE
+    | CONTROL
 )

@@ -95,14 +95,14 @@ class Weights {
 
   template <class T>
   [[nodiscard]] View<T> view(std::size_t offset, const Shape& shape) const {
-    const auto bytes = static_cast<std::size_t>(checked_product(shape.size(), Index{sizeof(T)}));
-    if (offset > size_ || bytes > size_ - offset || offset % kAlignment != 0) {
-      fail("weights: a constant lies outside the file");
-    }
-    return {reinterpret_cast<const T*>(data_.get() + offset), shape};
+    return {reinterpret_cast<const T*>(at(offset, shape, sizeof(T))), shape};
   }
 
  private:
+  /// Address of a constant; fails when it does not lie inside the file.
+  [[nodiscard]] const std::byte* at(std::size_t offset, const Shape& shape,
+                                    std::size_t element) const;
+
   struct Free {
     void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
   };

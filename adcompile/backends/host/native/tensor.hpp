@@ -47,9 +47,10 @@ inline Index checked_product(Index a, Index b) {
 class Shape {
  public:
   constexpr Shape() = default;
-  Shape(std::initializer_list<Index> dims) {
-    require(dims.size() <= kMaxRank, "rank over 8");
-    for (const Index d : dims) dims_[static_cast<std::size_t>(rank_++)] = d;
+  template <class... D, class = std::enable_if_t<(std::is_integral_v<D> && ...)>>
+  explicit constexpr Shape(D... dims)
+      : dims_{static_cast<Index>(dims)...}, rank_(static_cast<int>(sizeof...(dims))) {
+    static_assert(sizeof...(dims) <= kMaxRank, "rank over 8");
   }
   [[nodiscard]] static Shape filled(int rank, Index value) {
     require(rank >= 0 && rank <= kMaxRank, "rank over 8");

@@ -117,6 +117,12 @@ View<Index> size_of(Out<Index> out, View<T> x) {
   return {y, Shape{}};
 }
 
+/// Stands for an input that was not given.
+template <class T>
+View<T> absent() {
+  return {nullptr, Shape{0}};
+}
+
 /// A copy in a place of its own (loop-carried values, results of branches).
 template <class T>
 View<T> keep(Out<T> out, View<T> x) {
