@@ -10,11 +10,15 @@ name            dtype, shape             content
 rows            f4 [M, ld]               the float32 rows, reordered, zero-padded to ``ld`` columns
 order           i4 [M]                   original number of each stored row
 centre          f4 [ld]                  what is subtracted
-axes            f4 [A/16, ld, 16]        A orthonormal axes, 16 side by side; unused ones are zero
+axes            f4 [A/16, ld, 16]        A = 16 + T orthonormal axes, 16 side by side; unused ones zero
 panels          f4 [P, 18, 16]           per 16 rows: squared length of u (rounded down), its first
                                          16 coordinates, length of the rest (rounded up)
-tails           f4 [16·P, A−16]          per row: coordinates 16 … A−3, length of the rest beyond 16
-                                         coordinates, length of the rest beyond all
+tails           i1 [P, T/4, 64]          per 16 rows, int8 of coordinates 16 … 15+T, 4 of 16 rows
+                                         side by side
+tail_terms      f4 [P, 4, 16]            step of the int8, length of the rest beyond 16 coordinates,
+                                         error length of the int8, length of the rest beyond all
+                                         coordinates (lengths rounded up)
+tail_sums       i4 [P, 16]               −128 · sum of the int8 values of `tails`
 groups          f4 [G, 18, 16]           boxes of 16 panels: low and high of 8 coordinates and of
                                          the length of the rest beyond them
 supers          f4 [S, 18, 16]           the same for 16 groups
@@ -43,8 +47,8 @@ HEAD = 16
 """Axes bounded for 16 rows at once."""
 BOX = 8
 """Axes of the bounding boxes."""
-TAIL = 48
-"""Numbers per row of the second bound: 46 more axes and two lengths of rests."""
+TAIL = 112
+"""Further axes, kept as int8."""
 FAR = np.float32(1e30)
 """Stands for "never near" in the padding of the last panel."""
 _SAMPLE = 16384
@@ -61,7 +65,7 @@ def lay_out(rows: F32) -> dict[str, Array]:
     count, columns = rows.shape
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = _scale(rows, centre)
-    basis = principal_axes(rows, centre, scale, HEAD + TAIL - 2)
+    basis = principal_axes(rows, centre, scale, HEAD + TAIL)
     coordinates, lengths = _project(rows, centre, scale, basis)
     order = tree_order(coordinates[:, :HEAD])
     coordinates, lengths = coordinates[order], lengths[order]
@@ -77,7 +81,7 @@ def lay_out(rows: F32) -> dict[str, Array]:
         "centre": np.pad(centre, (0, ld - columns)),
         "axes": _axes_panels(basis, ld),
         "panels": _panels(coordinates, lengths, panels),
-        "tails": _tails(coordinates, lengths, panels),
+        **_tails(coordinates, lengths, panels),
         "groups": _box_panels(boxes),
         "supers": _box_panels(_merge(boxes)),
         "shadow": shadow,
@@ -132,7 +136,7 @@ def principal_axes(rows: F32, centre: F32, scale: float, count: int) -> F64:
 
 
 def _project(rows: F32, centre: F32, scale: float, basis: F64) -> tuple[F64, F64]:
-    """Coordinates [M, A−2] and squared lengths [M] of the centred rows."""
+    """Coordinates [M, A] and squared lengths [M] of the centred rows."""
     coordinates = np.empty((len(rows), basis.shape[1]))
     lengths = np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
@@ -192,13 +196,49 @@ def _panels(coordinates: F64, lengths: F64, panels: int) -> F32:
     return out
 
 
-def _tails(coordinates: F64, lengths: F64, panels: int) -> F32:
-    out = np.zeros((panels * LANES, TAIL), np.float32)
+def _tails(coordinates: F64, lengths: F64, panels: int) -> dict[str, Array]:
+    codes, steps, errors = _int8(coordinates[:, HEAD:])
+    terms = np.zeros((4, panels * LANES), np.float32)
     rows = slice(0, len(coordinates))
-    out[rows, : TAIL - 2] = coordinates[:, HEAD:]
-    out[rows, TAIL - 2] = _up(_rest(coordinates, lengths, HEAD))
-    out[rows, TAIL - 1] = _up(_rest(coordinates, lengths, HEAD + TAIL - 2))
-    return out
+    terms[0, rows] = steps
+    terms[1, rows] = _up(_rest(coordinates, lengths, HEAD))
+    terms[2, rows] = errors
+    terms[3, rows] = _up(_rest(coordinates, lengths, HEAD + TAIL))
+    return {
+        "tails": _interleaved(codes, panels),
+        "tail_terms": _side_by_side(terms),
+        "tail_sums": _sums(codes, panels),
+    }
+
+
+def _int8(values: F64) -> tuple[NDArray[np.int8], F32, F32]:
+    """Codes of each row, their step, and the length of the difference (rounded up)."""
+    steps = (np.abs(values).max(axis=1) / 127).astype(np.float32)
+    steps = np.where(steps > 0, steps, np.float32(1)).astype(np.float32)
+    wide = steps.astype(np.float64)[:, None]
+    codes = np.clip(np.rint(values / wide), -127, 127)
+    error = np.sqrt(np.square(values - codes * wide).sum(axis=1))
+    return codes.astype(np.int8), steps, _up(error).astype(np.float32)
+
+
+def _interleaved(codes: NDArray[np.int8], panels: int) -> NDArray[np.int8]:
+    """[M, n] to [P, n/4, 64]: four columns of 16 rows side by side."""
+    count, columns = codes.shape
+    whole = np.pad(codes, ((0, panels * LANES - count), (0, 0)))
+    blocks = whole.reshape(panels, LANES, columns // 4, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(blocks).reshape(panels, columns // 4, 4 * LANES)
+
+
+def _side_by_side(terms: F32) -> F32:
+    """[n, 16·P] to [P, n, 16]."""
+    count, rows = terms.shape
+    return np.ascontiguousarray(terms.reshape(count, rows // LANES, LANES).transpose(1, 0, 2))
+
+
+def _sums(codes: NDArray[np.int8], panels: int) -> I32:
+    out = np.zeros(panels * LANES, np.int32)
+    out[: len(codes)] = codes.sum(axis=1, dtype=np.int32) * -128
+    return out.reshape(panels, LANES)
 
 
 def _boxes(coordinates: F64, lengths: F64) -> F32:
@@ -230,10 +270,9 @@ def _box_panels(boxes: F32) -> F32:
 
 def _axes_panels(basis: F64, ld: int) -> F32:
     columns, used = basis.shape
-    blocks = -(-(used + 2) // LANES)
-    out = np.zeros((ld, blocks * LANES), np.float32)
-    out[:columns, :used] = basis
-    return np.ascontiguousarray(out.reshape(ld, blocks, LANES).transpose(1, 0, 2))
+    out = np.zeros((ld, used), np.float32)
+    out[:columns] = basis
+    return np.ascontiguousarray(out.reshape(ld, used // LANES, LANES).transpose(1, 0, 2))
 
 
 def _shadow(
@@ -241,25 +280,13 @@ def _shadow(
 ) -> tuple[NDArray[np.int8], F32, I32]:
     count, ld = padded.shape
     wide = np.pad(centre, (0, ld - len(centre)))
-    codes = np.zeros((panels * LANES, ld), np.int8)
+    codes = np.zeros((count, ld), np.int8)
     terms = np.zeros((3, panels * LANES), np.float32)
     terms[1] = FAR
     for start in range(0, count, _CHUNK):
         part = slice(start, min(count, start + _CHUNK))
-        u = _centred(padded[part], wide, scale)
-        step = (np.abs(u).max(axis=1) / 127).astype(np.float32)
-        step = np.where(step > 0, step, np.float32(1)).astype(np.float32)
-        wide_step = step.astype(np.float64)[:, None]
-        code = np.clip(np.rint(u / wide_step), -127, 127)
-        error = np.sqrt(np.square(u - code * wide_step).sum(axis=1))
-        codes[part] = code.astype(np.int8)
-        terms[0, part], terms[2, part] = step, _up(error)
-        square = np.square(code * wide_step).sum(axis=1)
-        terms[1, part] = square - terms[2, part].astype(np.float64) ** 2
-    blocks = codes.reshape(panels, LANES, ld // 4, 4).transpose(0, 2, 1, 3)
-    sums = codes.astype(np.int32).sum(axis=1) * -128
-    return (
-        np.ascontiguousarray(blocks).reshape(panels, ld // 4, 4 * LANES),
-        np.ascontiguousarray(terms.reshape(3, panels, LANES).transpose(1, 0, 2)),
-        sums.astype(np.int32).reshape(panels, LANES),
-    )
+        codes[part], steps, errors = _int8(_centred(padded[part], wide, scale))
+        square = np.square(codes[part] * steps.astype(np.float64)[:, None]).sum(axis=1)
+        terms[0, part], terms[2, part] = steps, errors
+        terms[1, part] = square - errors.astype(np.float64) ** 2
+    return _interleaved(codes, panels), _side_by_side(terms), _sums(codes, panels)

@@ -57,14 +57,14 @@ void Worker::first_panels(const Dense& d, const float* values, int panels, int k
         std::nth_element(least, least + k - 1, least + kLanes);
         limit = least[k - 1];
     }
-    const int found = kernels_.collect(bank_, values, 0, panels, 0.0f, limit, rows_, bounds_);
+    const int found = kernels_.collect(bank_, values, 0, panels, 0.0f, limit, rows_, row_bounds_);
     int order[kLanes * kFirstPanels];
     int count = 0;
     for (int j = 0; j < found; ++j)
         if (rows_[j] < bank_.rows) order[count++] = j;
     if (count > k)
         std::nth_element(order, order + k - 1, order + count,
-                         [this](int a, int b) { return bounds_[a] < bounds_[b]; });
+                         [this](int a, int b) { return row_bounds_[a] < row_bounds_[b]; });
     std::int32_t best[ADC_MAX_NEIGHBOURS];
     const int taken = std::min(count, k);
     for (int j = 0; j < taken; ++j) best[j] = rows_[order[j]];
@@ -77,7 +77,7 @@ void Worker::dense_tile(Dense* tile, int count, int k) {
     for (int j = 0; j < count; ++j) {
         const Prepared& p = prepared_[tile[j].query];
         const float* u = u_ + tile[j].query * bank_.stride;
-        const Quantised q = kernels_.quantise(bank_, u, p.largest, codes_ + j * code_bytes);
+        const Quantised q = kernels_.quantise(u, bank_.stride, p.largest, codes_ + j * code_bytes);
         const double inflate = 1 + (static_cast<double>(bank_.stride) / 16 + 12) * kEps;
         tile[j].square = q.square;
         tile[j].error = q.error * inflate + 2.1 * kEps * std::sqrt(static_cast<double>(p.square)) + kTiny;
@@ -96,7 +96,7 @@ void Worker::dense_tile(Dense* tile, int count, int k) {
             if (start) first_panels(tile[j], values, panels, k);
             const Dense::Test test = tile[j].test(top.limit());
             const int found = kernels_.collect(bank_, values, first, panels, test.slope, test.limit,
-                                               rows_, bounds_);
+                                               rows_, row_bounds_);
             evaluate(tile[j].query, rows_, found);
         }
         first += panels;

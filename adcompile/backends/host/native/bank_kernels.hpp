@@ -18,6 +18,7 @@ constexpr int kHead = 16;          // axes in a panel
 constexpr int kPanelTerms = 18;    // squared length, kHead coordinates, length of the rest
 constexpr int kBoxTerms = 18;      // low and high of 8 coordinates and of the rest
 constexpr int kBoxAxes = 8;
+constexpr int kTailTerms = 4;      // step, length of the rest, error, length of the last rest
 constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 
@@ -29,7 +30,7 @@ struct BankView {
     std::int64_t groups = 0;
     std::int64_t supers = 0;
     int axis_panels = 0;  // blocks of 16 axes
-    int tail = 0;         // numbers per row in `tails`
+    int tail = 0;         // axes kept as int8
     float scale = 1;
     double longest = 0;   // of the centred, scaled rows
     double shadow_error = 0;
@@ -38,7 +39,9 @@ struct BankView {
     const float* centre = nullptr;
     const float* axes = nullptr;
     const float* panel_data = nullptr;
-    const float* tail_data = nullptr;
+    const std::int8_t* tails = nullptr;
+    const float* tail_terms = nullptr;
+    const std::int32_t* tail_sums = nullptr;
     const float* group_boxes = nullptr;
     const float* super_boxes = nullptr;
     const std::int8_t* shadow = nullptr;
@@ -60,9 +63,17 @@ struct Quantised {
     float error = 0;   // computed length of the difference
 };
 
+// bound += rest * length of the rest + step * row step * (codes . int8 row) + error * row error
+//          + last * length of the last rest
+struct TailQuery {
+    float rest, step, error, last;
+    const void* codes;
+};
+
 struct Kernels {
     const char* name;
     int dense_queries;    // queries per call of `dense`
+    float dense_cost;     // relative time of one row panel and four columns in `dense`
     int code_bytes;       // bytes per column that `quantise` writes
 
     // u = (x - centre) * scale, `columns` values, zeros up to stride. Gives the squared length
@@ -76,15 +87,16 @@ struct Kernels {
     // out[16 * i + lane] = squared distance from the query's interval to each box.
     void (*boxes)(const float* box_panels, int count, const BoxQuery& query, float* out);
 
-    // For every listed panel: bound = length² + sum of coefficient * coordinate (kHead + 1 of
-    // them). Rows with bound <= limit are listed with their bound. `rows`, `bounds` have room for
-    // 16 * count + 16. Returns how many.
-    int (*scan)(const BankView&, const std::int32_t* panels, int count, const float* coefficients,
-                float limit, std::int32_t* rows, float* bounds);
+    // For every listed panel: 16 bounds = length² + sum of coefficient * coordinate (kHead + 1 of
+    // them). Panels with a bound <= limit are kept, in place, with their 16 bounds. Returns how many.
+    int (*scan)(const BankView&, std::int32_t* panels, int count, const float* coefficients,
+                float limit, float* bounds);
 
-    // bounds[i] += coefficients . tail of rows[i]; keeps, in place, those <= limit.
-    int (*tails)(const BankView&, std::int32_t* rows, float* bounds, int count,
-                 const float* coefficients, float limit);
+    // For every listed panel: bounds + tail terms; see TailQuery. Rows whose bound was <=
+    // head_limit and is <= limit are listed. Room for 16 * count + 16. Returns how many.
+    int (*tails)(const BankView&, const std::int32_t* panels, const float* bounds, int count,
+                 const TailQuery& query, float head_limit, float limit, std::int32_t* rows,
+                 float* row_bounds);
 
     // Squared distances of x (stride values, zero-padded) to the listed rows, in float32. The
     // order of operations is fixed and the same everywhere: 32 running sums, products rounded
@@ -92,8 +104,9 @@ struct Kernels {
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
-    // int8 codes of u, for `dense`.
-    Quantised (*quantise)(const BankView&, const float* u, float largest, void* codes);
+    // int8 codes of `count` values (a multiple of 16), for `dense` and `tails`. `largest` is their
+    // largest absolute value, or negative when not known.
+    Quantised (*quantise)(const float* values, std::int64_t count, float largest, void* codes);
 
     // out[i * 16 * panels + r] = shadow term 1 + factor[i] * step of the row * (codes_i . int8 row)
     // for `queries` <= dense_queries consecutive code rows.
@@ -106,6 +119,10 @@ struct Kernels {
 
     // Smallest of values[lane], values[lane + 16], … for each of the 16 lanes.
     void (*lane_minima)(const float* values, int panels, float* out);
+
+    // The rows of the listed panels whose bound is <= limit, and their bounds; room as for tails.
+    int (*pick)(const std::int32_t* panels, const float* bounds, int count, float limit,
+                std::int32_t* rows, float* row_bounds);
 };
 
 // Null when the machine cannot run it.

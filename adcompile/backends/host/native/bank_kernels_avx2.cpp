@@ -13,10 +13,11 @@ namespace {
 struct Avx2 {
     struct F { __m256 a, b; };
     struct I { __m256i a, b; };
-    struct Bank { __m256i even_a, odd_a, even_b, odd_b; };  // int16 columns 0, 2 and 1, 3
-    struct Code { __m256i even, odd; };
+    struct Bank { __m256i a, b; };
+    struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
-    static constexpr int kDenseQueries = 4, kDensePanels = 1, kCodeBytes = 2;
+    static constexpr float kDenseCost = 6;
+    static constexpr int kDenseQueries = 4, kDensePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
     ADC_INLINE void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
@@ -71,34 +72,31 @@ struct Avx2 {
     }
     ADC_INLINE I start(const std::int32_t*) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     ADC_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
-    ADC_INLINE __m256i evens(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE Bank bank(const std::int8_t* p) {
-        const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-        const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32));
-        return {evens(a), _mm256_srai_epi16(a, 8), evens(b), _mm256_srai_epi16(b, 8)};
+        return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
     }
-    // Codes are int16, four columns stored as 0, 2, 1, 3.
     ADC_INLINE Code code(const unsigned char* p) {
-        std::int32_t even, odd;
-        std::memcpy(&even, p, 4);
-        std::memcpy(&odd, p + 4, 4);
-        return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+        std::int32_t four;
+        std::memcpy(&four, p, 4);
+        const __m256i c = _mm256_set1_epi32(four);
+        return {c, _mm256_abs_epi8(c)};
+    }
+    // |code| times the row with the code's sign: pairs stay within 2 · 127², so nothing saturates.
+    ADC_INLINE __m256i products(__m256i row, const Code& c) {
+        const __m256i pairs = _mm256_maddubs_epi16(c.sizes, _mm256_sign_epi8(row, c.signs));
+        return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     }
     ADC_INLINE I dot(I s, const Bank& b, const Code& c) {
-        s.a = _mm256_add_epi32(s.a, _mm256_madd_epi16(b.even_a, c.even));
-        s.b = _mm256_add_epi32(s.b, _mm256_madd_epi16(b.even_b, c.even));
-        s.a = _mm256_add_epi32(s.a, _mm256_madd_epi16(b.odd_a, c.odd));
-        s.b = _mm256_add_epi32(s.b, _mm256_madd_epi16(b.odd_b, c.odd));
-        return s;
+        return {_mm256_add_epi32(s.a, products(b.a, c)), _mm256_add_epi32(s.b, products(b.b, c))};
     }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
         // packs works within 128-bit halves, the permutation puts the columns back in order.
         const __m256i wide = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
         const __m256i line = _mm256_permute4x64_epi64(wide, 0xD8);
-        const __m256i swap = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
-                                              0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<std::int16_t*>(codes) + column),
-                            _mm256_shuffle_epi8(line, swap));
+        const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(line), _mm256_extracti128_si256(line, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<std::int8_t*>(codes) + column), bytes);
     }
 };
 

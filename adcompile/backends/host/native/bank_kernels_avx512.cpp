@@ -21,9 +21,11 @@ struct Plain512 : Floats {
     using I = __m512i;
     struct Bank { __m512i even, odd; };  // int16 columns 0, 2 and 1, 3
     struct Code { __m512i even, odd; };
+    static constexpr float kDenseCost = 4;
     static constexpr int kDenseQueries = 8, kDensePanels = 2, kCodeBytes = 2;
 
     ADC_INLINE I start(const std::int32_t*) { return _mm512_setzero_si512(); }
+    ADC_INLINE I nothing() { return _mm512_setzero_si512(); }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
     ADC_INLINE Bank bank(const std::int8_t* p) {
         const __m512i v = _mm512_loadu_si512(p);

@@ -21,10 +21,12 @@ struct Vnni : Floats {
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;
+    static constexpr float kDenseCost = 1.2f;
     static constexpr int kDenseQueries = 12, kDensePanels = 2, kCodeBytes = 1;
 
     // Codes are stored + 128: the instruction multiplies unsigned by signed. The sums undo it.
     ADC_INLINE I start(const std::int32_t* sums) { return _mm512_loadu_si512(sums); }
+    ADC_INLINE I nothing() { return _mm512_setzero_si512(); }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
     ADC_INLINE Bank bank(const std::int8_t* p) { return _mm512_loadu_si512(p); }
     ADC_INLINE Code code(const unsigned char* p) {

@@ -106,15 +106,14 @@ ADC_TARGET void boxes_impl(const float* box_panels, int count, const BoxQuery& q
 }
 
 template <class V>
-ADC_TARGET int scan_impl(const BankView& b, const std::int32_t* panels, int count,
-                         const float* coefficients, float limit, std::int32_t* rows,
-                         float* bounds) {
+ADC_TARGET int scan_impl(const BankView& b, std::int32_t* panels, int count,
+                         const float* coefficients, float limit, float* bounds) {
     using F = typename V::F;
     const F top = V::set(limit);
-    int found = 0;
+    int kept = 0;
     for (int i = 0; i < count; ++i) {
-        const std::int64_t panel = panels[i];
-        const float* data = b.panel_data + panel * kPanelTerms * kLanes;
+        const std::int32_t panel = panels[i];
+        const float* data = b.panel_data + static_cast<std::int64_t>(panel) * kPanelTerms * kLanes;
         F even = V::load(data), odd = V::zero();
         for (int term = 0; term < kHead; term += 2) {
             even = V::fma(V::load(data + 16 * (term + 1)), V::set(coefficients[term]), even);
@@ -122,30 +121,65 @@ ADC_TARGET int scan_impl(const BankView& b, const std::int32_t* panels, int coun
         }
         even = V::fma(V::load(data + 16 * (kHead + 1)), V::set(coefficients[kHead]), even);
         const F bound = V::add(even, odd);
-        const unsigned mask = V::below(bound, top);
+        V::store(bounds + 16 * kept, bound);
+        panels[kept] = panel;
+        kept += V::below(bound, top) != 0 ? 1 : 0;
+    }
+    return kept;
+}
+
+template <class V>
+ADC_TARGET int tails_impl(const BankView& b, const std::int32_t* panels, const float* bounds,
+                          int count, const TailQuery& query, float head_limit, float limit,
+                          std::int32_t* rows, float* row_bounds) {
+    using F = typename V::F;
+    const unsigned char* codes = static_cast<const unsigned char*>(query.codes);
+    const F first = V::set(head_limit), top = V::set(limit);
+    const F rest = V::set(query.rest), step = V::set(query.step);
+    const F error = V::set(query.error), last = V::set(query.last);
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+        const std::int64_t panel = panels[i];
+        const F head = V::load(bounds + 16 * i);
+        const unsigned open = V::below(head, first);
+        if (open == 0) continue;
+        // Four chains hide the latency of the dot products.
+        typename V::I sum[4];
+        sum[0] = V::start(b.tail_sums + panel * kLanes);
+        for (int chain = 1; chain < 4; ++chain) sum[chain] = V::nothing();
+        const std::int8_t* data = b.tails + panel * 16 * b.tail;
+        for (int j = 0; j < b.tail / 16; ++j)
+            for (int chain = 0; chain < 4; ++chain)
+                sum[chain] = V::dot(sum[chain], V::bank(data + 64 * (4 * j + chain)),
+                                    V::code(codes + 4 * V::kCodeBytes * (4 * j + chain)));
+        const F dot = V::add(V::add(V::to_float(sum[0]), V::to_float(sum[1])),
+                             V::add(V::to_float(sum[2]), V::to_float(sum[3])));
+        const float* terms = b.tail_terms + panel * kTailTerms * kLanes;
+        F bound = V::fma(V::load(terms + 16), rest, head);
+        bound = V::fma(V::load(terms + 32), error, bound);
+        bound = V::fma(V::load(terms + 48), last, bound);
+        bound = V::fma(dot, V::mul(V::load(terms), step), bound);
+        const unsigned mask = V::below(bound, top) & open;
         if (mask != 0)
             found += V::append(mask, bound, static_cast<std::int32_t>(panel * kLanes), rows + found,
-                               bounds + found);
+                               row_bounds + found);
     }
     return found;
 }
 
 template <class V>
-ADC_TARGET int tails_impl(const BankView& b, std::int32_t* rows, float* bounds, int count,
-                          const float* coefficients, float limit) {
+ADC_TARGET int pick_impl(const std::int32_t* panels, const float* bounds, int count, float limit,
+                         std::int32_t* rows, float* row_bounds) {
     using F = typename V::F;
-    int kept = 0;
+    const F top = V::set(limit);
+    int found = 0;
     for (int i = 0; i < count; ++i) {
-        const float* tail = b.tail_data + static_cast<std::int64_t>(rows[i]) * b.tail;
-        F sum = V::mul(V::load(tail), V::load(coefficients));
-        for (int j = 16; j < b.tail; j += 16)
-            sum = V::fma(V::load(tail + j), V::load(coefficients + j), sum);
-        const float bound = bounds[i] + V::sum(sum);
-        rows[kept] = rows[i];
-        bounds[kept] = bound;
-        kept += bound <= limit ? 1 : 0;
+        const F bound = V::load(bounds + 16 * i);
+        const unsigned mask = V::below(bound, top);
+        if (mask != 0)
+            found += V::append(mask, bound, panels[i] * kLanes, rows + found, row_bounds + found);
     }
-    return kept;
+    return found;
 }
 
 template <class V, int N>
@@ -180,17 +214,23 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
 }
 
 template <class V>
-ADC_TARGET Quantised quantise_impl(const BankView& b, const float* u, float largest, void* codes) {
+ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, float largest,
+                                   void* codes) {
     using F = typename V::F;
     Quantised q;
+    if (largest < 0) {
+        F high = V::zero();
+        for (std::int64_t i = 0; i < count; i += 16) high = V::max(high, V::abs(V::load(values + i)));
+        largest = V::largest(high);
+    }
     q.step = largest > 0 ? largest * (1.0f / 127.0f) : 1.0f;
     // A tiny step has no finite inverse; codes 0 with the whole length as error stay correct.
     const float inverse = q.step > 1e-30f ? 1.0f / q.step : 0.0f;
     const F scale = V::set(inverse), step = V::set(q.step);
     const F top = V::set(127.0f), bottom = V::set(-127.0f);
     F error = V::zero(), square = V::zero();
-    for (std::int64_t i = 0; i < b.stride; i += 16) {
-        const F value = V::load(u + i);
+    for (std::int64_t i = 0; i < count; i += 16) {
+        const F value = V::load(values + i);
         const F code = V::max(V::min(V::round(V::mul(value, scale)), top), bottom);
         const F rest = V::sub(value, V::mul(code, step));
         error = V::fma(rest, rest, error);
@@ -282,6 +322,7 @@ Kernels kernels_of(const char* name) {
     Kernels k;
     k.name = name;
     k.dense_queries = V::kDenseQueries;
+    k.dense_cost = V::kDenseCost;
     k.code_bytes = V::kCodeBytes;
     k.centre = centre_impl<V>;
     k.project = project_impl<V>;
@@ -293,5 +334,6 @@ Kernels kernels_of(const char* name) {
     k.dense = dense_impl<V>;
     k.collect = collect_impl<V>;
     k.lane_minima = lane_minima_impl<V>;
+    k.pick = pick_impl<V>;
     return k;
 }

@@ -94,6 +94,7 @@ struct Floats {
 
 struct Neon : Floats {
     struct I { int32x4_t v[8]; };  // two half sums per row
+    static constexpr float kDenseCost = 12;
     static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE I start(const std::int32_t*) {
@@ -101,6 +102,7 @@ struct Neon : Floats {
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
         return r;
     }
+    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE F to_float(const I& x) {
         F r;
         for (int i = 0; i < 4; ++i)
@@ -118,6 +120,7 @@ struct Neon : Floats {
 
 struct NeonDot : Floats {
     struct I { int32x4_t v[4]; };
+    static constexpr float kDenseCost = 4;
     static constexpr int kDenseQueries = 5, kDensePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE I start(const std::int32_t*) {
@@ -125,6 +128,7 @@ struct NeonDot : Floats {
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
         return r;
     }
+    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE F to_float(const I& x) {
         F r;
         for (int i = 0; i < 4; ++i) r.v[i] = vcvtq_f32_s32(x.v[i]);

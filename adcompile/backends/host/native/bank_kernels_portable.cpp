@@ -19,6 +19,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
+    static constexpr float kDenseCost = 32;
     static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
 
     template <class Op>
@@ -69,6 +70,7 @@ struct Portable {
         return n;
     }
     static I start(const std::int32_t*) { I r; for (std::int32_t& v : r.v) v = 0; return r; }
+    static I nothing() { return start(nullptr); }
     static F to_float(const I& a) {
         F r;
         for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);

@@ -21,6 +21,8 @@ public:
     // No row farther than this, in squared distance, can be among the k nearest.
     double limit() const { return limit_; }
 
+    int k() const { return k_; }
+
     bool contains(std::int32_t row) const;
 
     // `distance` is what Kernels::distances gave for this row. Offer a row once.

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kMaxColumns = 65536;
 constexpr std::uint64_t kMaxRows = 2147483648u - 1024;
-constexpr std::size_t kSections = 13;
+constexpr std::size_t kSections = 15;
 
 bool refuse(std::string& why, std::string text) {
     why = std::move(text);
@@ -123,7 +123,9 @@ bool view_bank(const Container& file, BankView& b, std::string& why) {
     b.centre = read.get<float>("centre", "<f4", {ld});
     b.axes = read.get<float>("axes", "<f4", {axes, ld, 16});
     b.panel_data = read.get<float>("panels", "<f4", {panels, kPanelTerms, 16});
-    b.tail_data = read.get<float>("tails", "<f4", {panels * 16, n(b.tail)});
+    b.tails = read.get<std::int8_t>("tails", "|i1", {panels, n(b.tail) / 4, 64});
+    b.tail_terms = read.get<float>("tail_terms", "<f4", {panels, kTailTerms, 16});
+    b.tail_sums = read.get<std::int32_t>("tail_sums", "<i4", {panels, 16});
     b.group_boxes = read.get<float>("groups", "<f4", {n(b.groups), kBoxTerms, 16});
     b.super_boxes = read.get<float>("supers", "<f4", {n(b.supers), kBoxTerms, 16});
     b.shadow = read.get<std::int8_t>("shadow", "|i1", {panels, ld / 4, 64});

@@ -8,8 +8,14 @@
 namespace adc {
 namespace {
 
-constexpr int kProbes = 2;  // queries of a block tried in the tree before giving up on it
-constexpr std::int64_t kDenseBank = 20;  // panels up to which the tree never pays
+constexpr int kProbes = 1;  // queries tried in the tree when it did not help the block before
+// What a query costs in the tree before any row is looked at, in units of Kernels::dense_cost:
+// projection on the axes, per column, and boxes.
+constexpr float kProjectCost = 6;
+constexpr float kTreeCost = 4000;
+
+// Rows listed at once, by the tree or the dense scan, and what a compressed store may overwrite.
+constexpr std::size_t kScanned = kLanes * (kListed > kDensePanels ? kListed : kDensePanels) + kLanes;
 
 std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -23,7 +29,11 @@ bool all_finite(const float* x, std::int64_t count) {
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
     : bank_(bank), kernels_(kernels),
-      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
+      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)),
+      dense_cost_(static_cast<float>(bank.panels) *
+                  (static_cast<float>(bank.stride) / 4 * kernels.dense_cost + 16)),
+      tail_cost_(static_cast<float>(bank.tail) / 4 * kernels.dense_cost + 16),
+      exact_cost_(60 + static_cast<float>(bank.stride) / 4) {}
 
 bool Worker::allocate() {
     const auto stride = static_cast<std::size_t>(bank_.stride);
@@ -34,15 +44,18 @@ bool Worker::allocate() {
         padded(static_cast<std::size_t>(kBlock * 16 * bank_.axis_panels) * sizeof(float)),
         padded(static_cast<std::size_t>(kernels_.dense_queries * kernels_.code_bytes) * stride),
         padded(static_cast<std::size_t>(kernels_.dense_queries) * kDensePanels * kLanes * sizeof(float)),
-        padded(static_cast<std::size_t>(bank_.supers) * kLanes * sizeof(float)),
+        padded(static_cast<std::size_t>(bank_.supers) * kBlock * kLanes * sizeof(float)),
         padded(kListed * sizeof(std::int32_t)),
-        padded((kListed * kLanes + kLanes) * sizeof(std::int32_t)),
-        padded((kListed * kLanes + kLanes) * sizeof(float)),
+        padded(kScanned * sizeof(std::int32_t)),
+        padded(kScanned * sizeof(float)),
+        padded(kScanned * sizeof(float)),
+        padded(static_cast<std::size_t>(kBlock * kernels_.code_bytes * bank_.tail)),
     };
     std::size_t total = 0;
     for (std::size_t size : sizes) total += size;
     tops_.reset(new (std::nothrow) Top[kBlock]);
-    if (!tops_ || !memory_.allocate(total)) return false;
+    query_bounds_.reset(new (std::nothrow) Bounds[kBlock]);
+    if (!tops_ || !query_bounds_ || !memory_.allocate(total)) return false;
     unsigned char* next = memory_.data();
     const auto take = [&next, &sizes](int i) {
         unsigned char* start = next;
@@ -57,7 +70,9 @@ bool Worker::allocate() {
     group_bounds_ = static_cast<float*>(take(5));
     panels_ = static_cast<std::int32_t*>(take(6));
     rows_ = static_cast<std::int32_t*>(take(7));
-    bounds_ = static_cast<float*>(take(8));
+    row_bounds_ = static_cast<float*>(take(8));
+    bounds_ = static_cast<float*>(take(9));
+    tail_codes_ = static_cast<unsigned char*>(take(10));
     return true;
 }
 
@@ -104,6 +119,23 @@ void Worker::exhaustive(int i) {
     }
 }
 
+// As tree(), but tries a few queries first where the last block had to be scanned densely.
+int Worker::search_tree(int* list, int count) {
+    const auto project = [this](int first, int n) {
+        kernels_.project(bank_, u_ + first * bank_.stride, n,
+                         z_ + static_cast<std::int64_t>(first) * 16 * bank_.axis_panels);
+    };
+    const int probes = std::min(count, mostly_dense_ ? kProbes : 0);
+    for (int j = 0; j < probes; ++j) project(list[j], 1);
+    const int failed = tree(list, probes);
+    if (probes > 0 && failed == probes) return count;
+    if (count > probes) project(list[probes], list[count - 1] - list[probes] + 1);
+    const int more = tree(list + probes, count - probes);
+    std::copy(list + probes, list + probes + more, list + failed);
+    mostly_dense_ = (failed + more) * 2 > count;
+    return failed + more;
+}
+
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     if (!prepare(queries, count, k)) return false;
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
@@ -117,33 +149,8 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
         ++counts.slow_queries;
         exhaustive(i);
     }
-    int left = 0;  // todo[0, left): for the dense scan
-    int done = 0;
-    if (bank_.panels > kDenseBank) {
-        // A block that looks like the last dense one risks a single query on the tree.
-        const int probes = std::min(open, mostly_dense_ ? 1 : kProbes);
-        const auto project = [this](int first, int n) {
-            kernels_.project(bank_, u_ + first * bank_.stride, n,
-                             z_ + static_cast<std::int64_t>(first) * 16 * bank_.axis_panels);
-        };
-        int previous = -1;
-        int failures = 0;
-        for (; done < open; ++done) {
-            const int i = todo[done];
-            if (done == probes && failures == probes) break;
-            if (done < probes || open != count) project(i, 1);
-            if (done == probes && open == count) project(probes, count - probes);
-            if (tree(i, previous)) {
-                previous = i;
-                continue;
-            }
-            ++failures;
-            previous = -1;
-            todo[left++] = i;
-        }
-        mostly_dense_ = failures * 2 > done;
-    }
-    for (; done < open; ++done) todo[left++] = todo[done];
+    const bool use_tree = dense_cost_ > kTreeCost + kProjectCost * static_cast<float>(bank_.stride);
+    const int left = use_tree ? search_tree(todo, open) : open;
     if (left > 0) dense(todo, left, k);
     for (int i = 0; i < count; ++i)
         tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,

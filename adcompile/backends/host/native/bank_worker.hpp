@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "bank_bounds.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "bank_search.hpp"
@@ -13,7 +14,8 @@
 namespace adc {
 
 constexpr int kBlock = 48;        // queries handled together
-constexpr int kListed = 256;      // panels bounded at once by the tree
+constexpr int kListed = 64;       // panels bounded at once by the tree
+constexpr int kNearGroups = 4;    // groups the tree looks at first
 constexpr int kFirstPanels = 16;  // panels that give the dense scan its first limit
 constexpr int kDensePanels = 32;  // panels it takes at once thereafter
 
@@ -34,25 +36,36 @@ private:
         float largest;       // of |u_i|
         bool slow;           // too long for float32 bounds
     };
-    struct Bounds;           // bank_tree.cpp
     struct Dense;            // bank_dense.cpp
 
     bool prepare(const float* queries, int count, int k);
     void exhaustive(int i);
-    bool tree(int i, int previous);
-    bool scan(const Bounds& bounds, Top& top, int panels, int i);
-    void refine(const Bounds& bounds, Top& top, int found, int i);
+    void evaluate(int i, const std::int32_t* rows, int count);
+    int search_tree(int* list, int count);
+
+    int tree(int* list, int count);
+    bool start_tree(int i, int previous);
+    int nearest_groups(const float* group_bounds, std::int64_t* nearest) const;
+    int list_panels(int i, std::int64_t group, int listed);
+    bool scan(int i, int panels, bool first);
+    void greedy(int i, int panels);
+    void refine(int i, int count);
+
     void dense(const int* list, int count, int k);
     void dense_tile(Dense* tile, int count, int k);
     void first_panels(const Dense& d, const float* values, int panels, int k);
-    void evaluate(int i, const std::int32_t* rows, int count);
 
     const BankView& bank_;
     const Kernels& kernels_;
     double margin_;
     bool mostly_dense_ = false;
+    float dense_cost_;                // of one query's scan
+    float tail_cost_;                 // of the tails of a panel
+    float exact_cost_;                // of one row in float32
+    float budget_[kBlock] = {};       // what a query's tree search may still cost
     AlignedBytes memory_;
     std::unique_ptr<Top[]> tops_;
+    std::unique_ptr<Bounds[]> query_bounds_;
     Prepared prepared_[kBlock];
     float* u_ = nullptr;
     float* padded_ = nullptr;       // only where columns != stride
@@ -62,7 +75,9 @@ private:
     float* group_bounds_ = nullptr;
     std::int32_t* panels_ = nullptr;
     std::int32_t* rows_ = nullptr;
-    float* bounds_ = nullptr;
+    float* bounds_ = nullptr;       // 16 for each of panels_
+    float* row_bounds_ = nullptr;   // one for each of rows_
+    unsigned char* tail_codes_ = nullptr;
 };
 
 }  // namespace adc
