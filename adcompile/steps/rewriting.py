@@ -6,32 +6,40 @@ from collections.abc import Sequence
 
 from adcompile.interfaces import Pass
 from adcompile.job import Job
-from adcompile.rewrite.canonical import canonical_pipeline, raise_pipeline, specialize_pipeline
-from adcompile.rewrite.pipeline import Pipeline
+from adcompile.passes.specialize import Specialize
+from adcompile.rewrite.canonical import canonical
+from adcompile.rewrite.pipeline import Pipeline, known_passes
+
+HEADS = ("raise-anomaly",)
 
 
 def specialize(job: Job) -> None:
     """Fix input shapes, and fold what became constant."""
-    _run(job, "specialize", specialize_pipeline(job.options.input_shapes))
+    shapes = job.options.input_shapes
+    if shapes:
+        texts = tuple(f"{n}={'x'.join(map(str, s))}" for n, s in sorted(shapes.items()))
+        _run(job, "specialize", Pipeline((Specialize(shapes=texts),)))
 
 
 def canonicalize(job: Job) -> None:
     """Target-independent exact rewrites, then the user's own passes."""
-    _run(job, "canonicalize", canonical_pipeline())
+    _run(job, "canonicalize", canonical())
     if job.options.passes:
         _run(job, "own passes", own_pipeline(job.options.passes))
 
 
 def raise_heads(job: Job) -> None:
     """Recognise known heads and replace them by ops of the adcompile domain."""
-    _run(job, "raise", raise_pipeline())
+    raising = tuple(p for p in HEADS if p in known_passes())
+    if raising:
+        _run(job, "raise", Pipeline.parse(",".join(raising)))
 
 
 def prepare(job: Job) -> None:
     """The target's own rewrites, then a clean-up of what they left behind."""
     own = tuple(job.backend.prepare(job.target))
     if own:
-        _run(job, "prepare", Pipeline(own) + canonical_pipeline())
+        _run(job, "prepare", Pipeline(own) + canonical())
 
 
 def own_pipeline(items: Sequence[str | Pass]) -> Pipeline:

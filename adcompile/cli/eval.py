@@ -1,0 +1,113 @@
+"""``adcompile eval``: accuracy of models and bundles on a data set, side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adcompile.cli import console
+from adcompile.errors import UsageError
+
+if TYPE_CHECKING:
+    from adcompile.detection.evaluate import Detector, Result
+
+
+def command(
+    subjects: Annotated[
+        list[Path], typer.Argument(help="bundles or ONNX files; the first is the reference")
+    ],
+    coco: Annotated[Path | None, typer.Option(help="COCO annotation file (detectors)")] = None,
+    images: Annotated[Path | None, typer.Option(help="folder of the COCO images")] = None,
+    data: Annotated[Path | None, typer.Option(help="anomaly data set (MVTec tree …)")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="use only the first N images")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON or text: the model's labels by name")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="ignore detections below this")] = 0.0,
+    skip_missing: Annotated[bool, typer.Option(help="go on when an image is not there")] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="folder for COCO result files, one per subject")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
+) -> None:
+    """Average precision of detectors (--coco), or AUROC and F1 of anomaly detectors (--data)."""
+    if (coco is None) == (data is None):
+        raise UsageError("give --coco ANNOTATIONS --images FOLDER, or --data FOLDER")
+    if data is not None:
+        from adcompile.cli.eval_anomaly import evaluate_anomaly
+
+        evaluate_anomaly(subjects, data, device=device, as_json=json)
+        return
+    assert coco is not None
+    if images is None:
+        raise UsageError("--coco needs --images FOLDER")
+    from adcompile.detection.coco import read_classes
+    from adcompile.detection.evaluate import evaluate, side_by_side
+
+    names = None if classes is None else read_classes(classes)
+    results: dict[str, Result] = {}
+    for subject in subjects:
+        with ExitStack() as stack, console.progress("eval") as view:
+            run = _detector(subject, device, stack)
+            task = view.add_task(subject.name, total=None)
+            results[_label(subject, results)] = evaluate(
+                run,
+                coco,
+                images,
+                max_samples,
+                classes=names,
+                min_score=min_score,
+                skip_missing=skip_missing,
+                predictions_to=(
+                    None if predictions is None else predictions / f"{subject.stem}.json"
+                ),
+                progress=lambda done, total, v=view, t=task: v.update(  # type: ignore[misc]
+                    t, completed=done, total=total
+                ),
+            )
+    if json:
+        console.emit_json({name: result.record() for name, result in results.items()})
+        return
+    labels = list(results)
+    columns = ["metric (%)", *labels, *(f"loss of {n}" for n in labels[1:])]
+    count = next(iter(results.values())).images
+    console.table(f"COCO average precision, {count} images", columns, side_by_side(results))
+
+
+def _label(subject: Path, taken: dict[str, Result]) -> str:
+    name = subject.name
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _detector(subject: Path, device: str, stack: ExitStack) -> Detector:
+    """A bundle, or an ONNX file run by ONNX Runtime, as something that takes any picture."""
+    from adcompile.detection.fixed import FixedSize
+
+    if subject.is_dir():
+        from adcompile.runtime.bundle import load
+
+        bundle = stack.enter_context(load(subject, device))
+        rules = bundle.manifest.contract.inputs
+        names = [spec.name for spec in bundle.inputs]
+        if len(names) != 1 or names[0] not in rules:
+            raise UsageError("not a detector of images", where=str(subject))
+        return FixedSize(lambda tensor: bundle.run({names[0]: tensor}).outputs, rules[names[0]])
+    from adcompile.declare import find_contract
+    from adcompile.ir.graph import tensor_spec
+    from adcompile.ir.model_io import load_model
+    from adcompile.runtime.session import open_session
+
+    model = load_model(subject)
+    specs = [tensor_spec(v) for v in model.graph.inputs]
+    contract, _ = find_contract(model.metadata_props, specs, [], None, None)
+    if len(specs) != 1 or specs[0].name not in contract.inputs:
+        raise UsageError("not a detector of images", where=str(subject))
+    session = open_session(subject)
+    name = specs[0].name
+    return FixedSize(lambda tensor: session.run({name: tensor}), contract.inputs[name])
