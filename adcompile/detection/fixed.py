@@ -33,16 +33,21 @@ def whole_picture(
 @dataclass(frozen=True, slots=True)
 class FixedSize:
     """``run`` takes the tensor that ``spec`` describes and gives named outputs (boxes, labels,
-    scores, masks) in the tensor's pixels; the object takes any picture."""
+    scores, masks) in the tensor's pixels; the object takes any picture.
+
+    Detections below ``min_score`` are dropped before their masks grow to the picture's size: a
+    hundred float masks of a 12-megapixel picture take 5 GB.
+    """
 
     run: Run
     spec: Preprocess
+    min_score: float = 0.0
 
     def __call__(self, picture: Picture) -> Found:
         """Detections in the pixels of ``picture`` (RGB [H,W,3])."""
         tensor, where = place(picture, self.spec)
         floats = np.asarray(tensor, dtype=np.float32)
-        return restore(Found.of(self.run(floats)), where)
+        return restore(Found.of(self.run(floats)).above(self.min_score), where)
 
 
 def restore(found: Found, where: Placement) -> Found:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from adcompile.detection.coco import category_ids, read_classes, read_coco
@@ -180,3 +183,34 @@ def test_class_files(tmp_path: Path) -> None:
     for bad in ("d.json", "none.txt"):
         with pytest.raises(InputError, match="class names cannot be read"):
             read_classes(tmp_path / bad)
+
+
+junk = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 99)
+    | st.floats(allow_nan=True)
+    | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(
+    section=st.sampled_from(["images", "categories", "annotations"]),
+    key=st.sampled_from(
+        ["id", "file_name", "width", "name", "bbox", "area", "segmentation", "image_id"]
+    ),
+    value=junk,
+)
+def test_mutated_files_are_read_or_refused(
+    section: str, key: str, value: object, tmp_path: Path, picture_folder: Path
+) -> None:
+    """Rule: any value in any place is either accepted or an InputError, nothing else."""
+    path = _write(tmp_path, _with(section, **{key: value}))
+    with contextlib.suppress(InputError):
+        coco = read_coco(path, picture_folder)
+        coco.missing(coco.images)
+        assert coco.picture(coco.images[0]).shape == (6, 8, 3)

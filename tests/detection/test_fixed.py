@@ -119,6 +119,17 @@ def test_the_whole_detector() -> None:
     assert found.masks.shape == (1, 32, 64)
 
 
+def test_weak_detections_are_dropped_first() -> None:
+    """Rule: below the score limit nothing is restored."""
+
+    def run(tensor: np.ndarray) -> Mapping[str, Any]:
+        return {"boxes": np.zeros((3, 4)), "labels": [1, 2, 3], "scores": [0.2, 0.5, 0.9]}
+
+    found = FixedSize(run, whole_picture((16, 16)), 0.5)(np.zeros((32, 64, 3), np.uint8))
+    assert found.labels.tolist() == [2, 3]
+    assert found.masks is None
+
+
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 def test_no_detections_come_back_as_none(mode: Mode) -> None:
     """Rule: an image with nothing found gives empty arrays of the original size."""
