@@ -7,6 +7,8 @@ from collections.abc import Mapping
 GROUP = "adcompile.passes"  # entry points of installed plug-ins
 
 PASSES: Mapping[str, str] = {
+    "bind-defaults": "adcompile.passes.bind_defaults:BindDefaults",
+    "check-weights": "adcompile.passes.check_weights:CheckWeights",
     "clean-up": "adcompile.passes.clean_up:CleanUp",
     "common-subexpressions": "adcompile.passes.common_subexpressions:CommonSubexpressions",
     "dead-code": "adcompile.passes.dead_code:DeadCode",
@@ -15,6 +17,10 @@ PASSES: Mapping[str, str] = {
     "fold-constants": "adcompile.passes.fold_constants:FoldConstants",
     "fold-shapes": "adcompile.passes.fold_shapes:FoldShapes",
     "infer-shapes": "adcompile.passes.infer_shapes:InferShapes",
+    "inline-control-flow": "adcompile.passes.inline_control_flow:InlineControlFlow",
+    "inline-functions": "adcompile.passes.inline_functions:InlineFunctions",
     "merge-reshapes": "adcompile.passes.merge_reshapes:MergeReshapes",
+    "name-nodes": "adcompile.passes.name_nodes:NameNodes",
     "specialize": "adcompile.passes.specialize:Specialize",
+    "trim-control-flow": "adcompile.passes.trim_control_flow:TrimControlFlow",
 }

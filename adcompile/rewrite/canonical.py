@@ -9,8 +9,9 @@ from adcompile.rewrite.pipeline import Pipeline
 
 # target-independent, exact, to a fixed point
 CANONICAL = (
-    "(infer-shapes,fold-shapes,fold-constants,clean-up,fold-affine,merge-reshapes,"
-    "dedupe-constants,common-subexpressions,dead-code)*"
+    "check-weights,bind-defaults,inline-functions,"
+    "(infer-shapes,fold-shapes,fold-constants,inline-control-flow,clean-up,fold-affine,"
+    "merge-reshapes,trim-control-flow,dedupe-constants,common-subexpressions,dead-code)*"
 )
 
 

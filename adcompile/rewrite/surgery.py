@@ -31,6 +31,10 @@ class Names:
         self._taken.add(name)
         return name
 
+    def free(self, name: str | None) -> None:
+        """Let a name be used again: its value or node is about to be renamed or removed."""
+        self._taken.discard(name or "")
+
 
 def inherit(new: ir.Value, old: ir.Value) -> None:
     """*new* equals *old*: it learns *old*'s type and whatever *old*'s shape knows better."""
