@@ -85,9 +85,11 @@ def _tails(flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimm
             continue
         if flow.after[i] and all(colours[j] == HOST or j in loose for j in flow.after[i]):
             loose.add(i)
+    crossing = {v for i, c in enumerate(colours) if c == HOST for v in flow.reads[i]}
+    crossing.update(v for node in flow.nodes for v in node.outputs if v.is_graph_output())
     kept: list[int] = []
     for group in _groups(flow, loose, pieces):
-        if _worth_cutting_tail(flow, group, how.rows):
+        if _worth_cutting_tail(flow, group, crossing, how.rows):
             kept += group
     return kept
 
@@ -101,12 +103,20 @@ def _belongs_to_a_layer(flow: Flow, i: int, how: Trimming) -> bool:
     return any(node.op_type in LAYERS or work(node, how.rows) for node in producers)
 
 
-def _worth_cutting_tail(flow: Flow, group: list[int], rows: int) -> bool:
+def _worth_cutting_tail(
+    flow: Flow, group: list[int], free: AbstractSet[ir.Value], rows: int
+) -> bool:
+    """Box and selection arithmetic always; else when the boundary does not grow by a quarter.
+
+    *free* values, which cross it anyway, cost nothing more.
+    """
     if any(flow.nodes[i].op_type in SELECTION for i in group):
         return True
     members = set(group)
-    out = _crossing(flow, group, members)
-    return _bytes(_made_outside(flow, group, members), rows) <= _bytes(out, rows)
+    before = _bytes(_crossing(flow, group, members), rows)
+    cut = [v for v in _made_outside(flow, group, members) if v not in free]
+    after = _bytes(cut, rows)
+    return after <= before + (before >> 2)
 
 
 def _heads(flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimming) -> list[int]:
@@ -129,19 +139,30 @@ def _heads(flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimm
 
 
 def _groups(flow: Flow, loose: AbstractSet[int], pieces: Sequence[int]) -> list[list[int]]:
-    """Connected groups of loose positions inside one piece, each ascending."""
-    group: dict[int, list[int]] = {}
-    for i in sorted(loose):
-        mine = [i]
+    """Groups of loose positions inside one piece, each ascending.
+
+    Positions belong together when one feeds the other or both read the same value.
+    """
+    root = {i: i for i in sorted(loose)}
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    reader: dict[tuple[ir.Value, int], int] = {}
+    for i in root:
+        for value in flow.reads[i]:
+            if value.producer() is not None:
+                root[find(i)] = find(reader.setdefault((value, pieces[i]), i))
         for j in flow.before[i]:
-            if j in group and pieces[j] == pieces[i] and group[j] is not mine:
-                mine, other = (group[j], mine) if len(group[j]) >= len(mine) else (mine, group[j])
-                mine += other
-                for k in other:
-                    group[k] = mine
-        group[i] = mine
-    unique = {id(g): sorted(g) for g in group.values()}
-    return sorted(unique.values())
+            if j in root and pieces[j] == pieces[i]:
+                root[find(i)] = find(j)
+    groups: dict[int, list[int]] = {}
+    for i in root:
+        groups.setdefault(find(i), []).append(i)
+    return list(groups.values())
 
 
 def _crossing(flow: Flow, group: Sequence[int], inside: AbstractSet[int]) -> list[ir.Value]:
