@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from adcompile.interfaces import Pass
 from adcompile.job import Job
+from adcompile.passes.name_nodes import NameNodes
 from adcompile.passes.specialize import Specialize
 from adcompile.rewrite.canonical import canonical
 from adcompile.rewrite.pipeline import Pipeline, known_passes
@@ -15,10 +16,12 @@ HEADS = ("raise-anomaly",)
 
 def specialize(job: Job) -> None:
     """Fix input shapes, and fold what became constant."""
+    passes: list[Pass] = [NameNodes()]
     shapes = job.options.input_shapes
     if shapes:
         texts = tuple(f"{n}={'x'.join(map(str, s))}" for n, s in sorted(shapes.items()))
-        _run(job, "specialize", Pipeline((Specialize(shapes=texts),)))
+        passes.append(Specialize(shapes=texts))
+    _run(job, "specialize", Pipeline(tuple(passes)))
 
 
 def canonicalize(job: Job) -> None:
@@ -40,6 +43,7 @@ def prepare(job: Job) -> None:
     own = tuple(job.backend.prepare(job.target))
     if own:
         _run(job, "prepare", Pipeline(own) + canonical())
+    _run(job, "names", Pipeline((NameNodes(),)))  # plans list nodes by name
 
 
 def own_pipeline(items: Sequence[str | Pass]) -> Pipeline:
