@@ -24,6 +24,7 @@ namespace {
 
 constexpr double kEps = 1.01 / 16777216.0;
 constexpr double kTiny = 1e-30;
+constexpr std::int64_t kChunkBytes = 256 * 1024;
 
 float up(double value) {
     return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37);
@@ -71,46 +72,49 @@ void Worker::first_panels(const Dense& d, const float* values, int panels, int k
     evaluate(d.query, best, taken);
 }
 
-void Worker::dense_tile(Dense* tile, int count, int k) {
+// Codes of query `place` of the list, and what its test needs.
+Worker::Dense Worker::encode(int i, int place, float* factor) {
+    const Prepared& p = prepared_[i];
+    unsigned char* codes = codes_ + place * bank_.stride * kernels_.code_bytes;
+    const Quantised q = kernels_.quantise(u_ + i * bank_.stride, bank_.stride, p.largest, codes);
+    const double inflate = 1 + (static_cast<double>(bank_.stride) / 16 + 12) * kEps;
+    Dense d;
+    d.query = i;
+    d.square = q.square;
+    d.error = q.error * inflate + 2.1 * kEps * std::sqrt(static_cast<double>(p.square)) + kTiny;
+    d.scale = bank_.scale;
+    d.longest = bank_.longest + bank_.shadow_error;
+    *factor = -2 * q.step;
+    return d;
+}
+
+void Worker::dense(const int* list, int count, int k) {
+    counts.dense_queries += static_cast<std::uint64_t>(count);
+    Dense queries[kBlock];
     float factors[kBlock];
-    const std::int64_t code_bytes = bank_.stride * kernels_.code_bytes;
-    for (int j = 0; j < count; ++j) {
-        const Prepared& p = prepared_[tile[j].query];
-        const float* u = u_ + tile[j].query * bank_.stride;
-        const Quantised q = kernels_.quantise(u, bank_.stride, p.largest, codes_ + j * code_bytes);
-        const double inflate = 1 + (static_cast<double>(bank_.stride) / 16 + 12) * kEps;
-        tile[j].square = q.square;
-        tile[j].error = q.error * inflate + 2.1 * kEps * std::sqrt(static_cast<double>(p.square)) + kTiny;
-        tile[j].scale = bank_.scale;
-        tile[j].longest = bank_.longest + bank_.shadow_error;
-        factors[j] = -2 * q.step;
-    }
+    for (int j = 0; j < count; ++j) queries[j] = encode(list[j], j, factors + j);
+    // A chunk of the shadow stays in the second-level cache while all queries pass over it.
+    const std::int64_t fitting = kChunkBytes / (kLanes * bank_.stride);
+    const std::int64_t chunk = std::min<std::int64_t>(kDensePanels, std::max<std::int64_t>(4, fitting / 2 * 2));
     for (std::int64_t first = 0; first < bank_.panels;) {
-        const bool start = first == 0;
-        const int panels = static_cast<int>(
-            std::min<std::int64_t>(bank_.panels - first, start ? kFirstPanels : kDensePanels));
-        kernels_.dense(bank_, codes_, factors, count, first, panels, values_);
-        for (int j = 0; j < count; ++j) {
-            const float* values = values_ + static_cast<std::int64_t>(j) * panels * kLanes;
-            Top& top = tops_[static_cast<std::size_t>(tile[j].query)];
-            if (start) first_panels(tile[j], values, panels, k);
-            const Dense::Test test = tile[j].test(top.limit());
-            const int found = kernels_.collect(bank_, values, first, panels, test.slope, test.limit,
-                                               rows_, row_bounds_);
-            evaluate(tile[j].query, rows_, found);
+        const std::int64_t wanted = first == 0 ? kFirstPanels : chunk;
+        const int panels = static_cast<int>(std::min(bank_.panels - first, wanted));
+        for (int j = 0; j < count; j += kernels_.dense_queries) {
+            const int tile = std::min(count - j, kernels_.dense_queries);
+            kernels_.dense(bank_, codes_ + j * bank_.stride * kernels_.code_bytes, factors + j, tile,
+                           first, panels, values_);
+            for (int t = 0; t < tile; ++t)
+                look(queries[j + t], values_ + static_cast<std::int64_t>(t) * panels * kLanes, first, panels, k);
         }
         first += panels;
     }
 }
 
-void Worker::dense(const int* list, int count, int k) {
-    counts.dense_queries += static_cast<std::uint64_t>(count);
-    Dense tile[kBlock];
-    for (int first = 0; first < count; first += kernels_.dense_queries) {
-        const int queries = std::min(count - first, kernels_.dense_queries);
-        for (int j = 0; j < queries; ++j) tile[j].query = list[first + j];
-        dense_tile(tile, queries, k);
-    }
+void Worker::look(const Dense& d, const float* values, std::int64_t first, int panels, int k) {
+    if (first == 0) first_panels(d, values, panels, k);
+    const Dense::Test test = d.test(tops_[static_cast<std::size_t>(d.query)].limit());
+    const int found = kernels_.collect(bank_, values, first, panels, test.slope, test.limit, rows_, row_bounds_);
+    evaluate(d.query, rows_, found);
 }
 
 }  // namespace adc

@@ -22,6 +22,20 @@ constexpr int kTailTerms = 4;      // step, length of the rest, error, length of
 constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 
+// 0, 1, … n - 1 as template arguments.
+template <int... n>
+struct Pack {
+    static constexpr int size() { return sizeof...(n); }
+};
+template <int n, int... rest>
+struct CountDown : CountDown<n - 1, n - 1, rest...> {};
+template <int... rest>
+struct CountDown<0, rest...> {
+    using type = Pack<rest...>;
+};
+template <int n>
+using Count = typename CountDown<n>::type;
+
 struct BankView {
     std::int64_t rows = 0;
     std::int64_t columns = 0;

@@ -34,7 +34,11 @@ struct Vnni : Floats {
         std::memcpy(&four, p, 4);
         return _mm512_set1_epi32(four);
     }
-    ADC_INLINE I dot(I s, Bank b, Code c) { return _mm512_dpbusd_epi32(s, c, b); }
+    ADC_INLINE I dot(I s, Bank b, Code c) {
+        // Written out: GCC 12 copies and spills the accumulators around the intrinsic.
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(c), "v"(b));
+        return s;
+    }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
         const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<unsigned char*>(codes) + column),

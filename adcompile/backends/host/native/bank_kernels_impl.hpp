@@ -41,32 +41,34 @@ ADC_TARGET void centre_impl(const BankView& b, const float* x, float* u, float* 
     *largest = V::largest(top);
 }
 
-template <class V, int Q, int P>
-ADC_TARGET void project_tile(const BankView& b, const float* u, const float* axes, float* z,
-                             std::int64_t z_stride) {
+// Register tiles are written with parameter packs: the compiler then sees constant indices and keeps
+// every accumulator in a register, at -O2 too.
+template <class V, int... p>
+ADC_INLINE void fma_row(Pack<p...>, typename V::F* sum, typename V::F value,
+                        const typename V::F* axis) {
+    ((sum[p] = V::fma(value, axis[p], sum[p])), ...);
+}
+
+template <class V, int... q, int... p>
+ADC_TARGET void project_tile(Pack<q...> queries, Pack<p...> panels, const BankView& b,
+                             const float* u, const float* axes, float* z, std::int64_t z_stride) {
     using F = typename V::F;
-    F total[Q][P];
-    for (int q = 0; q < Q; ++q)
-        for (int p = 0; p < P; ++p) total[q][p] = V::zero();
+    constexpr int P = panels.size();
     const std::int64_t block = 16 * b.stride;  // floats of one axis panel
+    F total[queries.size() * P];
+    for (F& t : total) t = V::zero();
     for (std::int64_t start = 0; start < b.stride; start += kProjectBlock) {
         const std::int64_t stop = start + kProjectBlock < b.stride ? start + kProjectBlock : b.stride;
-        F sum[Q][P];
-        for (int q = 0; q < Q; ++q)
-            for (int p = 0; p < P; ++p) sum[q][p] = V::zero();
+        F sum[queries.size()][P];
+        ((sum[q][0] = V::zero()), ...);
+        for (int n = 1; n < P; ++n) ((sum[q][n] = V::zero()), ...);
         for (std::int64_t i = start; i < stop; ++i) {
-            F axis[P];
-            for (int p = 0; p < P; ++p) axis[p] = V::load(axes + p * block + 16 * i);
-            for (int q = 0; q < Q; ++q) {
-                const F value = V::set(u[q * b.stride + i]);
-                for (int p = 0; p < P; ++p) sum[q][p] = V::fma(value, axis[p], sum[q][p]);
-            }
+            const F axis[P] = {V::load(axes + p * block + 16 * i)...};
+            (fma_row<V>(panels, sum[q], V::set(u[q * b.stride + i]), axis), ...);
         }
-        for (int q = 0; q < Q; ++q)
-            for (int p = 0; p < P; ++p) total[q][p] = V::add(total[q][p], sum[q][p]);
+        for (int n = 0; n < P; ++n) ((total[q * P + n] = V::add(total[q * P + n], sum[q][n])), ...);
     }
-    for (int q = 0; q < Q; ++q)
-        for (int p = 0; p < P; ++p) V::store(z + q * z_stride + 16 * p, total[q][p]);
+    for (int n = 0; n < P; ++n) (V::store(z + q * z_stride + 16 * n, total[q * P + n]), ...);
 }
 
 template <class V, int P>
@@ -74,8 +76,8 @@ ADC_TARGET void project_columns(const BankView& b, const float* u, int n, const 
                                 float* z, std::int64_t z_stride) {
     int q = 0;
     for (; q + V::kProjectQueries <= n; q += V::kProjectQueries)
-        project_tile<V, V::kProjectQueries, P>(b, u + q * b.stride, axes, z + q * z_stride, z_stride);
-    for (; q < n; ++q) project_tile<V, 1, P>(b, u + q * b.stride, axes, z + q * z_stride, z_stride);
+        project_tile<V>(Count<V::kProjectQueries>(), Count<P>(), b, u + q * b.stride, axes, z + q * z_stride, z_stride);
+    for (; q < n; ++q) project_tile<V>(Count<1>(), Count<P>(), b, u + q * b.stride, axes, z + q * z_stride, z_stride);
 }
 
 template <class V>
@@ -182,35 +184,33 @@ ADC_TARGET int pick_impl(const std::int32_t* panels, const float* bounds, int co
     return found;
 }
 
-template <class V, int N>
-ADC_TARGET void distance_tile(const float* x, const float* const* y, std::int64_t stride, float* out) {
+template <class V>
+ADC_INLINE typename V::F add_square(typename V::F sum, typename V::F x, const float* y) {
+    const typename V::F difference = V::sub(x, V::load(y));
+    return V::add(sum, V::rounded_mul(difference, difference));
+}
+
+template <class V, int... n>
+ADC_INLINE void distance_tile(Pack<n...>, const BankView& b, const float* x,
+                              const std::int32_t* rows, float* out) {
     using F = typename V::F;
-    F low[N], high[N];
-    for (int n = 0; n < N; ++n) low[n] = high[n] = V::zero();
-    for (std::int64_t i = 0; i < stride; i += 32) {
-        const F a = V::load(x + i), c = V::load(x + i + 16);
-        for (int n = 0; n < N; ++n) {
-            const F s = V::sub(a, V::load(y[n] + i)), t = V::sub(c, V::load(y[n] + i + 16));
-            low[n] = V::add(low[n], V::rounded_mul(s, s));
-            high[n] = V::add(high[n], V::rounded_mul(t, t));
-        }
+    const float* const y[] = {b.row(rows[n])...};
+    F low[] = {(static_cast<void>(n), V::zero())...}, high[] = {(static_cast<void>(n), V::zero())...};
+    for (std::int64_t i = 0; i < b.stride; i += 32) {
+        const F first = V::load(x + i), second = V::load(x + i + 16);
+        ((low[n] = add_square<V>(low[n], first, y[n] + i)), ...);
+        ((high[n] = add_square<V>(high[n], second, y[n] + i + 16)), ...);
     }
-    for (int n = 0; n < N; ++n) out[n] = V::sum(V::add(low[n], high[n]));
+    ((out[n] = V::sum(V::add(low[n], high[n]))), ...);
 }
 
 template <class V>
 ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int32_t* rows,
                                int count, float* out) {
+    constexpr int tile = V::kDistanceRows;
     int i = 0;
-    for (; i + V::kDistanceRows <= count; i += V::kDistanceRows) {
-        const float* y[V::kDistanceRows];
-        for (int n = 0; n < V::kDistanceRows; ++n) y[n] = b.row(rows[i + n]);
-        distance_tile<V, V::kDistanceRows>(x, y, b.stride, out + i);
-    }
-    for (; i < count; ++i) {
-        const float* y = b.row(rows[i]);
-        distance_tile<V, 1>(x, &y, b.stride, out + i);
-    }
+    for (; i + tile <= count; i += tile) distance_tile<V>(Count<tile>(), b, x, rows + i, out + i);
+    for (; i < count; ++i) distance_tile<V>(Count<1>(), b, x, rows + i, out + i);
 }
 
 template <class V>
@@ -242,31 +242,36 @@ ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, floa
     return q;
 }
 
-template <class V, int Q, int P>
-ADC_TARGET void dense_tile(const BankView& b, const unsigned char* codes, const float* factors,
-                           std::int64_t panel, float* out, std::int64_t out_stride) {
-    using F = typename V::F;
-    typename V::I sum[Q][P];
-    for (int p = 0; p < P; ++p)
-        for (int q = 0; q < Q; ++q) sum[q][p] = V::start(b.shadow_sums + (panel + p) * kLanes);
+template <class V, int... p>
+ADC_INLINE void dot_row(Pack<p...>, typename V::I* sum, const typename V::Bank* rows,
+                        typename V::Code code) {
+    ((sum[p] = V::dot(sum[p], rows[p], code)), ...);
+}
+
+template <class V, int... p>
+ADC_INLINE void store_row(Pack<p...>, const typename V::I* sum, const float* terms, float factor,
+                          float* out) {
+    (V::store(out + 16 * p, V::fma(V::to_float(sum[p]),
+                                   V::mul(V::set(factor), V::load(terms + 48 * p)),
+                                   V::load(terms + 48 * p + 16))), ...);
+}
+
+template <class V, int... q, int... p>
+ADC_TARGET void dense_tile(Pack<q...> queries, Pack<p...> panels, const BankView& b,
+                           const unsigned char* codes, const float* factors, std::int64_t panel,
+                           float* out, std::int64_t out_stride) {
+    typename V::I sum[queries.size()][panels.size()];
+    const std::int32_t* sums = b.shadow_sums + panel * kLanes;
+    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(sums + n * kLanes)), ...);
     const std::int8_t* data = b.shadow + panel * 16 * b.stride;
     const std::int64_t code_stride = b.stride * V::kCodeBytes;
     for (std::int64_t i = 0; i < b.stride / 4; ++i) {
-        typename V::Bank rows[P];
-        for (int p = 0; p < P; ++p) rows[p] = V::bank(data + p * 16 * b.stride + 64 * i);
-        for (int q = 0; q < Q; ++q) {
-            const typename V::Code code = V::code(codes + q * code_stride + 4 * V::kCodeBytes * i);
-            for (int p = 0; p < P; ++p) sum[q][p] = V::dot(sum[q][p], rows[p], code);
-        }
+        const typename V::Bank rows[] = {V::bank(data + p * 16 * b.stride + 64 * i)...};
+        const unsigned char* column = codes + 4 * V::kCodeBytes * i;
+        (dot_row<V>(panels, sum[q], rows, V::code(column + q * code_stride)), ...);
     }
-    for (int p = 0; p < P; ++p) {
-        const float* terms = b.shadow_terms + (panel + p) * 3 * kLanes;
-        const F step = V::load(terms), square = V::load(terms + 16);
-        for (int q = 0; q < Q; ++q) {
-            const F factor = V::mul(V::set(factors[q]), step);
-            V::store(out + q * out_stride + 16 * p, V::fma(V::to_float(sum[q][p]), factor, square));
-        }
-    }
+    const float* terms = b.shadow_terms + panel * 3 * kLanes;
+    (store_row<V>(panels, sum[q], terms, factors[q], out + q * out_stride), ...);
 }
 
 template <class V, int Q>
@@ -275,8 +280,10 @@ ADC_TARGET void dense_panels(const BankView& b, const unsigned char* codes, cons
     const std::int64_t out_stride = 16 * static_cast<std::int64_t>(panels);
     int p = 0;
     for (; p + V::kDensePanels <= panels; p += V::kDensePanels)
-        dense_tile<V, Q, V::kDensePanels>(b, codes, factors, first + p, out + 16 * p, out_stride);
-    for (; p < panels; ++p) dense_tile<V, Q, 1>(b, codes, factors, first + p, out + 16 * p, out_stride);
+        dense_tile<V>(Count<Q>(), Count<V::kDensePanels>(), b, codes, factors, first + p,
+                      out + 16 * p, out_stride);
+    for (; p < panels; ++p)
+        dense_tile<V>(Count<Q>(), Count<1>(), b, codes, factors, first + p, out + 16 * p, out_stride);
 }
 
 template <class V>

@@ -9,6 +9,7 @@
 #include "bank_kernels.hpp"
 
 #define ADC_TARGET
+#define ADC_INLINE static inline
 
 namespace adc {
 namespace {

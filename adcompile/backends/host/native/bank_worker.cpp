@@ -42,7 +42,7 @@ bool Worker::allocate() {
         padded(kBlock * stride * sizeof(float)),
         pad ? padded(kBlock * stride * sizeof(float)) : 0,
         padded(static_cast<std::size_t>(kBlock * 16 * bank_.axis_panels) * sizeof(float)),
-        padded(static_cast<std::size_t>(kernels_.dense_queries * kernels_.code_bytes) * stride),
+        padded(static_cast<std::size_t>(kBlock * kernels_.code_bytes) * stride),
         padded(static_cast<std::size_t>(kernels_.dense_queries) * kDensePanels * kLanes * sizeof(float)),
         padded(static_cast<std::size_t>(bank_.supers) * kBlock * kLanes * sizeof(float)),
         padded(kListed * sizeof(std::int32_t)),

@@ -52,7 +52,8 @@ private:
     void refine(int i, int count);
 
     void dense(const int* list, int count, int k);
-    void dense_tile(Dense* tile, int count, int k);
+    Dense encode(int i, int place, float* factor);
+    void look(const Dense& d, const float* values, std::int64_t first, int panels, int k);
     void first_panels(const Dense& d, const float* values, int panels, int k);
 
     const BankView& bank_;
