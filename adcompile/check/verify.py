@@ -205,16 +205,18 @@ class _State:
             result = self._bundle.run(recorded.inputs, tap=tap)
         except InputError as error:
             self._problems.append(f"sample {number}: {error.what}: {error.where} {error.why}")
-            return
-        roles = manifest.roles or manifest.contract.roles
-        expected = {s.name: recorded.outputs[s.name] for s in manifest.model.outputs}
-        compared = compare(
-            expected, result.outputs, roles, self._tolerances, manifest.contract.score
-        )
-        self._outputs += [(number, each) for each in compared]
+        else:
+            self._outputs += [(number, each) for each in self._judge(recorded, result.outputs)]
         if isolate:
             for part in manifest.parts:
                 self._alone(number, part, recorded.values)
+
+    def _judge(self, recorded: Recorded, outputs: Mapping[str, Array]) -> list[Comparison]:
+        """The final outputs by role, in the model's order."""
+        manifest = self._bundle.manifest
+        expected = {s.name: recorded.outputs[s.name] for s in manifest.model.outputs}
+        roles = manifest.roles or manifest.contract.roles
+        return compare(expected, outputs, roles, self._tolerances, manifest.contract.score)
 
     def _preprocessing(self, number: int, recorded: Recorded) -> None:
         """The kept image, pre-processed again, must give the recorded input exactly."""
@@ -244,7 +246,8 @@ class _State:
         try:
             made = executor.run(feeds) if plan is None else run_rows(plan, executor, feeds)[0]
         except InputError as error:
-            self._problems.append(f"part {part.name}: {error.what}: {error.why}")
+            failed = Comparison(part.name, "part", False, "runs", {}, f"{error.what}: {error.why}")
+            self._isolated.setdefault(part.name, []).append(failed)
             return
         self._isolated.setdefault(part.name, []).extend(self._compare(part, known, made))
 

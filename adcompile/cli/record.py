@@ -46,16 +46,18 @@ def find_sources(data: Path, images: Path | None) -> tuple[dict[str, Path], list
 
 def _planned(model: Path, target: str, options: BuildOptions, work: Path) -> Job:
     """The steps of a build up to the parts."""
-    from adcompile import compiler
     from adcompile.job import Job
+    from adcompile.steps.load import load
+    from adcompile.steps.placing import place_and_partition
+    from adcompile.steps.rewriting import canonicalize, prepare, raise_heads, specialize
 
     job = Job.create(target, None, options, None, work)
-    compiler.load(job, model)
-    compiler.specialize(job)
-    compiler.canonicalize(job)
-    compiler.raise_heads(job)
-    compiler.prepare(job)
-    compiler.place_and_partition(job)
+    load(job, model)
+    specialize(job)
+    canonicalize(job)
+    raise_heads(job)
+    prepare(job)
+    place_and_partition(job)
     return job
 
 

@@ -113,7 +113,11 @@ def parts(whole: ir.Model) -> list[Part]:
         inputs: dict[ir.Value, None] = {}
         for node in order:
             for value in node.inputs if node in nodes else ():
-                if value is not None and not value.is_initializer() and value.producer() not in nodes:
+                if (
+                    value is not None
+                    and not value.is_initializer()
+                    and value.producer() not in nodes
+                ):
                     inputs[value] = None
         made.append(
             Part(
