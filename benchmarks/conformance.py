@@ -1,203 +1,251 @@
-"""Every model that comes inside the ``onnx`` package, compiled for every target and executed.
+"""Optimise every model of the onnx package's backend tests and run it: same answers as expected?
 
-    python benchmarks/conformance.py [--targets trt,npu,drpai] [--sets node,simple,…] [--every N]
+    python benchmarks/conformance.py [--group node] [--match REGEX] [--modes plain,constants]
 
-Each model is built at fp32 and run in simulation; its outputs must be the expected ones. A model
-that ONNX Runtime itself cannot run is listed by name with the reason. Prints the counts; exits 1
-when anything failed.
+``plain`` optimises the model as it is. ``constants`` first turns its inputs into constants, all at
+once and one by one, so that folding and the analysis of shapes see every operator with data.
+Prints counts, every failure, and by name and reason what ONNX Runtime itself cannot run.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import collections
+import itertools
+import re
 import sys
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.backend.test
+import onnx_ir as ir
 from onnx import numpy_helper
-from onnx.backend.test import __file__ as _test_package
 
-import adcompile
-from adcompile.compiler import BuildOptions, compile
-from adcompile.errors import AdcompileError
-from adcompile.interfaces import Array
-from adcompile.runtime.session import open_session
+from adcompile.errors import AdcompileError, ModelError
+from adcompile.interfaces import Report
+from adcompile.ir import model_io
+from adcompile.ir.evaluate import evaluate
+from adcompile.ir.graph import count_nodes
+from adcompile.rewrite.canonical import canonical
+from adcompile.rewrite.instruments import Verify
 
-DATA = Path(_test_package).parent / "data"
-SETS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
+GROUPS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
+ROOT = Path(onnx.backend.test.__file__).parent / "data"
 RTOL, ATOL = 1e-3, 1e-5
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
-    """A model with one recorded input and the outputs expected for it."""
+    """A model file, its recorded samples, and what became of it."""
 
     name: str
     model: Path
-    inputs: tuple[Path, ...]
-    outputs: tuple[Path, ...]
-
-
-def cases(group: str) -> Iterator[Case]:
-    """All cases of one set, by name."""
-    folder = DATA / group
-    if group == "light":
-        for model in sorted(folder.glob("*.onnx")):
-            outputs = tuple(sorted(folder.glob(f"{model.stem}_output_*.pb")))
-            yield Case(f"light/{model.stem}", model, (), outputs)
-        return
-    for case in sorted(folder.iterdir()):
-        data = case / "test_data_set_0"
-        model = case / "model.onnx"
-        if model.is_file() and data.is_dir():
-            yield Case(
-                f"{group}/{case.name}", model, _numbered(data, "input"), _numbered(data, "output")
-            )
-
-
-def _numbered(folder: Path, kind: str) -> tuple[Path, ...]:
-    return tuple(sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.split("_")[1])))
-
-
-def tensor(path: Path) -> Array | None:
-    """A stored tensor; None when the file holds a sequence or another type."""
-    proto = onnx.TensorProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-        return np.asarray(numpy_helper.to_array(proto))
-    except (ValueError, TypeError, RuntimeError, onnx.parser.ParseError):
-        return None
+    samples: list[Path]
 
 
 @dataclass
-class Data:
-    """Feeds and expected outputs by name, or the reason why this case cannot be used."""
+class Outcome:
+    """``state``: same, different, error, or runtime (ONNX Runtime cannot run the original)."""
 
-    feeds: dict[str, Array]
-    expected: dict[str, Array]
+    case: str
+    mode: str
+    state: str
+    why: str = ""
+    nodes: tuple[int, int] = (0, 0)
 
 
-def read(case: Case) -> Data | str:
-    """Load a case and run it with ONNX Runtime as it is: what that cannot run, nobody can here."""
+@dataclass
+class Tally:
+    """Outcomes by state."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def count(self, mode: str, state: str) -> int:
+        return sum(1 for o in self.outcomes if o.mode == mode and o.state == state)
+
+
+def cases(groups: Sequence[str] = GROUPS, match: str = "") -> Iterator[Case]:
+    """Every test case of the onnx package, in name order."""
+    for group in groups:
+        if group == "light":
+            for model in sorted((ROOT / group).glob("*.onnx")):
+                case = Case(f"light/{model.stem}", model, [])
+                if re.search(match, case.name):
+                    yield case
+            continue
+        for model in sorted((ROOT / group).glob("*/model.onnx")):
+            case = Case(
+                f"{group}/{model.parent.name}", model, sorted(model.parent.glob("test_data_set_*"))
+            )
+            if re.search(match, case.name):
+                yield case
+
+
+def read_value(path: Path, kind: onnx.TypeProto | None) -> object:
+    """A recorded tensor, sequence or optional."""
+    data = path.read_bytes()
+    which = kind.WhichOneof("value") if kind is not None else "tensor_type"
+    if which == "sequence_type":
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(data))
+    if which == "optional_type":
+        return numpy_helper.to_optional(onnx.OptionalProto.FromString(data))
+    return numpy_helper.to_array(onnx.TensorProto.FromString(data))
+
+
+def samples(case: Case) -> Iterator[tuple[dict[str, object], list[object]]]:
+    """Inputs by name and expected outputs in order, for every recorded sample."""
+    proto = onnx.load(str(case.model), load_external_data=False)
+    stored = {t.name for t in proto.graph.initializer}
+    inputs = [v for v in proto.graph.input if v.name not in stored]
+    if case.name.startswith("light/"):
+        rng = np.random.default_rng(0)
+        feeds = {
+            v.name: rng.random([d.dim_value or 1 for d in v.type.tensor_type.shape.dim]).astype(
+                np.float32
+            )
+            for v in inputs
+        }
+        yield feeds, []
+        return
+    for folder in case.samples:
+        count = len(list(folder.glob("input_*.pb")))
+        feeds = {
+            v.name: read_value(folder / f"input_{i}.pb", v.type)
+            for i, v in enumerate(proto.graph.input[:count])
+        }
+        wanted = [
+            read_value(folder / f"output_{i}.pb", v.type) for i, v in enumerate(proto.graph.output)
+        ]
+        yield feeds, wanted
+
+
+def same(a: object, b: object, rtol: float = RTOL, atol: float = ATOL) -> str:
+    """Why two results differ, "" when they are the same; shapes and types must be equal."""
+    if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
+        if not isinstance(a, (list, tuple)) or not isinstance(b, (list, tuple)):
+            return "one is a list"
+        if len(a) != len(b):
+            return f"{len(a)} items against {len(b)}"
+        return next((w for x, y in zip(a, b, strict=True) if (w := same(x, y, rtol, atol))), "")
+    if a is None or b is None:
+        return "" if a is b else "one is absent"
+    x, y = np.asarray(a), np.asarray(b)
+    if x.shape != y.shape:
+        return f"shape {x.shape} against {y.shape}"
+    if x.dtype != y.dtype and not (x.dtype.kind in "OUS" and y.dtype.kind in "OUS"):
+        return f"type {x.dtype} against {y.dtype}"
+    if x.dtype.kind in "OUSb":
+        return "" if np.array_equal(x, y) else "values differ"
+    x, y = (z.astype(np.complex128 if z.dtype.kind == "c" else np.float64) for z in (x, y))
+    if np.allclose(x, y, rtol=rtol, atol=atol, equal_nan=True):
+        return ""
+    return f"values differ by {np.nanmax(np.abs(x - y)):.3g}"
+
+
+def bind(model: ir.Model, feeds: dict[str, object], names: Sequence[str]) -> bool:
+    """Turn the named inputs into constants; False when one is not a plain tensor."""
+    for name in names:
+        value = next((v for v in model.graph.inputs if v.name == name), None)
+        array = feeds[name]
+        if value is None or not isinstance(array, np.ndarray) or value.dtype is None:
+            return False
+        if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
+            return False
+        model.graph.inputs.remove(value)
+        value.const_value = ir.tensor(array, dtype=value.dtype, name=name)
+        value.shape = ir.Shape(array.shape)
+        model.graph.initializers.add(value)
+    return True
+
+
+def check(case: Case, mode: str, *, verify: bool = False) -> list[Outcome]:
+    """Run one case in one mode; one outcome per sample and choice of constants."""
+    results: list[Outcome] = []
+    for feeds, wanted in samples(case):
+        try:
+            before = evaluate(model_io.load_model(case.model), feeds)  # type: ignore[arg-type]
+        except AdcompileError as error:
+            return [Outcome(case.name, mode, "runtime", error.why or error.what)]
+        expected = wanted or list(before.values())
+        off = [w for a, b in zip(before.values(), expected, strict=True) if (w := same(a, b))]
+        if off:
+            results.append(Outcome(case.name, mode, "runtime", f"gives other values: {off[0]}"))
+            continue
+        choices: list[tuple[str, ...]] = [()]
+        if mode == "constants":
+            names = list(feeds)
+            choices = list(dict.fromkeys([tuple(names), *((n,) for n in names)]))
+        for chosen in choices:
+            results.append(_check_one(case, mode, feeds, list(before.values()), chosen, verify))
+    return results
+
+
+def _check_one(
+    case: Case,
+    mode: str,
+    feeds: dict[str, object],
+    expected: list[object],
+    chosen: Sequence[str],
+    verify: bool,
+) -> Outcome:
+    label = f"{case.name}{list(chosen) if chosen else ''}"
     try:
-        proto = onnx.load(case.model)
-        weights = {t.name for t in proto.graph.initializer}
-        names = [v.name for v in proto.graph.input if v.name not in weights]
-        if case.inputs or not case.name.startswith("light"):
-            arrays = [tensor(p) for p in case.inputs]
-        else:
-            arrays = [_ramp(v) for v in proto.graph.input if v.name not in weights]
-        if any(a is None for a in arrays):
-            return "an input is no tensor"
-        feeds = {n: a for n, a in zip(names, arrays, strict=False) if a is not None}
-        session = open_session(case.model.read_bytes(), optimize=False)
-        outputs = session.run(feeds)
-    except (AdcompileError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-        return str(error).splitlines()[0][:160]
-    stored = [tensor(p) for p in case.outputs]
-    if any(a is None for a in stored):
-        return "an output is no tensor"
-    order = [v.name for v in proto.graph.output]
-    expected = {n: a for n, a in zip(order, stored, strict=False) if a is not None}
-    if wrong := compare(expected, dict(outputs)):
-        return f"ONNX Runtime itself: {wrong}"
-    return Data(feeds, expected)
-
-
-def _ramp(value: onnx.ValueInfoProto) -> Array:
-    """The input that the stored outputs of the light models were made with."""
-    shape = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
-    count = int(np.prod(shape))
-    return (np.arange(count).reshape(shape) / count).astype(np.float32)
-
-
-def run_compiled(case: Case, data: Data, target: str, scratch: Path) -> str:
-    """Build, load, run, compare; "" when all is right, otherwise what went wrong."""
-    bundle = scratch / "bundle"
-    options = BuildOptions(
-        precision="fp32", verify="none", golden_count=0, host_code=False, force=True, cache=False
-    )
-    try:
-        compile(case.model, target, bundle, options)
-        with adcompile.load(bundle, device="simulate") as opened:
-            got = opened.run(data.feeds).outputs
-    except AdcompileError as error:
-        return f"{type(error).__name__}: {error.what} {error.why}"[:200]
-    return compare(data.expected, got)
-
-
-def compare(expected: Mapping[str, Array], got: Mapping[str, Array]) -> str:
-    """The first output that differs, in words."""
-    for name, want in expected.items():
-        have = got.get(name)
-        if have is None:
-            return f"output {name!r} is missing"
-        if have.shape != want.shape or have.dtype != want.dtype:
-            return f"output {name!r}: {have.dtype}{have.shape}, not {want.dtype}{want.shape}"
-        if want.dtype.kind in "fc":
-            if not np.allclose(have, want, rtol=RTOL, atol=ATOL, equal_nan=True):
-                return f"output {name!r} differs by {np.nanmax(np.abs(have - want)):.3g}"
-        elif not np.array_equal(have, want):
-            return f"output {name!r} differs"
-    return ""
-
-
-RANDOM = ("dropout", "bernoulli", "random", "multinomial", "training")  # not a function
+        model = model_io.load_model(case.model)
+        if not bind(model, feeds, chosen):
+            return Outcome(label, mode, "same")
+        size = count_nodes(model)[1]
+        canonical().run(model, Report(), [Verify()] if verify else [])
+        left = {k: v for k, v in feeds.items() if k not in chosen}
+        after = list(evaluate(model, left).values())  # type: ignore[arg-type]
+    except (AdcompileError, AssertionError, ArithmeticError) as error:
+        why = error.why or error.what if isinstance(error, ModelError) else str(error)
+        return Outcome(label, mode, "error", f"{type(error).__name__}: {why}")
+    nodes = (size, count_nodes(model)[1])
+    if len(after) != len(expected):
+        return Outcome(label, mode, "different", "another number of outputs", nodes)
+    pairs = zip(after, expected, strict=True)
+    off = [w for a, b in pairs if (w := same(a, b, 1e-4, 1e-5))]
+    return Outcome(label, mode, "different" if off else "same", off[0] if off else "", nodes)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--targets", default="trt,npu,drpai")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--every", type=int, default=1, help="take only every Nth case")
-    parser.add_argument("--match", default="", help="take only cases whose name holds this text")
-    parser.add_argument("--list-skipped", action="store_true")
-    arguments = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    started = time.monotonic()
-    chosen = [c for group in arguments.sets.split(",") for c in cases(group)]
-    chosen = [c for c in chosen if arguments.match in c.name][:: arguments.every]
-    counts: Counter[tuple[str, str]] = Counter()
-    skipped: list[tuple[str, str]] = []
-    failed: list[tuple[str, str, str]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, case in enumerate(chosen):
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r{number}/{len(chosen)} {case.name:<70.70}")
-            data = read(case)
-            if isinstance(data, str):
-                skipped.append((case.name, data))
-                continue
-            if any(word in case.name for word in RANDOM) and "default" not in case.name:
-                skipped.append((case.name, "random by definition"))
-                continue
-            for target in arguments.targets.split(","):
-                wrong = run_compiled(case, data, target, Path(folder))
-                counts[target, "wrong" if wrong else "right"] += 1
-                if wrong:
-                    failed.append((case.name, target, wrong))
-    sys.stderr.write("\r" + " " * 90 + "\r")
-    for name, target, why in failed:
-        print(f"FAILED {name} [{target}]: {why}")
-    for reason, count in Counter(r for _, r in skipped).most_common(
-        None if arguments.list_skipped else 5
-    ):
-        print(f"not run, {count} cases: {reason}")
-    if arguments.list_skipped:
-        for name, reason in skipped:
-            print(f"  {name}: {reason}")
-    print(f"{len(chosen)} models, {len(skipped)} that ONNX Runtime cannot run or that are random")
-    for target in arguments.targets.split(","):
-        print(f"{target}: {counts[target, 'right']} right, {counts[target, 'wrong']} wrong")
-    print(f"{time.monotonic() - started:.0f} s")
-    return 1 if failed else 0
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--group", action="append", choices=GROUPS)
+    parser.add_argument("--match", default="")
+    parser.add_argument("--modes", default="plain,constants")
+    parser.add_argument("--every", type=int, default=1, help="take every Nth case")
+    parser.add_argument("--verify", action="store_true", help="check the model after each pass")
+    parser.add_argument("--quiet", action="store_true", help="do not list what ORT cannot run")
+    options = parser.parse_args()
+    tally, start = Tally(), time.perf_counter()
+    chosen = itertools.islice(
+        cases(options.group or GROUPS, options.match), 0, None, options.every
+    )
+    for case in chosen:
+        for mode in options.modes.split(","):
+            found = check(case, mode, verify=options.verify)
+            tally.outcomes += found
+            for outcome in found:
+                if outcome.state in ("different", "error"):
+                    print(f"{outcome.state:9} {mode:9} {outcome.case}: {outcome.why}")
+    for mode in options.modes.split(","):
+        mine = [o for o in tally.outcomes if o.mode == mode]
+        counts = collections.Counter(o.state for o in mine)
+        before, after = (sum(o.nodes[i] for o in mine if o.state == "same") for i in (0, 1))
+        print(f"{mode}: {dict(sorted(counts.items()))}; nodes {before} -> {after}")
+    first = options.modes.split(",")[0]
+    listed = [o for o in tally.outcomes if o.mode == first and o.state == "runtime"]
+    print(f"not comparable, because of ONNX Runtime itself: {len(listed)}")
+    if not options.quiet:
+        for outcome in listed:
+            print(f"  {outcome.case}: {outcome.why[:120]}")
+    print(f"{time.perf_counter() - start:.0f} s")
+    return int(any(o.state in ("different", "error") for o in tally.outcomes))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from adcompile.ir import graph, model_io
 from adcompile.ir.dump import dump
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, file_sha256
+from adcompile.passes.specialize import real_inputs
 
 FITTED_MODEL = "model.onnx"
 
@@ -34,7 +35,7 @@ def load(job: Job, source: Source) -> None:
     """Read and check the model; keep an untouched reference beside the one that is compiled."""
     job.watch("load")
     model, name, digest = _open(source)
-    specs = tuple(graph.tensor_spec(v) for v in model.graph.inputs)
+    specs = tuple(graph.tensor_spec(v) for v in real_inputs(model))
     results = tuple(graph.tensor_spec(v) for v in model.graph.outputs)
     job.source = ModelRecord(
         name=name, sha256=digest, opset=graph.opset(model), inputs=specs, outputs=results

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from adcompile.interfaces import Pass
 from adcompile.job import Job
+from adcompile.passes.bind_defaults import BindDefaults
 from adcompile.passes.name_nodes import NameNodes
 from adcompile.passes.specialize import Specialize
 from adcompile.rewrite.canonical import canonical
@@ -16,7 +17,7 @@ HEADS = ("raise-anomaly",)
 
 def specialize(job: Job) -> None:
     """Fix input shapes, and fold what became constant."""
-    passes: list[Pass] = [NameNodes()]
+    passes: list[Pass] = [BindDefaults(), NameNodes()]
     shapes = job.options.input_shapes
     if shapes:
         texts = tuple(f"{n}={'x'.join(map(str, s))}" for n, s in sorted(shapes.items()))
