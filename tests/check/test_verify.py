@@ -102,7 +102,7 @@ def test_swapped_outputs_fail(bundle: Path) -> None:
             for i, name in enumerate(node.output):
                 node.output[i] = {"logits": "pixels", "pixels": "logits"}.get(name, name)
         first, second = (
-            next(o for o in proto.graph.output if o.name == n) for n in "logits pixels".split()
+            next(o for o in proto.graph.output if o.name == n) for n in ["logits", "pixels"]
         )
         dims = first.type.tensor_type.shape.dim[1].dim_value
         first.type.tensor_type.shape.dim[1].dim_value = second.type.tensor_type.shape.dim[
