@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -11,7 +11,7 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Facts, Verdict
 from adcompile.ir.graph import tensor_spec
 from adcompile.place import naming
-from adcompile.place.cost import coverage, nbytes
+from adcompile.place.cost import coverage, nbytes, work
 from adcompile.place.facts import facts_of
 from adcompile.place.partition import (
     AT,
@@ -24,6 +24,7 @@ from adcompile.place.partition import (
     precision_of,
     split,
 )
+from adcompile.place.reasons import short
 from adcompile.place.schema import Cost, PartPlan, Plan, Settings, Why, structure_of
 from adcompile.place.select import matches
 from adcompile.place.targets import Target, check_precision
@@ -47,13 +48,37 @@ def make_plan(
 
     Raises UsageError when a selector names nothing or pins a node that the target cannot run.
     """
+    return place_nodes(model, target, supports, precision=precision, options=options)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One node of a plan: what the target's table says, and where the node runs and why."""
+
+    node: ir.Node
+    part: str
+    placement: str
+    verdict: Verdict
+    why: Verdict
+    macs: int
+
+
+def place_nodes(
+    model: ir.Model,
+    target: Target,
+    supports: Supports,
+    *,
+    precision: str | None = None,
+    options: Settings | None = None,
+) -> tuple[Plan, list[Placed]]:
+    """Like :func:`make_plan`, with the story of every node."""
     settings = options or Settings()
-    precision = check_precision(target, precision)
-    facts = facts_of(model, target, precision)
+    facts = facts_of(model, target, check_precision(target, precision))
     flow = flow_of(model.graph)
     _check_names(flow)
     state = _placement(flow, facts, supports, settings)
-    return state.plan(model)
+    plan = state.plan(model)
+    return plan, state.placed(plan)
 
 
 def _placement(flow: Flow, facts: Facts, supports: Supports, settings: Settings) -> _Placement:
@@ -216,6 +241,21 @@ class _Placement:
             parts=tuple(parts),
         )
 
+    def placed(self, plan: Plan) -> list[Placed]:
+        """Every node in execution order."""
+        home = {name: part for part in plan.parts for name in part.nodes}
+        return [
+            Placed(
+                node=node,
+                part=home[node.name or ""].name,
+                placement=home[node.name or ""].placement,
+                verdict=self.verdicts[i],
+                why=self.why.get(i, self.verdicts[i]),
+                macs=work(node, self.settings.roi_rows),
+            )
+            for i, node in enumerate(self.flow.nodes)
+        ]
+
     def _part(self, name: str, role: str, members: list[int]) -> PartPlan:
         colour = self.colours[members[0]]
         value = worth(self.flow, self.colours, members, self.how)
@@ -262,6 +302,7 @@ class _Placement:
                 reason=verdict.reason,
                 nodes=len(group),
                 ops=tuple(sorted({self.flow.nodes[i].op_type for i in group})),
+                refused=not self.verdicts[group[0]],
                 fix=verdict.fix,
                 fix_exactness=verdict.fix_exactness,
             )
@@ -282,12 +323,6 @@ class _Placement:
                 f"the model has {self.facts.opset}"
             )
         return tuple(notes)
-
-
-def short(reason: str) -> str:
-    """A reason without the detail in parentheses at its end."""
-    head, _, tail = reason.rpartition(" (")
-    return head if tail.endswith(")") and head else reason
 
 
 def boundary(flow: Flow, members: Sequence[int]) -> tuple[list[ir.Value], list[ir.Value]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import onnx_ir as ir
@@ -53,13 +54,18 @@ class Settings(BaseModel):
 
 
 class Why(BaseModel):
-    """A reason, with how many nodes of the part it holds for and their op types."""
+    """A reason, with how many nodes of the part it holds for and their op types.
+
+    ``refused``: the target cannot run them, or nothing is known about them. Otherwise they are on
+    the host by choice (the user's, or because it is better), or run with a caution.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str
     nodes: int
     ops: tuple[str, ...] = ()
+    refused: bool = False
     fix: str = ""
     fix_exactness: str = ""
 
@@ -124,10 +130,24 @@ class Plan(BaseModel):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Plain blocks, tensor specs on one line, no anchors."""
+    """Blocks without anchors; tensor specs and lists of numbers on one line."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+def _mapping(dumper: _Dumper, data: dict[str, object]) -> yaml.MappingNode:
+    inline = set(data) == set(TensorSpec.model_fields)
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=inline)
+
+
+def _sequence(dumper: _Dumper, data: list[object]) -> yaml.SequenceNode:
+    inline = not any(isinstance(item, (str, dict, list)) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=inline)
+
+
+_Dumper.add_representer(dict, _mapping)
+_Dumper.add_representer(list, _sequence)
 
 
 def structure_of(nodes: Sequence[ir.Node]) -> str:
@@ -162,6 +182,19 @@ def parse_plan(text: str, where: str = "plan") -> Plan:
         raise FormatError(
             "plan does not fit its schema", where=f"{where}: {place}", why=first["msg"]
         ) from error
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan file; raises FormatError naming what is wrong with it."""
+    if not path.is_file():
+        raise FormatError("no such plan", where=str(path), fix="adcompile plan MODEL -t T -o FILE")
+    if path.stat().st_size > MAX_PLAN_BYTES:
+        raise FormatError("plan is too large", where=str(path), why="over 64 MiB")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError("cannot read the plan", where=str(path), why=str(error)) from error
+    return parse_plan(text, str(path))
 
 
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

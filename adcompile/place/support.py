@@ -90,6 +90,29 @@ class Site:
 Check = Callable[[Site], Verdict | None]
 
 
+def one_image(site: Site, dims: tuple[int | None, ...], source: str) -> Verdict | None:
+    """Refuse a leading dimension above the target's batch, and say whose fault it is."""
+    limit = site.limit("batch_max", 1)
+    size = dims[0]
+    if size is None or size <= limit or site.counts_rows():
+        return None
+    if not _is_batch(site.node, size):
+        return Verdict.no(f"the leading dimension ({size}) does not count images", source=source)
+    return Verdict.no(
+        f"batch of {size}; the target runs batch {limit}",
+        f"--input-shape with a leading {limit}, and one run per image",
+        EXACT,
+        source,
+    )
+
+
+def _is_batch(node: ir.Node, size: int) -> bool:
+    """True when an image input of the model has this leading dimension."""
+    inputs = node.graph.inputs if node.graph is not None else ()
+    shapes = [_dims(value) for value in inputs]
+    return any(dims is not None and len(dims) >= 4 and dims[0] == size for dims in shapes)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a support table.
@@ -161,7 +184,7 @@ def judge(node: ir.Node, facts: Facts, table: Table) -> Verdict:
     row = table.rows.get(op_key(node))
     if row is None:
         return _without_row(node, table)
-    for step in (_toolchain, _precision, _shapes, _dtypes, _rank, _constants, _outputs):
+    for step in (_toolchain, _shapes, _dtypes, _precision, _rank, _constants, _outputs):
         verdict = step(site, row)
         if verdict is not None:
             return verdict

@@ -10,7 +10,17 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from adcompile.interfaces import Facts, Verdict
-from adcompile.place.support import APPROXIMATE, EXACT, Refusal, Row, Site, Table, judge, rows_for
+from adcompile.place.support import (
+    APPROXIMATE,
+    EXACT,
+    Refusal,
+    Row,
+    Site,
+    Table,
+    judge,
+    one_image,
+    rows_for,
+)
 
 _S17 = "S17"
 
@@ -28,16 +38,12 @@ def _layout(site: Site) -> Verdict | None:
             continue
         if len(dims) not in (2, 4):
             return Verdict.no(
-                f"a tensor of {len(dims)} dimensions; per image only 1-D or 3-D are accepted",
+                f"tensors of {len(dims)} dimensions; per image only 1-D and 3-D are accepted",
                 source="S15",
             )
-        if not site.counts_rows() and dims[0] != 1:
-            return Verdict.no(
-                f"batch of {dims[0]}; DRP-AI runs batch 1",
-                "--input-shape with a leading 1, one image per run",
-                EXACT,
-                "S15",
-            )
+        refusal = one_image(site, dims, "S15")
+        if refusal is not None:
+            return refusal
     return None
 
 

@@ -24,6 +24,7 @@ from adcompile.place.support import (
     Site,
     Table,
     judge,
+    one_image,
     words,
 )
 
@@ -79,15 +80,7 @@ def _judge(node: ir.Node, facts: Facts) -> Verdict:
 
 def _batch(site: Site) -> Verdict | None:
     dims = site.dims(0)
-    limit = site.limit("batch_max", 1)
-    if site.counts_rows() or dims is None or len(dims) < 4 or dims[0] is None or dims[0] <= limit:
-        return None
-    return Verdict.no(
-        f"batch of {dims[0]}; the NPU runs batch {limit}",
-        "--input-shape with a leading 1, one image per run",
-        EXACT,
-        "S11",
-    )
+    return one_image(site, dims, "S11") if dims is not None and len(dims) >= 4 else None
 
 
 def _caution(text: str) -> Verdict:

@@ -1,0 +1,284 @@
+"""``adcompile check``: per node, which target can run it, why not, and what would help."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adcompile.cli import console
+from adcompile.cli.build import parse_pairs, parse_shape
+from adcompile.place.reasons import short
+
+if TYPE_CHECKING:
+    from adcompile.job import Job
+    from adcompile.place.plan import Placed, Plan
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One target's plan and the story of every node."""
+
+    target: str
+    toolchain: str
+    plan: Plan
+    placed: Sequence[Placed]
+
+    @property
+    def device_parts(self) -> list[str]:
+        """Names of the parts that the device runs."""
+        return [part.name for part in self.plan.parts if part.placement == "device"]
+
+    def refused(self) -> int:
+        """Nodes that the target cannot run or about which nothing is known."""
+        return sum(not p.verdict for p in self.placed)
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    target: Annotated[
+        list[str], typer.Option("--target", "-t", help="one or more: trt,npu,drpai (repeat)")
+    ],
+    precision: Annotated[
+        str | None, typer.Option(help="for targets that have it; default: the target's first")
+    ] = None,
+    input_shape: Annotated[
+        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
+    ] = None,
+    passes: Annotated[
+        list[str] | None, typer.Option("--pass", help="extra pass: name or file.py:Class (repeat)")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="allow an approximate rewrite by name (repeat)")
+    ] = None,
+    backend_file: Annotated[
+        str | None, typer.Option("--backend", help="own target family: file.py:Class")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="exit 1 unless every target can run every node")
+    ] = False,
+    min_coverage: Annotated[
+        float, typer.Option(help="exit 1 below this share of multiply-adds on the device, 0 … 1")
+    ] = 0.0,
+    every: Annotated[bool, typer.Option("--all", help="list every node, not groups")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Say for every node of MODEL which target can run it. Exit 1: nothing runs on a device."""
+    from adcompile.cli.prepared import prepared, target_names
+    from adcompile.job import BuildOptions
+
+    shapes = parse_pairs(input_shape or [], "--input-shape")
+    options = BuildOptions(
+        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
+        passes=tuple(passes or ()),
+        allow=tuple(allow or ()),
+        backend_class=backend_file,
+    )
+    with prepared(model, target_names(target), options, precision=precision) as jobs:
+        answers = [_answer(job) for job in jobs]
+    if as_json:
+        console.emit_json({"model": model.name, "targets": [_record(a) for a in answers]})
+    elif every:
+        _show_nodes(answers)
+    else:
+        _show_groups(answers)
+    if not as_json:
+        _show_summary(answers)
+    bad = [
+        a
+        for a in answers
+        if not a.device_parts or a.plan.coverage_macs < min_coverage or (strict and a.refused())
+    ]
+    if bad:
+        raise typer.Exit(1)
+
+
+def _answer(job: Job) -> Answer:
+    from adcompile.place.plan import place_nodes
+
+    plan, placed = place_nodes(job.ir, job.target, job.backend.supports, precision=job.precision)
+    return Answer(job.target.name, job.target.toolchain, plan, placed)
+
+
+def _record(answer: Answer) -> dict[str, object]:
+    from adcompile.ir.graph import provenance
+
+    return {
+        "target": answer.target,
+        "toolchain": answer.toolchain,
+        "precision": answer.plan.precision,
+        "coverage_nodes": answer.plan.coverage_nodes,
+        "coverage_macs": answer.plan.coverage_macs,
+        "device_parts": answer.device_parts,
+        "refused": answer.refused(),
+        "notes": list(answer.plan.notes),
+        "nodes": [
+            {
+                "name": p.node.name,
+                "op": p.node.op_type,
+                "domain": p.node.domain,
+                "source_nodes": list(provenance(p.node)),
+                "macs": p.macs,
+                "part": p.part,
+                "placement": p.placement,
+                "state": p.verdict.state,
+                "reason": p.why.reason,
+                "fix": p.why.fix,
+                "fix_exactness": p.why.fix_exactness,
+                "knowledge": p.why.source,
+            }
+            for p in answer.placed
+        ],
+    }
+
+
+def _cell(placed: Placed) -> str:
+    """The full answer for one node on one target."""
+    if placed.placement == "device":
+        return "device" + (f" (!) {placed.why.reason}" if placed.why.reason else "")
+    mark = {"unsupported": "no", "unknown": "unknown", "supported": "host"}[placed.verdict.state]
+    return f"{mark}: {placed.why.reason}"
+
+
+# what a reason is about, for a table that fits on a screen; the first that is found counts
+_KINDS = (
+    ("depends on the data", "data-dependent"),
+    ("mixes rows", "data-dependent"),
+    ("not static", "free shape"),
+    ("control flow", "control flow"),
+    ("shape arithmetic", "shape arithmetic"),
+    ("in full precision", "better in float"),
+    ("worth its boundary", "too small a part"),
+    ("fewer than", "too small a part"),
+    ("too small", "too small a part"),
+    ("in no column", "not listed"),
+    ("operator list", "not listed"),
+    ("translator's list", "not listed"),
+    ("does not read", "not listed"),
+    ("in no list", "not listed"),
+    ("supported: ", "element type"),
+    ("dimensions; per image", "layout"),
+    ("does not count images", "layout"),
+)
+
+
+def _kind(placed: Placed) -> str:
+    """The answer in two or three words."""
+    if placed.placement == "device":
+        return "device (!)" if placed.why.reason else "device"
+    mark = {"unsupported": "no", "unknown": "unknown", "supported": "host"}[placed.verdict.state]
+    reason = placed.why.reason
+    return f"{mark}: " + next((kind for text, kind in _KINDS if text in reason), reason)
+
+
+def _show_groups(answers: Sequence[Answer]) -> None:
+    """Nodes with the same answers in one line, the most work first.
+
+    Targets may see different graphs (each has passes of its own), so there is a table per target
+    unless all see the same nodes.
+    """
+    for together in _same_nodes(answers):
+        placed = together[0].placed
+        total = sum(p.macs for p in placed) or 1
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i in range(len(placed)):
+            groups.setdefault(tuple(_kind(a.placed[i]) for a in together), []).append(i)
+        macs = {key: sum(placed[i].macs for i in g) for key, g in groups.items()}
+        ordered = sorted(groups.items(), key=lambda item: (-macs[item[0]], -len(item[1])))
+        console.table(
+            ", ".join(f"{a.target} {a.plan.precision}" for a in together),
+            ("nodes", "work", *(a.target for a in together), "ops"),
+            [
+                (str(len(group)), _share(macs[key], total), *key, _ops(placed, group))
+                for key, group in ordered
+            ],
+        )
+
+
+def _share(macs: int, total: int) -> str:
+    return f"{macs / total:.1%}" if macs else ""
+
+
+def _ops(placed: Sequence[Placed], group: Sequence[int], most: int = 6) -> str:
+    counts = Counter(placed[i].node.op_type for i in group).most_common()
+    text = ", ".join(f"{count} {op}" for op, count in counts[:most])
+    return text + (", …" if len(counts) > most else "")
+
+
+def _same_nodes(answers: Sequence[Answer]) -> list[list[Answer]]:
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.plan.structure, []).append(answer)
+    return list(groups.values())
+
+
+def _show_nodes(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        console.table(
+            f"{answer.target} {answer.plan.precision}",
+            ("node", "op", "part", "answer", "fix"),
+            [
+                (
+                    p.node.name or "",
+                    p.node.op_type,
+                    p.part,
+                    _cell(p),
+                    _fix(p.why.fix, p.why.fix_exactness),
+                )
+                for p in answer.placed
+            ],
+        )
+
+
+MOST_FIXES = 8
+
+
+def _show_summary(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        plan = answer.plan
+        parts = ", ".join(answer.device_parts) or "nothing"
+        console.say(
+            f"{answer.target} ({answer.toolchain}, {plan.precision}): "
+            f"{plan.coverage_nodes:.0%} of nodes and {plan.coverage_macs:.2%} of multiply-adds "
+            f"on the device: {parts}"
+        )
+        lines = _advice(answer)
+        for line in lines[:MOST_FIXES]:
+            console.say(f"  {line}")
+        if len(lines) > MOST_FIXES:
+            console.say(f"  … and {len(lines) - MOST_FIXES} more, see --all")
+        for note in plan.notes:
+            console.say(f"  note: {note}")
+
+
+def _advice(answer: Answer) -> list[str]:
+    """Cautions and suggested fixes, the most work first."""
+    groups: dict[tuple[str, str, str, bool], list[Placed]] = {}
+    for p in answer.placed:
+        device = p.placement == "device"
+        if p.why.reason and (p.why.fix or device):
+            key = (
+                short(p.why.reason),
+                _fix(p.why.fix, p.why.fix_exactness),
+                p.node.op_type,
+                device,
+            )
+            groups.setdefault(key, []).append(p)
+    ordered = sorted(groups.items(), key=lambda item: (-_macs(item[1]), -len(item[1]), item[0]))
+    return [
+        f"{'caution, ' if device else ''}{len(group)} {op}: {reason}"
+        + (f" -> {fix}" if fix else "")
+        for (reason, fix, op, device), group in ordered
+    ]
+
+
+def _macs(group: Sequence[Placed]) -> int:
+    return sum(p.macs for p in group)
+
+
+def _fix(fix: str, exactness: str) -> str:
+    return f"{fix} [{exactness}]" if fix and exactness else fix
