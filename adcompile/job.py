@@ -118,6 +118,7 @@ class Job:
     golden: list[GoldenSample] = field(default_factory=list[GoldenSample])
     boundaries: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
     calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])
+    calibration_id: str = ""  # digest of the calibration data
     # lower
     lowered: dict[str, Part] = field(default_factory=dict[str, Part])
     # emit, write

@@ -12,7 +12,6 @@ from adcompile.interfaces import LowerContext, Part, Report
 from adcompile.ir import model_io
 from adcompile.job import Job
 from adcompile.manifest import RewriteRecord
-from adcompile.steps.identity import digest_of
 from adcompile.steps.load import model_digest
 from adcompile.steps.tools import tool_versions
 
@@ -49,13 +48,12 @@ def _lowered(job: Job, part: Part) -> Part:
     ctx = context(job, part)
     if part.precision == "fp32":  # nothing to compute, so nothing worth keeping
         return job.backend.lower(part, ctx)
-    calibration = job.work / "calibration" / part.name
     fields = {
         "part": model_digest(part.model),
         "target": f"{job.target.name} {job.target.toolchain}",
         "precision": part.precision,
         "options": json.dumps(dict(sorted(ctx.options.items()))),
-        "calibration": digest_of([calibration]) if calibration.is_dir() else "",
+        "calibration": job.calibration_id if part.name in job.calibration else "",
         "adcompile": adcompile.__version__,
         "tools": json.dumps(tool_versions()),
     }

@@ -6,24 +6,31 @@ calibrated on real rows only, a bounded random choice of them from every image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from adcompile.check.golden import GoldenInput, make_inputs, open_sample, record_boundaries
-from adcompile.check.reference import FloatParts
+from adcompile.check.recorder import record
+from adcompile.check.recording import INDEX, ROWS_PER_SAMPLE, Recording, identity_of
 from adcompile.errors import InputError, UsageError
 from adcompile.interfaces import Array, Part
 from adcompile.job import Job
-from adcompile.lower.calibration import ArrayFolder, spread
+from adcompile.lower.calibration import ArrayFolder, MemoryCalibration
 from adcompile.manifest import TensorSpec
-from adcompile.runtime.arrays import save_array
 from adcompile.runtime.images import find_images
-from adcompile.runtime.inputs import make_feeds
+from adcompile.steps.identity import digest_of
 
 CALIBRATION_SAMPLES = 32
-ROWS_PER_SAMPLE = 64
+# how hand-made recordings of a Mask R-CNN name the input of each part (model_io/<image>/*.npy)
+ROLE_FILES = {
+    "backbone": "input_backbone",
+    "box_head": "box_features",
+    "mask_head": "mask_features",
+}
 FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 
@@ -44,7 +51,7 @@ def record_golden(job: Job) -> None:
         p for p in job.parts if p.placement == "device" and p.precision not in FLOAT_PRECISIONS
     ]
     if needy:
-        _calibrate(job, needy, inputs)
+        _calibrate(job, needy)
 
 
 def _golden_inputs(job: Job) -> list[GoldenInput]:
@@ -74,40 +81,95 @@ def fixed_specs(job: Job) -> list[TensorSpec]:
     return [s.model_copy(update={"shape": given.get(s.name, s.shape)}) for s in job.source.inputs]
 
 
-def _calibrate(job: Job, parts: Sequence[Part], golden: Sequence[GoldenInput]) -> None:
-    """Record the inputs of *parts* over the calibration set, one folder per part and sample."""
-    assert job.source is not None
-    rng = np.random.default_rng(job.options.seed)
-    with FloatParts(job.parts, job.source.inputs, job.source.outputs) as chain:
-        for index, feeds in enumerate(_calibration_inputs(job, golden)):
-            job.watch(f"record calibration sample {index + 1}")
-            values: dict[str, Array] = {}
-            chain.run(feeds, tap=values.__setitem__)
-            for part in parts:
-                _keep(job.work, part, values, index, rng)
-    for part in parts:
-        folder = job.work / "calibration" / part.name
-        if not folder.is_dir():
-            raise InputError(
-                f"nothing was recorded for part {part.name!r}",
-                why="no calibration sample reached it (no regions were found)",
-                fix="give --calib images on which the model detects something",
-            )
-        names = {spec.name: f"input_{i}" for i, spec in enumerate(part.inputs)}
-        job.calibration[part.name] = ArrayFolder(folder, part.inputs, names)
-
-
-def _calibration_inputs(job: Job, golden: Sequence[GoldenInput]) -> Iterator[Mapping[str, Array]]:
+def _calibrate(job: Job, parts: Sequence[Part]) -> None:
+    """Fill ``job.calibration`` from whatever the user gave; say so when that was nothing."""
     calib = job.options.calib
     if calib is None:
-        job.report.note(
-            f"calibrated on {len(golden)} golden inputs only; give --calib FOLDER of real images"
-        )
-        yield from (each.feeds for each in golden)
-        return
-    specs = fixed_specs(job)
-    for item in spread([{"x": f} for f in calibration_images(calib)], CALIBRATION_SAMPLES):
-        yield make_feeds(specs, job.contract, item["x"])[0]
+        _from_golden(job, parts)
+    elif (calib / INDEX).is_file():
+        recording = Recording.open(calib)
+        assert job.source is not None
+        if recording.index.identity.model != job.source.sha256:
+            raise UsageError(
+                "the recording is of another model",
+                where=str(calib),
+                fix="record again with `adcompile record`",
+            )
+        _from_recording(job, recording, parts)
+    elif calib.is_dir() and any(calib.glob("*/*.npy")):
+        _from_arrays(job, calib, parts)
+    else:
+        _from_recording(job, _record(job, calibration_images(calib)), parts)
+
+
+def _from_golden(job: Job, parts: Sequence[Part]) -> None:
+    job.report.note(
+        f"calibrated on {len(job.golden)} golden inputs only; give --calib FOLDER of real images"
+    )
+    job.calibration_id = digest_of([job.work / "golden"])
+    for part in parts:
+        samples = [_rows(part, feeds) for feeds, _ in job.samples_of(part)]
+        kept = [s for s in samples if all(a.shape[:1] != (0,) for a in s.values())]
+        if not kept:
+            raise InputError(
+                f"nothing was recorded for part {part.name!r}",
+                why="no golden input reached it with any region",
+                fix="give --calib images on which the model detects something",
+            )
+        job.calibration[part.name] = MemoryCalibration(kept)
+
+
+def _rows(part: Part, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """A bounded, evenly spread choice of a region part's rows; other parts as they are."""
+    if not part.rows:
+        return dict(feeds)
+    count = min(a.shape[0] for a in feeds.values() if a.ndim)
+    chosen = np.unique(np.linspace(0, max(count - 1, 0), ROWS_PER_SAMPLE).astype(int))
+    return {n: a[chosen] if count and a.ndim else a for n, a in feeds.items()}
+
+
+def _record(job: Job, images: Sequence[Path]) -> Recording:
+    """Record the boundaries over *images*; a stopped recording goes on where it was."""
+    assert job.source is not None
+    assert job.options.calib is not None
+    root = job.options.calib
+    identity = identity_of(job.source.sha256, job.parts, job.contract, job.options.seed)
+    files = {path.relative_to(root).as_posix(): path for path in images}
+    names = json.dumps([identity.model_dump(mode="json"), digest_of([root])], sort_keys=True)
+    key = hashlib.sha256(names.encode()).hexdigest()[:32]
+    folder = (job.cache.root or job.work) / "recordings" / key
+    recording = record(
+        job.parts,
+        fixed_specs(job),
+        job.source.outputs,
+        files,
+        folder,
+        identity=identity,
+        contract=job.contract,
+        max_samples=CALIBRATION_SAMPLES,
+        watch=lambda name, done, total: job.watch(f"record {name} ({done + 1} of {total})"),
+    )
+    for name, why in recording.index.skipped.items():
+        job.report.note(f"calibration image {name} skipped: {why}")
+    return recording
+
+
+def _from_recording(job: Job, recording: Recording, parts: Sequence[Part]) -> None:
+    job.calibration_id = hashlib.sha256(recording.index.dump().encode()).hexdigest()
+    for part in parts:
+        job.calibration[part.name] = recording.of_part(part.name, part.inputs)
+
+
+def _from_arrays(job: Job, folder: Path, parts: Sequence[Part]) -> None:
+    """Folders of ``.npy`` files, one per image, named by tensor or by what the part is."""
+    job.calibration_id = digest_of([folder])
+    for part in parts:
+        names = {spec.name: spec.name for spec in part.inputs}
+        if len(part.inputs) == 1 and part.role in ROLE_FILES:
+            (name,) = names
+            if not any(folder.glob(f"*/{name}.npy")):
+                names = {name: ROLE_FILES[part.role]}
+        job.calibration[part.name] = ArrayFolder(folder, part.inputs, names)
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -115,21 +177,8 @@ def calibration_images(folder: Path) -> list[Path]:
     files = find_images(folder) if folder.is_dir() else []
     if not files:
         raise UsageError(
-            "no calibration images", where=str(folder), fix="give a folder that holds images"
+            "no calibration images",
+            where=str(folder),
+            fix="give a folder of images, a recording, or folders of .npy files",
         )
     return files
-
-
-def _keep(
-    work: Path, part: Part, values: Mapping[str, Array], index: int, rng: np.random.Generator
-) -> None:
-    arrays = [values[spec.name] for spec in part.inputs]
-    if part.rows:
-        rows = int(arrays[0].shape[0])
-        if rows == 0:
-            return
-        chosen = np.sort(rng.permutation(rows)[:ROWS_PER_SAMPLE])
-        arrays = [a[chosen] if a.shape[0] == rows else a for a in arrays]
-    folder = work / "calibration" / part.name / f"{index:05d}"
-    for number, array in enumerate(arrays):
-        save_array(folder / f"input_{number}.npy", array)
