@@ -35,6 +35,7 @@ float up(double value) {
 struct Worker::Dense {
     int query;
     double square;  // |x'|²
+    double length;  // |x'|
     double error;   // e_x
     double scale, longest;
 
@@ -42,34 +43,21 @@ struct Worker::Dense {
 
     Test test(double limit) const {
         const double g = std::sqrt(limit) * scale * (1 + 1e-7) + error;
-        const double reach = std::sqrt(square) + longest;
+        const double reach = length + longest;
         const double slack = 10 * kEps * (reach * reach + 2 * g * longest) + kTiny;
         return {-2 * up(g), up(g * g * (1 + 1e-7) - square + slack)};
     }
 };
 
-void Worker::first_panels(const Dense& d, const float* values, int panels, int k) {
-    // The k smallest values of different rows give a first limit; which rows is only a guess.
-    float limit = std::numeric_limits<float>::max();
-    const int rows = static_cast<int>(std::min<std::int64_t>(bank_.rows, panels * kLanes));
-    if (k <= kLanes && rows >= kLanes) {
-        float least[kLanes];
-        kernels_.lane_minima(values, panels, least);
-        std::nth_element(least, least + k - 1, least + kLanes);
-        limit = least[k - 1];
-    }
-    const int found = kernels_.collect(bank_, values, 0, panels, 0.0f, limit, rows_, row_bounds_);
-    int order[kLanes * kFirstPanels];
-    int count = 0;
-    for (int j = 0; j < found; ++j)
-        if (rows_[j] < bank_.rows) order[count++] = j;
-    if (count > k)
-        std::nth_element(order, order + k - 1, order + count,
-                         [this](int a, int b) { return row_bounds_[a] < row_bounds_[b]; });
-    std::int32_t best[ADC_MAX_NEIGHBOURS];
-    const int taken = std::min(count, k);
-    for (int j = 0; j < taken; ++j) best[j] = rows_[order[j]];
-    evaluate(d.query, best, taken);
+// Evaluates roughly the k rows with the smallest values: which ones is only a guess, but they give
+// a limit. Returns the value up to which all rows were evaluated.
+float Worker::first_panels(const Dense& d, const float* values, int panels, int k) {
+    const bool few = k > kLanes || bank_.rows < kLanes;
+    const float limit = few ? std::numeric_limits<float>::max() : kernels_.roughly_kth(values, panels, k);
+    const int found = kernels_.collect(bank_, values, 0, panels, std::numeric_limits<float>::lowest(),
+                                       0.0f, limit, rows_);
+    offer(d.query, rows_, found);
+    return limit;
 }
 
 // Codes of query `place` of the list, and what its test needs.
@@ -81,6 +69,7 @@ Worker::Dense Worker::encode(int i, int place, float* factor) {
     Dense d;
     d.query = i;
     d.square = q.square;
+    d.length = std::sqrt(q.square);
     d.error = q.error * inflate + 2.1 * kEps * std::sqrt(static_cast<double>(p.square)) + kTiny;
     d.scale = bank_.scale;
     d.longest = bank_.longest + bank_.shadow_error;
@@ -92,12 +81,15 @@ void Worker::dense(const int* list, int count, int k) {
     counts.dense_queries += static_cast<std::uint64_t>(count);
     Dense queries[kBlock];
     float factors[kBlock];
-    for (int j = 0; j < count; ++j) queries[j] = encode(list[j], j, factors + j);
+    for (int j = 0; j < count; ++j) {
+        queries[j] = encode(list[j], j, factors + j);
+        tops_[static_cast<std::size_t>(list[j])].start(&bank_, prepared_[list[j]].x, k, margin_);
+    }
     // A chunk of the shadow stays in the second-level cache while all queries pass over it.
     const std::int64_t fitting = kChunkBytes / (kLanes * bank_.stride);
     const std::int64_t chunk = std::min<std::int64_t>(kDensePanels, std::max<std::int64_t>(4, fitting / 2 * 2));
     for (std::int64_t first = 0; first < bank_.panels;) {
-        const std::int64_t wanted = first == 0 ? kFirstPanels : chunk;
+        const std::int64_t wanted = first == 0 ? std::min<std::int64_t>(kFirstPanels, 2 * chunk) : chunk;
         const int panels = static_cast<int>(std::min(bank_.panels - first, wanted));
         for (int j = 0; j < count; j += kernels_.dense_queries) {
             const int tile = std::min(count - j, kernels_.dense_queries);
@@ -111,10 +103,11 @@ void Worker::dense(const int* list, int count, int k) {
 }
 
 void Worker::look(const Dense& d, const float* values, std::int64_t first, int panels, int k) {
-    if (first == 0) first_panels(d, values, panels, k);
+    const bool start = first == 0;
+    const float seen = start ? first_panels(d, values, panels, k) : std::numeric_limits<float>::lowest();
     const Dense::Test test = d.test(tops_[static_cast<std::size_t>(d.query)].limit());
-    const int found = kernels_.collect(bank_, values, first, panels, test.slope, test.limit, rows_, row_bounds_);
-    evaluate(d.query, rows_, found);
+    const int found = kernels_.collect(bank_, values, first, panels, seen, test.slope, test.limit, rows_);
+    offer(d.query, rows_, found);
 }
 
 }  // namespace adc

@@ -29,12 +29,15 @@ struct Floats {
         return _mm_cvtss_f32(_mm_add_ss(p, _mm_movehdup_ps(p)));
     }
     ADC_INLINE float largest(F x) { return _mm512_reduce_max_ps(x); }
-    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
+    ADC_INLINE int append(unsigned mask, std::int32_t row, std::int32_t* rows) {
         const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        const auto m = static_cast<__mmask16>(mask);
         const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(row));
-        _mm512_storeu_si512(rows, _mm512_maskz_compress_epi32(m, numbers));
-        _mm512_storeu_ps(values, _mm512_maskz_compress_ps(m, x));
+        _mm512_storeu_si512(rows, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), numbers));
         return __builtin_popcount(mask);
+    }
+    ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
+    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
+        _mm512_storeu_ps(values, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), x));
+        return append(mask, row, rows);
     }
 };

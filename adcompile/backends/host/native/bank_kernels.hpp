@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #ifdef __FAST_MATH__
 #error "the exact search needs IEEE arithmetic: compile without -ffast-math and -Ofast"
@@ -127,16 +128,18 @@ struct Kernels {
     void (*dense)(const BankView&, const void* codes, const float* factors, int queries,
                   std::int64_t first_panel, int panels, float* out);
 
-    // Rows of the panels with value + slope * error <= limit; `error` is shadow term 2.
+    // Rows of the panels with value > seen and value + slope * error <= limit; `error` is shadow
+    // term 2. Room as for tails.
     int (*collect)(const BankView&, const float* values, std::int64_t first_panel, int panels,
-                   float slope, float limit, std::int32_t* rows, float* kept);
+                   float seen, float slope, float limit, std::int32_t* rows);
 
-    // Smallest of values[lane], values[lane + 16], … for each of the 16 lanes.
-    void (*lane_minima)(const float* values, int panels, float* out);
+    // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
+    // smallest: the k-th smallest of the lanes' minima.
+    float (*roughly_kth)(const float* values, int panels, int k);
 
-    // The rows of the listed panels whose bound is <= limit, and their bounds; room as for tails.
+    // The rows of the listed panels whose bound is <= limit, Room as for tails.
     int (*pick)(const std::int32_t* panels, const float* bounds, int count, float limit,
-                std::int32_t* rows, float* row_bounds);
+                std::int32_t* rows);
 };
 
 // Null when the machine cannot run it.

@@ -59,6 +59,12 @@ struct Avx2 {
         const __m128 p = _mm_max_ps(q, _mm_movehl_ps(q, q));
         return _mm_cvtss_f32(_mm_max_ss(p, _mm_movehdup_ps(p)));
     }
+    ADC_INLINE int append(unsigned mask, std::int32_t row, std::int32_t* rows) {
+        int n = 0;
+        for (; mask != 0; mask &= mask - 1, ++n) rows[n] = row + __builtin_ctz(mask);
+        return n;
+    }
+    ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
     ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
         float all[16];
         store(all, x);

@@ -171,15 +171,13 @@ ADC_TARGET int tails_impl(const BankView& b, const std::int32_t* panels, const f
 
 template <class V>
 ADC_TARGET int pick_impl(const std::int32_t* panels, const float* bounds, int count, float limit,
-                         std::int32_t* rows, float* row_bounds) {
+                         std::int32_t* rows) {
     using F = typename V::F;
     const F top = V::set(limit);
     int found = 0;
     for (int i = 0; i < count; ++i) {
-        const F bound = V::load(bounds + 16 * i);
-        const unsigned mask = V::below(bound, top);
-        if (mask != 0)
-            found += V::append(mask, bound, panels[i] * kLanes, rows + found, row_bounds + found);
+        const unsigned mask = V::below(V::load(bounds + 16 * i), top);
+        if (mask != 0) found += V::append(mask, panels[i] * kLanes, rows + found);
     }
     return found;
 }
@@ -302,26 +300,33 @@ ADC_TARGET void dense_impl(const BankView& b, const void* codes, const float* fa
 
 template <class V>
 ADC_TARGET int collect_impl(const BankView& b, const float* values, std::int64_t first, int panels,
-                            float slope, float limit, std::int32_t* rows, float* kept) {
+                            float seen, float slope, float limit, std::int32_t* rows) {
     using F = typename V::F;
-    const F top = V::set(limit), tilt = V::set(slope);
+    const F top = V::set(limit), tilt = V::set(slope), bottom = V::set(seen);
     int found = 0;
     for (int p = 0; p < panels; ++p) {
         const float* errors = b.shadow_terms + ((first + p) * 3 + 2) * kLanes;
-        const F value = V::fma(tilt, V::load(errors), V::load(values + 16 * p));
-        const unsigned mask = V::below(value, top);
+        const F value = V::load(values + 16 * p);
+        const unsigned mask = V::below(V::fma(tilt, V::load(errors), value), top) & ~V::below(value, bottom);
         if (mask != 0)
-            found += V::append(mask, value, static_cast<std::int32_t>((first + p) * kLanes),
-                               rows + found, kept + found);
+            found += V::append(mask, static_cast<std::int32_t>((first + p) * kLanes), rows + found);
     }
     return found;
 }
 
 template <class V>
-ADC_TARGET void lane_minima_impl(const float* values, int panels, float* out) {
+ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
     typename V::F least = V::load(values);
     for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
-    V::store(out, least);
+    float lane[kLanes];
+    V::store(lane, least);
+    if (k == 1) return -V::largest(V::sub(V::zero(), least));
+    float kth = std::numeric_limits<float>::max();
+    for (float value : lane) {
+        const bool enough = V::count(V::below(least, V::set(value))) >= k;
+        kth = enough && value < kth ? value : kth;
+    }
+    return kth;
 }
 
 template <class V>
@@ -340,7 +345,7 @@ Kernels kernels_of(const char* name) {
     k.quantise = quantise_impl<V>;
     k.dense = dense_impl<V>;
     k.collect = collect_impl<V>;
-    k.lane_minima = lane_minima_impl<V>;
+    k.roughly_kth = roughly_kth_impl<V>;
     k.pick = pick_impl<V>;
     return k;
 }

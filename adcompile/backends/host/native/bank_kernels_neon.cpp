@@ -62,6 +62,12 @@ struct Floats {
     ADC_INLINE float largest(const F& x) {
         return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[1]), vmaxq_f32(x.v[2], x.v[3])));
     }
+    ADC_INLINE int append(unsigned mask, std::int32_t row, std::int32_t* rows) {
+        int n = 0;
+        for (; mask != 0; mask &= mask - 1, ++n) rows[n] = row + __builtin_ctz(mask);
+        return n;
+    }
+    ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
     ADC_INLINE int append(unsigned mask, const F& x, std::int32_t row, std::int32_t* rows, float* values) {
         float all[16];
         store(all, x);

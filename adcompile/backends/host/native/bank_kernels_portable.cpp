@@ -61,6 +61,19 @@ struct Portable {
         for (float v : a.v) top = v > top ? v : top;
         return top;
     }
+    static int append(unsigned mask, std::int32_t row, std::int32_t* rows) {
+        int n = 0;
+        for (int i = 0; i < 16; ++i) {
+            rows[n] = row + i;
+            n += static_cast<int>(mask >> i & 1u);
+        }
+        return n;
+    }
+    static int count(unsigned mask) {
+        int n = 0;
+        for (; mask != 0; mask &= mask - 1) ++n;
+        return n;
+    }
     static int append(unsigned mask, const F& a, std::int32_t row, std::int32_t* rows, float* values) {
         int n = 0;
         for (int i = 0; i < 16; ++i) {

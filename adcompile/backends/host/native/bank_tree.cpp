@@ -23,11 +23,8 @@ constexpr int kEvaluated = 3;  // rows evaluated before the limit is looked at a
 // but it gives a limit.
 void Worker::greedy(int i, int panels) {
     const Top& top = tops_[static_cast<std::size_t>(i)];
-    float least[kLanes];
-    kernels_.lane_minima(bounds_, panels, least);
-    const int k = std::min(top.k(), kLanes);
-    std::nth_element(least, least + k - 1, least + kLanes);
-    const int found = kernels_.pick(panels_, bounds_, panels, least[k - 1], rows_, row_bounds_);
+    const float limit = kernels_.roughly_kth(bounds_, panels, std::min(top.k(), kLanes));
+    const int found = kernels_.pick(panels_, bounds_, panels, limit, rows_);
     evaluate(i, rows_, std::min(found, 2 * ADC_MAX_NEIGHBOURS));
     query_bounds_[static_cast<std::size_t>(i)].update(top.limit());
 }

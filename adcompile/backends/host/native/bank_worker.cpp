@@ -95,19 +95,27 @@ bool Worker::prepare(const float* queries, int count, int k) {
     return true;
 }
 
-void Worker::evaluate(int i, const std::int32_t* rows, int count) {
+// Offers rows that were not offered before; rows of the last panel's padding may only come last.
+void Worker::offer(int i, const std::int32_t* rows, int count) {
+    constexpr int kBatch = 24;
     Top& top = tops_[static_cast<std::size_t>(i)];
-    constexpr int kBatch = 12;
-    std::int32_t wanted[kBatch];
     float distances[kBatch];
-    for (int next = 0; next < count;) {
-        int taken = 0;
-        for (; next < count && taken < kBatch; ++next)
-            if (rows[next] < bank_.rows && !top.contains(rows[next])) wanted[taken++] = rows[next];
-        kernels_.distances(bank_, prepared_[i].x, wanted, taken, distances);
-        counts.exact += static_cast<std::uint64_t>(taken);
-        for (int j = 0; j < taken; ++j) top.offer(wanted[j], distances[j]);
+    while (count > 0 && rows[count - 1] >= bank_.rows) --count;  // padding of the last panel
+    counts.exact += static_cast<std::uint64_t>(count);
+    for (int first = 0; first < count; first += kBatch) {
+        const int taken = std::min(count - first, kBatch);
+        kernels_.distances(bank_, prepared_[i].x, rows + first, taken, distances);
+        for (int j = 0; j < taken; ++j) top.offer(rows[first + j], distances[j]);
     }
+}
+
+// Offers those of the rows that exist and are not among the nearest already; overwrites `rows`.
+void Worker::evaluate(int i, std::int32_t* rows, int count) {
+    const Top& top = tops_[static_cast<std::size_t>(i)];
+    int fresh = 0;
+    for (int j = 0; j < count; ++j)
+        if (rows[j] < bank_.rows && !top.contains(rows[j])) rows[fresh++] = rows[j];
+    offer(i, rows, fresh);
 }
 
 void Worker::exhaustive(int i) {
@@ -115,7 +123,7 @@ void Worker::exhaustive(int i) {
     for (std::int64_t first = 0; first < bank_.rows; first += kLanes) {
         const int count = static_cast<int>(std::min<std::int64_t>(kLanes, bank_.rows - first));
         for (int j = 0; j < count; ++j) rows[j] = static_cast<std::int32_t>(first) + j;
-        evaluate(i, rows, count);
+        offer(i, rows, count);
     }
 }
 

@@ -16,7 +16,7 @@ namespace adc {
 constexpr int kBlock = 48;        // queries handled together
 constexpr int kListed = 64;       // panels bounded at once by the tree
 constexpr int kNearGroups = 4;    // groups the tree looks at first
-constexpr int kFirstPanels = 16;  // panels that give the dense scan its first limit
+constexpr int kFirstPanels = 32;  // panels that give the dense scan its first limit
 constexpr int kDensePanels = 32;  // panels it takes at once thereafter
 
 class Worker {
@@ -40,7 +40,8 @@ private:
 
     bool prepare(const float* queries, int count, int k);
     void exhaustive(int i);
-    void evaluate(int i, const std::int32_t* rows, int count);
+    void evaluate(int i, std::int32_t* rows, int count);
+    void offer(int i, const std::int32_t* rows, int count);
     int search_tree(int* list, int count);
 
     int tree(int* list, int count);
@@ -54,7 +55,7 @@ private:
     void dense(const int* list, int count, int k);
     Dense encode(int i, int place, float* factor);
     void look(const Dense& d, const float* values, std::int64_t first, int panels, int k);
-    void first_panels(const Dense& d, const float* values, int panels, int k);
+    float first_panels(const Dense& d, const float* values, int panels, int k);
 
     const BankView& bank_;
     const Kernels& kernels_;
