@@ -53,6 +53,13 @@ def load(job: Job, source: Source) -> None:
         s.model_copy(update={"shape": job.options.input_shapes.get(s.name, s.shape)})
         for s in specs
     )
+    for spec in fixed:
+        if any(isinstance(d, str) for d in spec.shape):
+            dims = "x".join(str(d) for d in spec.shape)
+            job.report.note(
+                f"input {spec.name!r} is {dims}: free dimensions keep nodes on the host; "
+                f"fix them with --input-shape {spec.name}=…"
+            )
     job.contract, notes = find_contract(
         model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
     )

@@ -81,7 +81,7 @@ CASES: list[tuple[str, list[str], str]] = [
     ("golden of wrong name", ["m.onnx", "-t", "npu", "--golden", "wrong_name.npz"], "img"),
     ("pickled golden", ["m.onnx", "-t", "npu", "--golden", "pickle.npz"], "pickle"),
     ("missing calibration", ["m.onnx", "-t", "npu", "--calib", "no"], "no"),
-    ("empty calibration", ["m.onnx", "-t", "npu", "--calib", "nothing"], "calibration"),
+    ("empty calibration", ["m.onnx", "-t", "npu", "--calib", "nothing"], "no image"),
     ("missing plan", ["m.onnx", "-t", "npu", "--plan", "no.yaml"], "no such"),
     ("plan that does not fit", ["m.onnx", "-t", "npu", "--plan", "plan.yaml"], "plan"),
     ("plan that is no YAML", ["m.onnx", "-t", "npu", "--plan", "yaml.yaml"], "YAML"),
