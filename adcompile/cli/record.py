@@ -44,8 +44,8 @@ def find_sources(data: Path, images: Path | None) -> tuple[dict[str, Path], list
     return found, notes
 
 
-def _planned(model: Path, target: str, options: BuildOptions, work: Path) -> Job:
-    """The steps of a build up to the parts."""
+def plan_parts(model: Path, target: str, options: BuildOptions, work: Path) -> Job:
+    """The steps of a build up to the parts; *work* is scratch space that outlives the result."""
     from adcompile.job import Job
     from adcompile.steps.load import load
     from adcompile.steps.placing import place_and_partition
@@ -100,7 +100,7 @@ def command(
     )
     with tempfile.TemporaryDirectory(prefix="adcompile-") as work, console.progress("") as view:
         task = view.add_task("plan", total=None)
-        job = _planned(model, target, options, Path(work))
+        job = plan_parts(model, target, options, Path(work))
         assert job.source is not None
         inputs = [tensor_spec(value) for value in job.ir.graph.inputs]
         outputs = [tensor_spec(value) for value in job.ir.graph.outputs]
