@@ -20,6 +20,7 @@ from adcompile.place.rows import is_rowwise
 
 FLOATS = ("float32", "float16", "bfloat16")
 INTS = ("int32", "int64")
+ALL_TYPES = (*FLOATS, *INTS, "bool")
 EXACT, APPROXIMATE, QUANTIZED = "exact", "approximate", "quantized"
 
 # Ops whose output size depends on values, not only on shapes

@@ -39,6 +39,7 @@ SELECTION = frozenset(
         Less LessOrEqual ScatterElements ScatterND TopK Where"""
     )
 )
+LOOSE = TAIL | HEAD
 LAYERS = frozenset(words("BatchNormalization InstanceNormalization GroupNormalization"))
 
 TAIL_REASON = "work after the last layer of a part stays on the host, in full precision"
@@ -66,11 +67,13 @@ class Trimming:
 def loose_ends(
     flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimming
 ) -> dict[int, str]:
-    """Positions to give back to the host, with the reason."""
+    """Positions to give back to the host, with the reason. Pieces without any layer are left."""
+    layers = {p for i, p in enumerate(pieces) if flow.nodes[i].op_type not in LOOSE}
+    layers |= {p for i, p in enumerate(pieces) if work(flow.nodes[i], how.rows)}
     found = dict.fromkeys(_tails(flow, colours, pieces, how), TAIL_REASON)
     if not how.float_inside:
         found |= dict.fromkeys(_heads(flow, colours, pieces, how), HEAD_REASON)
-    return found
+    return {i: reason for i, reason in found.items() if pieces[i] in layers}
 
 
 def _tails(flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimming) -> list[int]:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from adcompile.interfaces import Facts, Verdict
 from adcompile.ir.graph import dtype_name
 from adcompile.place.support import (
+    ALL_TYPES,
     APPROXIMATE,
     EXACT,
     FLOATS,
@@ -26,7 +27,6 @@ from adcompile.place.support import (
 )
 
 NUMBERS = (*FLOATS, *INTS)
-ALL = (*NUMBERS, "bool")
 RESIZE_COORDINATES = (
     "half_pixel",
     "pytorch_half_pixel",
@@ -144,7 +144,7 @@ def _shape_calculation(site: Site) -> Verdict | None:
 _S7 = "S7"
 _LAYER = Row(dtypes=FLOATS, source=_S7)
 _MIXED = Row(dtypes=NUMBERS, source=_S7)
-_MOVE = Row(dtypes=ALL, source=_S7, checks=(_shape_calculation,))
+_MOVE = Row(dtypes=ALL_TYPES, source=_S7, checks=(_shape_calculation,))
 _BOTH = Row(dtypes=NUMBERS, data=(0, 1), source=_S7, checks=(_shape_calculation,))
 _SCATTER = Row(dtypes=NUMBERS, data=(0, 2), checks=(_reduction_none,), source=_S7)
 _SINCE_86 = Row(dtypes=FLOATS, since=806, source=_S7)
@@ -196,18 +196,20 @@ TABLE = Table(
         **rows_for("Constant ConstantOfShape EyeLike", Row(data=(), source=_S7)),
         **rows_for(
             "Expand Reshape Tile Squeeze Unsqueeze Split",
-            Row(dtypes=ALL, constant=(1,), checks=(_shape_calculation,), source=_S7),
+            Row(dtypes=ALL_TYPES, constant=(1,), checks=(_shape_calculation,), source=_S7),
         ),
         **rows_for(
             "Slice",
-            Row(dtypes=ALL, constant=(1, 2, 3, 4), checks=(_shape_calculation,), source=_S7),
+            Row(dtypes=ALL_TYPES, constant=(1, 2, 3, 4), checks=(_shape_calculation,), source=_S7),
         ),
-        **rows_for("OneHot", Row(dtypes=ALL, constant=(1,), source=_S7)),
-        **rows_for("Where", Row(dtypes=ALL, data=(1, 2), source=_S7)),
+        **rows_for("OneHot", Row(dtypes=ALL_TYPES, constant=(1,), source=_S7)),
+        **rows_for("Where", Row(dtypes=ALL_TYPES, data=(1, 2), source=_S7)),
         **rows_for("Range", Row(dtypes=NUMBERS, source=_S7, checks=(_shape_calculation,))),
         **rows_for("And Or Not Xor", Row(dtypes=("bool",), source=_S7)),
-        **rows_for("Cast", Row(dtypes=(*ALL, "uint8"), checks=(_shape_calculation,), source=_S7)),
-        **rows_for("CastLike", Row(dtypes=ALL, since=1000, source=_S7)),
+        **rows_for(
+            "Cast", Row(dtypes=(*ALL_TYPES, "uint8"), checks=(_shape_calculation,), source=_S7)
+        ),
+        **rows_for("CastLike", Row(dtypes=ALL_TYPES, since=1000, source=_S7)),
         **rows_for(
             "BlackmanWindow HammingWindow HannWindow", Row(data=(), since=1004, source=_S7)
         ),
