@@ -140,6 +140,8 @@ def same(a: object, b: object, rtol: float = RTOL, atol: float = ATOL) -> str:
         return f"type {x.dtype} against {y.dtype}"
     if x.dtype.kind in "OUSb":
         return "" if np.array_equal(x, y) else "values differ"
+    if x.dtype.itemsize <= 2:  # half precision: ONNX Runtime computes in float and rounds at cuts
+        rtol, atol = max(rtol, 4e-3), max(atol, 2e-3)
     x, y = (z.astype(np.complex128 if z.dtype.kind == "c" else np.float64) for z in (x, y))
     if np.allclose(x, y, rtol=rtol, atol=atol, equal_nan=True):
         return ""
@@ -179,8 +181,8 @@ def check(case: Case, mode: str, *, verify: bool = False) -> list[Outcome]:
         if mode == "constants":
             names = list(feeds)
             choices = list(dict.fromkeys([tuple(names), *((n,) for n in names)]))
-        for chosen in choices:
-            results.append(_check_one(case, mode, feeds, list(before.values()), chosen, verify))
+        reference = list(before.values())
+        results += [_check_one(case, mode, feeds, reference, c, verify) for c in choices]
     return results
 
 
@@ -198,7 +200,9 @@ def _check_one(
         if not bind(model, feeds, chosen):
             return Outcome(label, mode, "same")
         size = count_nodes(model)[1]
-        canonical().run(model, Report(), [Verify()] if verify else [])
+        canonical().run(
+            model, Report(allowed=frozenset({"nan-weights"})), [Verify()] if verify else []
+        )
         left = {k: v for k, v in feeds.items() if k not in chosen}
         after = list(evaluate(model, left).values())  # type: ignore[arg-type]
     except (AdcompileError, AssertionError, ArithmeticError) as error:

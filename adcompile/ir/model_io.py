@@ -28,6 +28,7 @@ from adcompile.ir.wire import NOT_ONNX, diagnose
 from adcompile.ir.writer import write_inline, write_split
 
 MAX_PROTO_BYTES = (1 << 31) - 1
+MODERN_IR = 4
 EXTERNAL_ABOVE = 1 << 30  # a model with more weights than this is saved with a data file
 
 # what onnx_ir raises on a graph that the screen lets through but the IR cannot hold
@@ -113,9 +114,20 @@ def _build(proto: onnx.ModelProto, source: Source, buffer: Buffer) -> ir.Model:
             model.graph.initializers[name].const_value = view
     if source.folder is not None:
         _map_external(model, source.folder)
+    _modernise(model)
     sort(model, source.origin)
     lift_constants(model)
     return model
+
+
+def _modernise(model: ir.Model) -> None:
+    """Before IR version 4 every initializer had to be listed as an input; now that means default."""
+    if model.ir_version >= MODERN_IR:
+        return
+    model.ir_version = MODERN_IR
+    given = [value for value in model.graph.inputs if not value.is_initializer()]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(given)
 
 
 def _map_external(model: ir.Model, folder: Path) -> None:

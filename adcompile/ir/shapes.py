@@ -13,15 +13,16 @@ from adcompile.ir.writer import weights_aside
 KEEP_BELOW = 1024  # bytes; larger weights cannot be a shape and are set aside
 
 
-def infer_shapes(model: ir.Model) -> bool:
+def infer_shapes(model: ir.Model, *, strict: bool = True) -> bool:
     """Fill in dtypes and shapes everywhere, subgraphs included; True when something was learned.
 
-    Known static dimensions are never forgotten. A contradiction is a ModelError.
+    Known static dimensions are never forgotten. A contradiction is a ModelError; without *strict*
+    the node at fault is left without shapes and the rest goes on.
     """
-    proto = _light_proto(model)
+    proto = light_proto(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=False, strict_mode=True, data_prop=True
+            proto, check_type=False, strict_mode=strict, data_prop=True
         )
     except (InferenceError, ValueError, TypeError) as error:
         raise ModelError(
@@ -38,8 +39,8 @@ def _first_line(error: Exception) -> str:
     return " ".join(lines)[:400] if lines else repr(error)
 
 
-def _light_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model without large weights: they become inputs of the same type and shape."""
+def light_proto(model: ir.Model) -> onnx.ModelProto:
+    """The protobuf without large weights, for checks: they become inputs of the same type and shape."""
     with weights_aside(model, KEEP_BELOW):
         proto = model_io.to_proto(model)
     _drop_stand_ins(proto.graph)

@@ -342,6 +342,23 @@ def gather_of_shape(m: Match) -> ir.Node:
     return typed_like(ir.Node("", "Shape", [m["x"]], span), m.output)
 
 
+@rule(op("Range", Any("start"), Any("limit"), Any("delta")), opset=11)
+def range_of_vectors(m: Match) -> ir.Node:
+    """Range wants scalars; ONNX Runtime also runs vectors of one element, until it sees they are."""
+    inputs = [m["start"], m["limit"], m["delta"]]
+    if not any(static_shape(v) == (1,) for v in inputs):
+        raise Refuse("all operands are scalars, or of unknown shape")
+    return typed_like(ir.Node("", "Range", [_scalar(v) for v in inputs]), m.output)
+
+
+def _scalar(value: ir.Value) -> ir.Value:
+    if static_shape(value) != (1,):
+        return value
+    node = ir.Node("", "Reshape", [value, const(np.zeros(0, dtype=np.int64))])
+    node.outputs[0].type, node.outputs[0].shape = value.type, ir.Shape(())
+    return node.outputs[0]
+
+
 RULES: Sequence[Rule] = (
     identity,
     cast_to_same,
@@ -365,6 +382,7 @@ RULES: Sequence[Rule] = (
     unsqueeze_of_gather,
     squeeze_of_gather,
     gather_of_shape,
+    range_of_vectors,
 )
 
 
