@@ -56,7 +56,8 @@ class Grid:
         """Quantize: round half to even, add the zero point, saturate."""
         low, high = self.limits
         scaled = np.rint(values.astype(np.float64) / self.steps(values.ndim)) + self.zero_point
-        return np.clip(scaled, low, high).astype(self.dtype)
+        stored: npt.NDArray[np.generic] = np.clip(scaled, low, high).astype(self.dtype)
+        return stored
 
     def restore(self, stored: npt.NDArray[np.generic]) -> Floats:
         """Dequantize to float32."""
@@ -78,7 +79,9 @@ def activation_grid(seen: Sequence[Observation], scheme: Scheme) -> Grid:
         return _activation(scheme, 1.0 if scheme.power_of_two else 1.0 / top)
     sample = np.concatenate([o.sample() for o in seen])
     if scheme.power_of_two:
-        return _activation(scheme, _best_power(sample, peak, scheme))
+        low_end, high_end = scheme.low - scheme.zero_point, top
+        best = _best_position(sample, peak, high_end, low_end, None)
+        return _activation(scheme, float(2.0**-best))
     if scheme.method == "percentile":
         peak = max(float(np.quantile(np.abs(sample), scheme.percentile / 100.0)), peak * 1e-3)
     elif scheme.method == "minmse":
@@ -96,16 +99,6 @@ def _activation(scheme: Scheme, scale: float) -> Grid:
 def _squared_error(values: Floats, scale: float, low: int, high: int) -> float:
     rounded = np.clip(np.rint(values / np.float32(scale)), low, high) * np.float32(scale)
     return float(np.square(rounded - values, dtype=np.float64).sum())
-
-
-def _best_power(sample: Floats, peak: float, scheme: Scheme) -> float:
-    low, high = scheme.low - scheme.zero_point, scheme.high - scheme.zero_point
-    first = covering_position(peak, high)
-    best = min(
-        range(first, min(first + MINMSE_STEPS, MAX_POSITION) + 1),
-        key=lambda p: _squared_error(sample, 2.0**-p, low, high),
-    )
-    return float(2.0**-best)
 
 
 def covering_position(peak: float, top: int) -> int:
@@ -150,8 +143,11 @@ def _divergence(counts: npt.NDArray[np.float64], stop: int, levels: int) -> floa
     return float(np.sum(p[mask] * np.log(p[mask] / np.maximum(q[mask], 1e-12))))
 
 
-def weight_grid(weights: Floats, scheme: Scheme, axis: int) -> Grid:
-    """The grid of a weight tensor; *axis* counts output channels."""
+Bounds = tuple[int, int]
+
+
+def weight_grid(weights: Floats, scheme: Scheme, axis: int, bounds: Bounds | None = None) -> Grid:
+    """The grid of a weight tensor; *axis* counts output channels, *bounds* limit the position."""
     limit = scheme.weight_limit
     if scheme.per_channel and weights.ndim > 1:
         others = tuple(i for i in range(weights.ndim) if i != axis)
@@ -164,24 +160,27 @@ def weight_grid(weights: Floats, scheme: Scheme, axis: int) -> Grid:
     if not scheme.power_of_two:
         return Grid(np.asarray(peak / limit, np.float32), 0, "int8", None, -limit, limit)
     low = -limit - 1 if limit == 127 else -limit
-    first = covering_position(peak, limit)
-    best = min(
-        range(first, min(first + MINMSE_STEPS, MAX_POSITION) + 1),
-        key=lambda p: _squared_error(weights, 2.0**-p, low, limit),
-    )
+    best = _best_position(weights, peak, limit, low, bounds)
     return Grid(np.asarray(2.0**-best, np.float32), 0, "int8", None, low, limit)
 
 
-def bias_grid(bias: Floats, scheme: Scheme, product: Floats) -> Grid:
+def _best_position(values: Floats, peak: float, top: int, low: int, bounds: Bounds | None) -> int:
+    """The position with the least squared error, within *bounds*."""
+    first = covering_position(peak, top)
+    tried = range(first, min(first + MINMSE_STEPS, MAX_POSITION) + 1)
+    if bounds is not None:
+        tried = sorted({max(bounds[0], min(p, bounds[1])) for p in tried})
+    return min(tried, key=lambda p: _squared_error(values, 2.0**-p, low, top))
+
+
+def bias_grid(bias: Floats, scheme: Scheme, product: Floats, bounds: Bounds | None = None) -> Grid:
     """The grid of a bias; *product* is input scale times weight scale (0-d or per channel)."""
     if scheme.bias == "int32":
         axis = 0 if product.ndim else None
         return Grid(product.astype(np.float32), 0, "int32", axis)
     peak = float(np.abs(bias).max(initial=0.0))
-    position = covering_position(peak, 127) if peak > 0 else 0
-    if peak > 0:
-        position = min(
-            range(position, min(position + 1, MAX_POSITION) + 1),
-            key=lambda p: _squared_error(bias, 2.0**-p, -128, 127),
-        )
+    if peak > 0.0:
+        position = _best_position(bias, peak, 127, -128, bounds)
+    else:
+        position = max(bounds[0], min(0, bounds[1])) if bounds is not None else 0
     return Grid(np.asarray(2.0**-position, np.float32), 0, "int8")

@@ -15,8 +15,9 @@ import onnx_ir as ir
 
 from adcompile.ir.graph import constant, set_provenance
 from adcompile.ir.shapes import infer_shapes
+from adcompile.lower.insert import name_nodes
 from adcompile.lower.observe import Observation
-from adcompile.lower.quantize import name_nodes
+from adcompile.lower.scheme import words
 
 RULE = "half"
 LARGEST = 65504.0
@@ -24,32 +25,10 @@ HEADROOM = 0.5  # calibration has not seen everything
 SMALLEST_NORMAL = 6.104e-05
 
 # long sums and powers leave the range of float16 although inputs and outputs may fit
-_KEEP = frozenset(
-    [
-        "Exp",
-        "Pow",
-        "Log",
-        "CumSum",
-        "ReduceSum",
-        "ReduceSumSquare",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceMean",
-        "ReduceProd",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "LayerNormalization",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "NonMaxSuppression",
-        "RoiAlign",
-        "NonZero",
-        "TopK",
-        "Cast",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Einsum",
-    ]
+_KEEP = words(
+    """Exp Pow Log CumSum ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceMean ReduceProd
+    ReduceLogSum ReduceLogSumExp LayerNormalization InstanceNormalization GroupNormalization
+    NonMaxSuppression RoiAlign NonZero TopK Cast QuantizeLinear DequantizeLinear Einsum"""
 )
 # inputs that must stay float32, by op
 _FLOAT_INPUTS: dict[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,)}
@@ -120,48 +99,53 @@ def _convert(model: ir.Model, chosen: set[ir.Node]) -> None:
     graph = model.graph
     down: dict[ir.Value, ir.Value] = {}
     up: dict[ir.Value, ir.Value] = {}
-    outputs = set(graph.outputs)
-    for node in list(graph):
-        if node not in chosen:
-            continue
-        skip = _FLOAT_INPUTS.get(node.op_type, ())
-        for index, value in enumerate(node.inputs):
-            if value is None or value.dtype != ir.DataType.FLOAT or index in skip:
-                continue
-            node.replace_input_with(index, _half_of(graph, node, value, down))
-        for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT:
-                value.type = ir.TensorType(ir.DataType.FLOAT16)
     for node in list(graph):
         if node in chosen:
-            skip = _FLOAT_INPUTS.get(node.op_type, ())
-            wrong = [(i, node.inputs[i]) for i in skip if i < len(node.inputs)]
-        elif node.op_type == "Cast" and node.metadata_props.get(_MARK):
-            wrong = []
-        else:
-            wrong = list(enumerate(node.inputs))
-        for index, value in wrong:
-            if value is not None and value.dtype == ir.DataType.FLOAT16 and _ours(value, chosen):
+            _halve(graph, node, down)
+    for node in list(graph):
+        for index, value in _float_readers(node, chosen):
+            if value is not None and _was_halved(value, chosen):
                 node.replace_input_with(index, _float_of(graph, value, up))
-    for index, value in enumerate(graph.outputs):
-        if value in outputs and _ours(value, chosen) and value.dtype == ir.DataType.FLOAT16:
+    for index, value in enumerate(list(graph.outputs)):
+        if _was_halved(value, chosen):
             name = value.name
             value.name = f"{name}_half"
             back = _float_of(graph, value, up)
             back.name = name
             graph.outputs[index] = back
+    for name, value in list(graph.initializers.items()):
+        if not list(value.uses()) and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def _halve(graph: ir.Graph, node: ir.Node, done: dict[ir.Value, ir.Value]) -> None:
+    skip = _FLOAT_INPUTS.get(node.op_type, ())
+    for index, value in enumerate(node.inputs):
+        if value is not None and value.dtype == ir.DataType.FLOAT and index not in skip:
+            node.replace_input_with(index, _half_of(graph, value, done))
+    for value in node.outputs:
+        if value.dtype == ir.DataType.FLOAT:
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def _float_readers(node: ir.Node, chosen: set[ir.Node]) -> list[tuple[int, ir.Value | None]]:
+    """The inputs of *node* that must be float32."""
+    if node in chosen:
+        skip = _FLOAT_INPUTS.get(node.op_type, ())
+        return [(i, node.inputs[i]) for i in skip if i < len(node.inputs)]
+    if node.metadata_props.get(_MARK):
+        return []
+    return list(enumerate(node.inputs))
+
+
+def _was_halved(value: ir.Value, chosen: set[ir.Node]) -> bool:
+    return value.dtype == ir.DataType.FLOAT16 and value.producer() in chosen
 
 
 _MARK = "adcompile.half"
 
 
-def _ours(value: ir.Value, chosen: set[ir.Node]) -> bool:
-    return value.producer() in chosen
-
-
-def _half_of(
-    graph: ir.Graph, node: ir.Node, value: ir.Value, done: dict[ir.Value, ir.Value]
-) -> ir.Value:
+def _half_of(graph: ir.Graph, value: ir.Value, done: dict[ir.Value, ir.Value]) -> ir.Value:
     if value in done:
         return done[value]
     array = constant(value)
@@ -176,8 +160,6 @@ def _half_of(
         )
         graph.register_initializer(made)
         done[value] = made
-        if not [u for u in value.uses() if u.node is not node] and not value.is_graph_output():
-            pass  # removed with the other unused initializers when the model is written
         return made
     cast = _cast(value, ir.DataType.FLOAT16, f"{value.name}_half")
     producer = value.producer()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Array
 from adcompile.ir.graph import set_provenance
-from adcompile.lower.grid import Grid
+from adcompile.lower.grid import Floats, Grid
 from adcompile.lower.points import Points
 from adcompile.lower.scheme import Scheme
 
@@ -27,10 +27,17 @@ class Stored:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Everything the inserter needs: a grid per activation, the integers of every constant."""
+    """Everything the inserter needs: a grid per activation, the integers of every constant.
+
+    ``replaced`` are constants that stay in float and get another value (corrected biases). Keys are
+    node name and input index.
+    """
 
     activations: Mapping[str, Grid]
     constants: Mapping[tuple[str, int], Stored]
+    replaced: Mapping[tuple[str, int], Floats] = field(
+        default_factory=dict[tuple[str, int], Floats]
+    )
 
 
 class _Writer:
@@ -89,6 +96,11 @@ def insert(model: ir.Model, points: Points, assignment: Assignment, scheme: Sche
         _activation(writer, model.graph, value, grid, targets)
     for (node_name, index), stored in assignment.constants.items():
         _constant(writer, by_name[node_name], index, stored)
+    for (node_name, index), array in assignment.replaced.items():
+        node = by_name[node_name]
+        old = node.inputs[index]
+        base = (old.name if old is not None else None) or node_name
+        node.replace_input_with(index, writer.initializer(f"{base}_corrected", array))
     _drop_unused(model.graph)
     if scheme.domain:
         model.opset_imports.setdefault(scheme.domain, 1)
@@ -150,3 +162,15 @@ def _drop_unused(graph: ir.Graph) -> None:
     for name, value in list(graph.initializers.items()):
         if not list(value.uses()) and not value.is_graph_output() and not value.is_graph_input():
             del graph.initializers[name]
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node of the main graph a name of its own."""
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph):
+        wanted = node.name or f"{node.op_type}_{index}"
+        name, count = wanted, 2
+        while name in taken:
+            name, count = f"{wanted}_{count}", count + 1
+        taken.add(name)
+        node.name = name

@@ -1,12 +1,12 @@
-"""What calibration data looks like inside a model: ranges and samples of inner tensors.
+"""What calibration data looks like inside a model: ranges and samples of inner tensors, by channel.
 
-Memory is bounded: tensors are tapped in groups of at most ``TAP_BYTES``, and of each tensor only
-the exact extremes, the per-channel sums and a fixed-size sample are kept.
+Memory is bounded: tensors are tapped in groups of at most ``TAP_BYTES``, and of each tensor only the
+exact extremes of every channel and a fixed-size sample are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,40 +21,93 @@ from adcompile.ir.graph import static_shape
 Floats = npt.NDArray[np.float32]
 TAP_BYTES = 256 << 20
 KEEP_PER_SAMPLE = 1 << 14
-KEEP_TOTAL = 1 << 18
+KEEP_TOTAL = 1 << 17
 
 
 @dataclass
 class Observation:
-    """Extremes over all calibration samples, and an evenly spaced sample of the values."""
+    """Extremes of every channel (axis 1; a tensor of less than two dimensions has one channel) over
+    all samples, and evenly spaced values as a matrix of channels by positions."""
 
-    low: float = np.inf
-    high: float = -np.inf
+    lows: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    highs: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     count: int = 0
     _kept: list[Floats] = field(default_factory=list[Floats])
-    _size: int = 0
+    _columns: int = 0
 
-    def add(self, values: Array, keep: int = KEEP_PER_SAMPLE) -> None:
-        """Take in one tensor."""
-        flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-        if flat.size == 0:
+    @property
+    def low(self) -> float:
+        """Smallest value seen."""
+        return float(self.lows.min()) if self.lows.size else 0.0
+
+    @property
+    def high(self) -> float:
+        """Largest value seen."""
+        return float(self.highs.max()) if self.highs.size else 0.0
+
+    @property
+    def peaks(self) -> Floats:
+        """Largest magnitude of every channel."""
+        return np.maximum(np.abs(self.lows), np.abs(self.highs))
+
+    def add(self, values: Array) -> None:
+        """Take in one tensor. The number of channels must not change."""
+        if values.size == 0:
             return
-        self.low = min(self.low, float(flat.min()))
-        self.high = max(self.high, float(flat.max()))
-        self.count += flat.size
-        # an odd step walks through all channels and columns instead of one of them
-        step = max(flat.size // keep, 1) | 1
-        part = flat[:: step if flat.size > keep else 1][:keep].copy()
+        table = _by_channel(values)
+        lows, highs = table.min(axis=1), table.max(axis=1)
+        if self.count and lows.shape == self.lows.shape:
+            lows, highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
+        elif self.count:
+            low, high = min(self.low, float(lows.min())), max(self.high, float(highs.max()))
+            lows, highs = np.float32([low]), np.float32([high])
+            table = table.reshape(1, -1)
+            self._kept = [part.reshape(1, -1) for part in self._kept]
+            self._columns = sum(part.shape[1] for part in self._kept)
+        self.lows, self.highs = lows, highs
+        self.count += values.size
+        self._keep(table)
+
+    def _keep(self, table: Floats) -> None:
+        channels, width = table.shape
+        wanted = max(KEEP_PER_SAMPLE // channels, 4)
+        # an odd step walks through all columns of an image instead of one of them
+        step = max(width // wanted, 1) | 1 if width > wanted else 1
+        part = table[:, ::step][:, :wanted].copy()
         self._kept.append(part)
-        self._size += part.size
-        if self._size > KEEP_TOTAL:
-            self._kept = [np.concatenate(self._kept)[::2].copy()]
-            self._size = self._kept[0].size
+        self._columns += part.shape[1]
+        if self._columns * channels > KEEP_TOTAL:
+            self._kept = [np.concatenate(self._kept, axis=1)[:, ::2].copy()]
+            self._columns = self._kept[0].shape[1]
+
+    def table(self) -> Floats:
+        """The kept values, channels by positions."""
+        return np.concatenate(self._kept, axis=1) if self._kept else np.zeros((1, 0), np.float32)
 
     def sample(self) -> Floats:
-        """The kept values, with the two extremes."""
-        ends = np.array([self.low, self.high], np.float32)
-        return np.concatenate([*self._kept, ends])
+        """The kept values in one row, with the extremes."""
+        return np.concatenate([self.table().reshape(-1), np.float32([self.low, self.high])])
+
+    def scaled(self, gain: Floats) -> Observation:
+        """The observation of the tensor multiplied by *gain* (positive; 0-d or per channel)."""
+        column = gain.reshape(-1, 1) if gain.ndim else gain
+        return Observation(
+            (self.lows * gain).astype(np.float32),
+            (self.highs * gain).astype(np.float32),
+            self.count,
+            [(part * column).astype(np.float32) for part in self._kept],
+            self._columns,
+        )
+
+
+def _by_channel(values: Array) -> Floats:
+    """Channels by everything else."""
+    array = np.asarray(values, np.float32)
+    if array.ndim < 2:
+        return array.reshape(1, -1)
+    if array.shape[0] == 1:
+        return array.reshape(array.shape[1], -1)
+    return np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
 
 
 def observe(
@@ -70,7 +123,7 @@ def observe(
     for name, value in tapped(model, names, data):
         seen = found[name]
         seen.add(value)
-        if not (np.isfinite(seen.low) and np.isfinite(seen.high)) and seen.count:
+        if not (np.isfinite(seen.low) and np.isfinite(seen.high)):
             raise InputError(
                 "calibration meets a value that is not finite",
                 where=name,
@@ -85,22 +138,20 @@ def tapped(
 ) -> Iterator[tuple[str, Array]]:
     """Every value called one of *names*, for every sample, group by group of taps."""
     inputs = {v.name for v in model.graph.inputs}
-    wanted = [n for n in names if n not in inputs]
-    groups = _groups(model, wanted)
+    fed = [n for n in names if n in inputs]
+    groups = _groups(model, [n for n in names if n not in inputs])
     for index, group in enumerate(groups or [[]]):
         session = open_model(model, group, optimize=True) if group else None
         for feeds in data:
             if index == 0:
-                for name in names:
-                    if name in inputs:
-                        yield name, _fed(feeds, name)
+                yield from ((name, _fed(feeds, name)) for name in fed)
             if session is None:
                 continue
-            wanted_inputs = {v.name: _fed(feeds, v.name) for v in session.get_inputs()}
-            yield from zip(group, session.run(list(group), wanted_inputs), strict=True)
+            wanted = {v.name: _fed(feeds, v.name) for v in session.get_inputs()}
+            yield from zip(group, session.run(list(group), wanted), strict=True)
 
 
-def _fed(feeds: dict[str, Array], name: str) -> Array:
+def _fed(feeds: Mapping[str, Array], name: str) -> Array:
     if name not in feeds:
         raise InputError(
             "calibration sample lacks an input",

@@ -140,7 +140,7 @@ def _drop_defaults(model: ir.Model, node: ir.Node, before: int, after: int) -> b
             continue
         value: object = found.value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if isinstance(value, (list, tuple)):
-            ones = all(x == 1 for x in value)  # pyright: ignore[reportUnknownVariableType]
+            ones = list(value) == [1] * len(value)  # pyright: ignore[reportUnknownArgumentType]
             if neutral != "ones" or not ones:
                 return False
         elif isinstance(neutral, str) and isinstance(value, str):

@@ -12,6 +12,12 @@ from typing import Literal
 Method = Literal["minmse", "minmax", "percentile", "entropy"]
 Bias = Literal["int8", "int32", "float"]
 
+
+def words(text: str) -> frozenset[str]:
+    """The blank-separated words of *text*: a readable way to write a long set of operator names."""
+    return frozenset(text.split())
+
+
 # ops with learned weights: input index of the weight, and of the bias
 WEIGHTED: dict[str, tuple[int, int]] = {
     "Conv": (1, 2),

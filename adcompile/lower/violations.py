@@ -47,6 +47,11 @@ class Format:
         return self.scale.size == 1
 
     @property
+    def positive(self) -> bool:
+        """True when no scale is zero, negative or NaN."""
+        return bool(np.greater(np.asarray(self.scale, np.float64), 0.0).all())
+
+    @property
     def step(self) -> float:
         """The scale of a per-tensor format."""
         return float(self.scale.reshape(-1)[0])

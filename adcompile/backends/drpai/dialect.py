@@ -78,7 +78,7 @@ def _grid(node: ir.Node) -> Iterator[Violation]:
         return
     if grid.zero_point.any():
         yield _broken("zero-point", node, "0 wanted")
-    if not (grid.scale > 0).all():
+    if not grid.positive:
         yield _broken("positive-scale", node, "a scale is zero or negative")
     constant_data = node.op_type == DQ and is_constant(node.inputs[0])
     bias = constant_data and _is_bias(node)

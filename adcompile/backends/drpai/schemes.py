@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from adcompile.lower.scheme import MOVES, Scheme
+from adcompile.lower.scheme import MOVES, Scheme, words
 
-_OPS = frozenset(
-    [
-        "Add",
-        "AveragePool",
-        "Clip",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "Flatten",
-        "Gemm",
-        "GlobalAveragePool",
-        "HardSigmoid",
-        "LeakyRelu",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "PRelu",
-        "Pad",
-        "Relu",
-        "Reshape",
-        "Resize",
-        "Sigmoid",
-        "Slice",
-        "Softmax",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-    ]
+_OPS = words(
+    """Add AveragePool Clip Concat Conv ConvTranspose Flatten Gemm GlobalAveragePool HardSigmoid
+    LeakyRelu MatMul MaxPool Mul PRelu Pad Relu Reshape Resize Sigmoid Slice Softmax Squeeze Sub
+    Tanh Transpose Unsqueeze"""
 )
 
 INT8 = Scheme(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adcompile.lower.scheme import ACTIVATIONS, Scheme
+from adcompile.lower.scheme import ACTIVATIONS, Scheme, words
 
 _ACTIVATION_OPS = sorted(ACTIVATIONS - {"PRelu"})
 _PRODUCERS = ("Conv", "ConvTranspose", "Gemm", "Add")
@@ -13,43 +13,11 @@ _PRODUCERS = ("Conv", "ConvTranspose", "Gemm", "Add")
 _FUSED = frozenset((p, a) for p in _PRODUCERS for a in _ACTIVATION_OPS)
 _SCALED = frozenset({("AveragePool", "Mul"), ("GlobalAveragePool", "Mul"), ("HardSigmoid", "Mul")})
 
-_OPS = frozenset(
-    [
-        "Add",
-        "AveragePool",
-        "Clip",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "DepthToSpace",
-        "Div",
-        "Flatten",
-        "Gemm",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "MatMul",
-        "Max",
-        "MaxPool",
-        "Min",
-        "Mul",
-        "PRelu",
-        "Pad",
-        "Relu",
-        "Reshape",
-        "Resize",
-        "Sigmoid",
-        "Slice",
-        "Softmax",
-        "SpaceToDepth",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-    ]
+_OPS = words(
+    """Add AveragePool Clip Concat Conv ConvTranspose DepthToSpace Div Flatten Gemm
+    GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish LeakyRelu MatMul Max MaxPool Min Mul
+    PRelu Pad Relu Reshape Resize Sigmoid Slice Softmax SpaceToDepth Squeeze Sub Tanh Transpose
+    Unsqueeze"""
 )
 
 _TIED = frozenset({"Concat", "MaxPool", "Pad", "Slice", "GlobalMaxPool", "Resize"})

@@ -55,21 +55,21 @@ def _grid(node: ir.Node, version: int) -> Iterator[Violation]:
         yield _broken("float-bias", node, "an int32 bias is a parse error; leave it in float")
     elif grid.dtype != "int8":
         yield _broken("type", node, f"{grid.dtype}, int8 wanted")
-    if not (grid.scale > 0).all():
+    if not grid.positive:
         yield _broken("positive-scale", node, "a scale is zero or negative")
     if grid.scale.dtype.name == "float16" and version < _FP16_SCALES_FROM:
         yield _broken("scale-type", node, "float16 scales need opset 19")
-    on_weights = node.op_type == DQ and is_constant(node.inputs[0])
-    if not grid.per_tensor and not (on_weights or is_constant(node.inputs[0])):
+    if not grid.per_tensor and not is_constant(node.inputs[0]):
         yield _broken("per-tensor", node, "an activation has one scale")
-    if node.op_type == Q:
-        for use in node.outputs[0].uses():
-            if not is_qdq(use.node, DQ):
-                yield _broken("pair", node, f"read by {use.node.op_type}, not by a Q/DQ partner")
-    else:
-        for use in node.outputs[0].uses():
-            if use.node.op_type in _AFTER:
-                yield _broken("float-selection", node, f"feeds {use.node.op_type}")
+    yield from _partners(node)
+
+
+def _partners(node: ir.Node) -> Iterator[Violation]:
+    for use in node.outputs[0].uses():
+        if node.op_type == Q and not is_qdq(use.node, DQ):
+            yield _broken("pair", node, f"read by {use.node.op_type}, not by a DequantizeLinear")
+        elif node.op_type == DQ and use.node.op_type in _AFTER:
+            yield _broken("float-selection", node, f"feeds {use.node.op_type}")
 
 
 def _weights(node: ir.Node) -> Iterator[Violation]:
@@ -85,6 +85,6 @@ def _weights(node: ir.Node) -> Iterator[Violation]:
     if bias is not None and input_format(bias) is not None:
         yield _broken("float-bias", node, "bias is quantized")
     wanted = _CHANNEL_AXIS.get(node.op_type)
-    if weight is not None and not weight.per_tensor and wanted is not None:
-        if weight.axis != wanted:
-            yield _broken("channel-axis", node, f"axis {weight.axis}, {wanted} wanted")
+    channels = weight is not None and not weight.per_tensor and wanted is not None
+    if weight is not None and channels and weight.axis != wanted:
+        yield _broken("channel-axis", node, f"axis {weight.axis}, {wanted} wanted")

@@ -96,8 +96,8 @@ class _Engine:
         self._trt, self._cuda, self._part = trt, cuda, part
         self._buffers: dict[str, tuple[int, int]] = {}
         self._logger = trt.Logger(trt.Logger.ERROR)
-        self._runtime = trt.Runtime(self._logger)
-        engine = self._runtime.deserialize_cuda_engine(plan)
+        self._runtime: Any = trt.Runtime(self._logger)
+        engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise FormatError(
                 "TensorRT refused the plan",
@@ -105,8 +105,8 @@ class _Engine:
                 why="another TensorRT version, another GPU, or a damaged file",
                 fix="build the plan again on this machine",
             )
-        self._engine = engine
-        self._context = engine.create_execution_context()
+        self._engine: Any = engine
+        self._context: Any = engine.create_execution_context()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         mode = trt.TensorIOMode.INPUT
         self._inputs = [n for n in names if engine.get_tensor_mode(n) == mode]
