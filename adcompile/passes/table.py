@@ -7,6 +7,7 @@ from collections.abc import Mapping
 GROUP = "adcompile.passes"  # entry points of installed plug-ins
 
 PASSES: Mapping[str, str] = {
+    "approximations": "adcompile.passes.approximations:Approximations",
     "bind-defaults": "adcompile.passes.bind_defaults:BindDefaults",
     "check-weights": "adcompile.passes.check_weights:CheckWeights",
     "clean-up": "adcompile.passes.clean_up:CleanUp",
@@ -19,8 +20,12 @@ PASSES: Mapping[str, str] = {
     "infer-shapes": "adcompile.passes.infer_shapes:InferShapes",
     "inline-control-flow": "adcompile.passes.inline_control_flow:InlineControlFlow",
     "inline-functions": "adcompile.passes.inline_functions:InlineFunctions",
+    "max-pool-1x1": "adcompile.passes.subsampling:MaxPool1x1",
+    "max-pool-1x1-to-slice": "adcompile.passes.subsampling:MaxPool1x1ToSlice",
+    "maxpool-1x1-as-3x3": "adcompile.passes.subsampling:MaxPool1x1As3x3",
     "merge-reshapes": "adcompile.passes.merge_reshapes:MergeReshapes",
     "name-nodes": "adcompile.passes.name_nodes:NameNodes",
+    "set-attribute": "adcompile.passes.set_attribute:SetAttribute",
     "specialize": "adcompile.passes.specialize:Specialize",
     "trim-control-flow": "adcompile.passes.trim_control_flow:TrimControlFlow",
 }

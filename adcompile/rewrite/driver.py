@@ -85,6 +85,7 @@ class Driver:
                 self._check_allowed(each)
                 self._apply(each, found)
             except Refuse as refusal:
+                discard_new(found)
                 self._note_refusal(each, node, str(refusal))
                 continue
             self.hits[each.name] = self.hits.get(each.name, 0) + 1
@@ -238,6 +239,24 @@ class RewritePass(Pass):
     def run(self, model: ir.Model, report: Report) -> bool:
         """Apply the rules everywhere, inside subgraphs too, until none applies."""
         return Driver(model, type(self).rules, report).run()
+
+
+def discard_new(found: Match) -> None:
+    """Take back the nodes that a refusing rule had built already: they count as readers.
+
+    Readers of constants are left alone; there may be very many, and they do no harm.
+    """
+    values: dict[ir.Value, None] = {}
+    for node in found.nodes:
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and not value.is_initializer():
+                values[value] = None
+    pending = [use.node for value in values for use in value.uses() if use.node.graph is None]
+    while pending:
+        node = pending.pop()
+        pending += [n for value in node.outputs for n in value.consumers() if n.graph is None]
+        for index in range(len(node.inputs)):
+            node.replace_input_with(index, None)
 
 
 def as_values(result: Replacement, root: ir.Node) -> list[ir.Value | None]:
