@@ -33,7 +33,7 @@ from adcompile.place.trim import Trimming, loose_ends, small, worth
 Supports = Callable[[ir.Node, Facts], Verdict]
 
 PINNED_HOST = "kept on the host by the user"
-ROI_ON_HOST = "parts that run per region are kept on the host (roi_policy host)"
+ROI_ON_HOST = "roi_policy host keeps what runs per region on the host"
 
 
 def make_plan(

@@ -161,7 +161,7 @@ def _beside(reference: str) -> Path:
     if module.endswith(".py"):
         return Path(module).parent / TARGETS_FILE
     try:
-        spec = importlib.util.find_spec(module.rpartition(".")[0] or module)
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
