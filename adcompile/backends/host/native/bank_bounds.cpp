@@ -33,7 +33,7 @@
 #include <cmath>
 #include <limits>
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 constexpr double kEps = 1.01 / 16777216.0;
@@ -111,4 +111,4 @@ float Bounds::tail_limit_at(double limit) const {
     return up(limit * scale_square - square_low + tail_slack);
 }
 
-}  // namespace adc
+}  // namespace adc::search

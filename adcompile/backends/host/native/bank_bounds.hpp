@@ -4,7 +4,7 @@
 
 #include "bank_kernels.hpp"
 
-namespace adc {
+namespace adc::search {
 
 // Coefficients for Kernels::boxes, scan and tails, and the limits their results are compared with.
 struct Bounds {
@@ -24,6 +24,6 @@ struct Bounds {
     float tail_limit_at(double limit) const;
 };
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

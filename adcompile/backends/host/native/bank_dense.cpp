@@ -19,7 +19,7 @@
 
 #include "bank_worker.hpp"
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 constexpr double kEps = 1.01 / 16777216.0;
@@ -110,4 +110,4 @@ void Worker::look(const Dense& d, const float* values, std::int64_t first, int p
     offer(d.query, rows_, found);
 }
 
-}  // namespace adc
+}  // namespace adc::search

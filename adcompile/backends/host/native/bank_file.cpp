@@ -8,7 +8,7 @@
 #include <new>
 #include <utility>
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 constexpr unsigned char kMagic[8] = {0x89, 'A', 'D', 'B', 'A', 'N', 'K', '\n'};
@@ -213,4 +213,4 @@ bool read_file(const char* path, AlignedBytes& out, std::string& why) {
     return ok;
 }
 
-}  // namespace adc
+}  // namespace adc::search

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace adc {
+namespace adc::search {
 
 constexpr std::size_t kAlignment = 64;
 
@@ -53,6 +53,6 @@ bool parse_container(const unsigned char* data, std::size_t size, Container& out
 // Reads a whole file. Memory use is the file's size. On failure returns false and says why.
 bool read_file(const char* path, AlignedBytes& out, std::string& why);
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

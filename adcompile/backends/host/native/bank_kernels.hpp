@@ -12,7 +12,7 @@
 #error "the exact search needs IEEE arithmetic: compile without -ffast-math and -Ofast"
 #endif
 
-namespace adc {
+namespace adc::search {
 
 constexpr int kLanes = 16;         // rows of a panel, panels of a group, groups of a super group
 constexpr int kHead = 16;          // axes in a panel
@@ -154,6 +154,6 @@ const Kernels* neondot_kernels();
 // they are added. Decides what float32 cannot.
 double precise_distance(const float* x, const float* y, std::int64_t stride);
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

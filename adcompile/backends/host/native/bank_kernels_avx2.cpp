@@ -7,7 +7,7 @@
 #define ADC_TARGET __attribute__((target("avx2,fma")))
 #define ADC_INLINE __attribute__((always_inline, target("avx2,fma"))) static inline
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 struct Avx2 {
@@ -115,9 +115,9 @@ const Kernels* avx2_kernels() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &k : nullptr;
 }
 
-}  // namespace adc
+}  // namespace adc::search
 #else
-namespace adc {
+namespace adc::search {
 const Kernels* avx2_kernels() { return nullptr; }
-}  // namespace adc
+}  // namespace adc::search
 #endif

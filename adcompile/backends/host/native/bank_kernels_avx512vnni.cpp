@@ -12,7 +12,7 @@
 #define ADC_TARGET __attribute__((target(ADC_FEATURES)))
 #define ADC_INLINE __attribute__((always_inline, target(ADC_FEATURES))) static inline
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 #include "bank_floats_avx512.hpp"
@@ -58,9 +58,9 @@ const Kernels* avx512vnni_kernels() {
     return usable ? &k : nullptr;
 }
 
-}  // namespace adc
+}  // namespace adc::search
 #else
-namespace adc {
+namespace adc::search {
 const Kernels* avx512vnni_kernels() { return nullptr; }
-}  // namespace adc
+}  // namespace adc::search
 #endif

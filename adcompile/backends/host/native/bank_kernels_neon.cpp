@@ -10,7 +10,7 @@
 #define ADC_TARGET
 #define ADC_INLINE __attribute__((always_inline)) static inline
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 struct Floats {
@@ -174,10 +174,10 @@ const Kernels* neondot_kernels() {
     return has_dot_product() ? &k : nullptr;
 }
 
-}  // namespace adc
+}  // namespace adc::search
 #else
-namespace adc {
+namespace adc::search {
 const Kernels* neon_kernels() { return nullptr; }
 const Kernels* neondot_kernels() { return nullptr; }
-}  // namespace adc
+}  // namespace adc::search
 #endif

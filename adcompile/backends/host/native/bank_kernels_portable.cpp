@@ -11,7 +11,7 @@
 #define ADC_TARGET
 #define ADC_INLINE static inline
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 struct Portable {
@@ -129,4 +129,4 @@ double precise_distance(const float* x, const float* y, std::int64_t stride) {
     return sum[0];
 }
 
-}  // namespace adc
+}  // namespace adc::search

@@ -21,9 +21,9 @@
 #include "bank_worker.hpp"
 
 struct adc_bank {
-    adc::AlignedBytes owned;
+    adc::search::AlignedBytes owned;
     std::string contract;
-    adc::BankView view;
+    adc::search::BankView view;
     std::vector<std::int32_t> place;  // original number -> stored row
 };
 
@@ -39,14 +39,14 @@ struct Job {
 
 struct PathName {
     const char* name;
-    const adc::Kernels* (*kernels)();
+    const adc::search::Kernels* (*kernels)();
 };
 
 // Best first.
 constexpr PathName kPaths[] = {
-    {"avx512vnni", adc::avx512vnni_kernels}, {"avx512", adc::avx512_kernels},
-    {"avx2", adc::avx2_kernels},             {"neondot", adc::neondot_kernels},
-    {"neon", adc::neon_kernels},             {"portable", adc::portable_kernels},
+    {"avx512vnni", adc::search::avx512vnni_kernels}, {"avx512", adc::search::avx512_kernels},
+    {"avx2", adc::search::avx2_kernels},             {"neondot", adc::search::neondot_kernels},
+    {"neon", adc::search::neon_kernels},             {"portable", adc::search::portable_kernels},
 };
 
 int say(int status, char* message, std::size_t size, const std::string& text) {
@@ -54,11 +54,11 @@ int say(int status, char* message, std::size_t size, const std::string& text) {
     return status;
 }
 
-const adc::Kernels* choose(const char* path) {
+const adc::search::Kernels* choose(const char* path) {
     const bool any = path == nullptr || std::strcmp(path, "auto") == 0;
     for (const PathName& p : kPaths) {
         if (!any && std::strcmp(path, p.name) != 0) continue;
-        const adc::Kernels* kernels = p.kernels();
+        const adc::search::Kernels* kernels = p.kernels();
         if (kernels != nullptr || !any) return kernels;
     }
     return nullptr;
@@ -68,8 +68,8 @@ const adc::Kernels* choose(const char* path) {
 int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::size_t size,
                 adc_bank** out, char* message, std::size_t message_size) {
     std::string why;
-    adc::Container file;
-    if (!adc::parse_container(data, size, file, why) || !adc::view_bank(file, bank->view, why))
+    adc::search::Container file;
+    if (!adc::search::parse_container(data, size, file, why) || !adc::search::view_bank(file, bank->view, why))
         return say(ADC_BAD_FILE, message, message_size, "bank file refused: " + why);
     bank->contract = file.contract;
     bank->place.resize(static_cast<std::size_t>(bank->view.rows));
@@ -82,16 +82,16 @@ int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::
 }  // namespace
 
 struct adc_searcher {
-    explicit adc_searcher(const adc_bank* b, const adc::Kernels* k) : bank(b), kernels(k) {}
+    explicit adc_searcher(const adc_bank* b, const adc::search::Kernels* k) : bank(b), kernels(k) {}
     ~adc_searcher();
 
-    void serve(adc::Worker* worker);
-    void work(adc::Worker* worker);
+    void serve(adc::search::Worker* worker);
+    void work(adc::search::Worker* worker);
     bool run(const Job& job);
 
     const adc_bank* bank;
-    const adc::Kernels* kernels;
-    std::vector<std::unique_ptr<adc::Worker>> workers;
+    const adc::search::Kernels* kernels;
+    std::vector<std::unique_ptr<adc::search::Worker>> workers;
     std::vector<std::thread> threads;
     std::mutex mutex;
     std::condition_variable wake, idle;
@@ -113,7 +113,7 @@ adc_searcher::~adc_searcher() {
 }
 
 // The life of a parked thread.
-void adc_searcher::serve(adc::Worker* worker) {
+void adc_searcher::serve(adc::search::Worker* worker) {
     std::uint64_t seen = 0;
     for (;;) {
         {
@@ -128,11 +128,11 @@ void adc_searcher::serve(adc::Worker* worker) {
     }
 }
 
-void adc_searcher::work(adc::Worker* worker) {
+void adc_searcher::work(adc::search::Worker* worker) {
     while (!failed.load(std::memory_order_relaxed)) {
-        const std::int64_t first = next.fetch_add(adc::kBlock);
+        const std::int64_t first = next.fetch_add(adc::search::kBlock);
         if (first >= job.count) return;
-        const auto count = static_cast<int>(std::min<std::int64_t>(adc::kBlock, job.count - first));
+        const auto count = static_cast<int>(std::min<std::int64_t>(adc::search::kBlock, job.count - first));
         if (!worker->run(job.queries + first * bank->view.columns, count, job.k,
                          job.indices + first * job.k, job.squared + first * job.k))
             failed.store(true);
@@ -144,7 +144,7 @@ bool adc_searcher::run(const Job& wanted) {
     job = wanted;
     next.store(0);
     failed.store(false);
-    if (threads.empty() || job.count <= adc::kBlock) {
+    if (threads.empty() || job.count <= adc::search::kBlock) {
         work(workers[0].get());
         return !failed.load();
     }
@@ -167,9 +167,9 @@ int adc_bank_open(const char* path, adc_bank** bank, char* message, size_t messa
     *bank = nullptr;
     auto opened = std::make_unique<adc_bank>();
     std::string why;
-    if (!adc::read_file(path, opened->owned, why))
+    if (!adc::search::read_file(path, opened->owned, why))
         return say(ADC_BAD_FILE, message, message_size, "bank file: " + why);
-    const adc::AlignedBytes& bytes = opened->owned;
+    const adc::search::AlignedBytes& bytes = opened->owned;
     return finish_open(std::move(opened), bytes.data(), bytes.size(), bank, message, message_size);
 } catch (const std::bad_alloc&) {
     return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
@@ -181,7 +181,7 @@ int adc_bank_open_memory(const void* data, size_t size, adc_bank** bank, char* m
     *bank = nullptr;
     auto opened = std::make_unique<adc_bank>();
     const auto* bytes = static_cast<const unsigned char*>(data);
-    if (reinterpret_cast<std::uintptr_t>(data) % adc::kAlignment != 0) {
+    if (reinterpret_cast<std::uintptr_t>(data) % adc::search::kAlignment != 0) {
         if (!opened->owned.allocate(size)) throw std::bad_alloc();
         std::memcpy(opened->owned.data(), data, size);
         bytes = opened->owned.data();
@@ -212,13 +212,13 @@ int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
     *searcher = nullptr;
     if (threads < 1 || threads > 256)
         return say(ADC_BAD_ARGUMENT, message, message_size, "threads must be 1 to 256");
-    const adc::Kernels* kernels = choose(path);
+    const adc::search::Kernels* kernels = choose(path);
     if (kernels == nullptr)
         return say(ADC_BAD_ARGUMENT, message, message_size,
                    "instruction set '" + std::string(path == nullptr ? "" : path) + "' is unknown or not available here");
     auto made = std::make_unique<adc_searcher>(bank, kernels);
     for (int i = 0; i < threads; ++i) {
-        made->workers.push_back(std::make_unique<adc::Worker>(bank->view, *kernels));
+        made->workers.push_back(std::make_unique<adc::search::Worker>(bank->view, *kernels));
         if (!made->workers.back()->allocate()) throw std::bad_alloc();
     }
     for (int i = 1; i < threads; ++i)

@@ -19,20 +19,27 @@
 //   (bank_search.cpp, "Why no neighbour is lost").
 // * Results are bit-identical on every instruction set, for every number of threads, and in the
 //   NumPy implementation of the same search (adcompile/anomaly/search.py).
-// * No queries x rows matrix ever exists: scratch memory is a few hundred KiB per thread plus
-//   4 bytes per bank row, allocated by adc_searcher_create. adc_searcher_run allocates nothing.
+// * No queries x rows matrix ever exists: scratch memory is 5 bytes x 48 queries x columns, about
+//   300 KiB and 1 byte per bank row, for each thread, allocated by adc_searcher_create.
+//   adc_searcher_run allocates nothing.
 // * A bank file is untrusted: everything is checked when it is opened, memory use is bounded by
 //   the file's size, and a refusal names the field at fault.
 //
 // Threads: a bank is read-only and may be shared; a searcher serves one call at a time.
-// Source files: bank_search.cpp bank_file.cpp bank_kernels_*.cpp, C++17, no dependency. Compile with
-// -O2 or -O3 and without -ffast-math (refused by an #error); no -m flags are needed: instruction
-// sets are chosen at run time.
+// Source files: all of bank_*.cpp, C++17 and threads, no dependency. Compile with -O2 or -O3 and
+// without -ffast-math (refused by an #error); no -m flags are needed: instruction sets are chosen
+// at run time.
 #ifndef ADCOMPILE_BANK_SEARCH_HPP
 #define ADCOMPILE_BANK_SEARCH_HPP
 
 #include <cstddef>
 #include <cstdint>
+
+#if defined(_WIN32)
+#define ADC_BANK_API __declspec(dllexport)
+#else
+#define ADC_BANK_API __attribute__((visibility("default")))
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,51 +60,50 @@ enum adc_status {
 enum { ADC_MAX_NEIGHBOURS = 64 };
 
 // Opens a bank file. On failure *bank is null and `message` (if not null) holds one sentence.
-int adc_bank_open(const char* path, adc_bank** bank, char* message, size_t message_size);
+ADC_BANK_API int adc_bank_open(const char* path, adc_bank** bank, char* message, size_t message_size);
 
 // The same from memory. The bytes are borrowed, and must outlive the bank, when they are 64-byte
 // aligned; otherwise they are copied.
-int adc_bank_open_memory(const void* data, size_t size, adc_bank** bank, char* message,
+ADC_BANK_API int adc_bank_open_memory(const void* data, size_t size, adc_bank** bank, char* message,
                          size_t message_size);
 
-void adc_bank_close(adc_bank* bank);  // after its searchers; null is allowed
+ADC_BANK_API void adc_bank_close(adc_bank* bank);  // after its searchers; null is allowed
 
-int64_t adc_bank_rows(const adc_bank* bank);
-int64_t adc_bank_columns(const adc_bank* bank);
+ADC_BANK_API int64_t adc_bank_rows(const adc_bank* bank);
+ADC_BANK_API int64_t adc_bank_columns(const adc_bank* bank);
 
 // The contract this bank was made under (as stored in the file, may be empty), NUL-terminated.
-const char* adc_bank_contract(const adc_bank* bank);
+ADC_BANK_API const char* adc_bank_contract(const adc_bank* bank);
 
 // Copies row `index` (numbered as given when the bank was made) to out[columns].
-int adc_bank_row(const adc_bank* bank, int64_t index, float* out);
+ADC_BANK_API int adc_bank_row(const adc_bank* bank, int64_t index, float* out);
 
 // A searcher owns scratch memory and threads - 1 parked worker threads.
 // path: null or "auto" picks the best instruction set of this machine; "portable", "avx2",
 // "avx512", "avx512vnni", "neon", "neondot" insist on one, and fail where it is not available.
-int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
+ADC_BANK_API int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
                         adc_searcher** searcher, char* message, size_t message_size);
 
-void adc_searcher_close(adc_searcher* searcher);  // null is allowed
+ADC_BANK_API void adc_searcher_close(adc_searcher* searcher);  // null is allowed
 
 // The name of the instruction set in use.
-const char* adc_searcher_path(const adc_searcher* searcher);
+ADC_BANK_API const char* adc_searcher_path(const adc_searcher* searcher);
 
 // Finds the k nearest rows of each query; 1 <= k <= 64 and k <= rows. See the top of this file.
 // On failure nothing in indices/squared may be used.
-int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count, int k,
+ADC_BANK_API int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count, int k,
                      int64_t* indices, double* squared, char* message, size_t message_size);
 
-// What the last run did, for benchmarks: query-row pairs, pairs left after the first bound, after
-// the last bound, pairs evaluated exactly, queries that took the dense scan.
+// What the last run did, for benchmarks.
 typedef struct adc_search_counts {
-    uint64_t pairs;
-    uint64_t after_first;
-    uint64_t exact;
-    uint64_t dense_queries;
-    uint64_t slow_queries;
+    uint64_t pairs;          // queries x rows
+    uint64_t after_first;    // rows of panels that the boxes and the first 16 axes left
+    uint64_t exact;          // rows evaluated in float32 over all columns
+    uint64_t dense_queries;  // queries that took the dense scan
+    uint64_t slow_queries;   // queries too long for float32 bounds: every row evaluated
 } adc_search_counts;
 
-void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts);
+ADC_BANK_API void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts);
 
 #ifdef __cplusplus
 }

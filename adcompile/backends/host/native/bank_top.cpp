@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 // Float32 sums of squares keep their relative error while neither overflow nor underflow is near.
@@ -91,4 +91,4 @@ void Top::finish(std::int64_t* indices, double* squared) {
     }
 }
 
-}  // namespace adc
+}  // namespace adc::search

@@ -7,7 +7,7 @@
 #include "bank_kernels.hpp"
 #include "bank_search.hpp"
 
-namespace adc {
+namespace adc::search {
 
 // A row's squared distance is known as a float32 value whose relative error is below `margin`
 // (outside the range where float32 keeps that promise: as the double-precision value). Values that
@@ -55,6 +55,6 @@ private:
     Entry entries_[ADC_MAX_NEIGHBOURS + kSpare];  // ascending by value
 };
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

@@ -10,7 +10,7 @@
 
 #include "bank_worker.hpp"
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 // Rough costs, in the unit of Kernels::dense_cost.
@@ -155,4 +155,4 @@ int Worker::tree(int* list, int count) {
     return left;
 }
 
-}  // namespace adc
+}  // namespace adc::search

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 constexpr std::uint64_t kMaxColumns = 65536;
@@ -142,4 +142,4 @@ bool view_bank(const Container& file, BankView& b, std::string& why) {
     return true;
 }
 
-}  // namespace adc
+}  // namespace adc::search

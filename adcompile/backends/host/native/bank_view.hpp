@@ -7,11 +7,11 @@
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 
-namespace adc {
+namespace adc::search {
 
 // Checks that the container is a searchable bank (sections, shapes, values) and points into it.
 bool view_bank(const Container& file, BankView& out, std::string& why);
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

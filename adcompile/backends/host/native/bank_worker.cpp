@@ -5,7 +5,7 @@
 #include <cstring>
 #include <new>
 
-namespace adc {
+namespace adc::search {
 namespace {
 
 constexpr int kProbes = 1;  // queries tried in the tree when it did not help the block before
@@ -166,4 +166,4 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
     return true;
 }
 
-}  // namespace adc
+}  // namespace adc::search

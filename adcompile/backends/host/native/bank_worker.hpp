@@ -11,7 +11,7 @@
 #include "bank_search.hpp"
 #include "bank_top.hpp"
 
-namespace adc {
+namespace adc::search {
 
 constexpr int kBlock = 48;        // queries handled together
 constexpr int kListed = 64;       // panels bounded at once by the tree
@@ -82,6 +82,6 @@ private:
     unsigned char* tail_codes_ = nullptr;
 };
 
-}  // namespace adc
+}  // namespace adc::search
 
 #endif

@@ -1,0 +1,187 @@
+"""Exact nearest-neighbour search from Python: the C++ kernels, or NumPy with the same results.
+
+Distances are *squared* Euclidean distances, float64, ascending; equal ones are in order of the
+row's number. The neighbours are those of a brute-force search in double precision. Both
+implementations give the same bits; ``reference_search.py`` is the one without a compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adcompile import native
+from adcompile.anomaly.bank import Bank, check_vectors, pack_bank
+from adcompile.anomaly.reference_search import ReferenceSearch
+from adcompile.errors import InputError, ToolMissing, UsageError
+
+MAX_NEIGHBOURS = 64
+NATIVE_SOURCES = (
+    "bank_search.cpp", "bank_worker.cpp", "bank_tree.cpp", "bank_dense.cpp", "bank_bounds.cpp",
+    "bank_top.cpp", "bank_view.cpp", "bank_file.cpp", "bank_kernels_portable.cpp",
+    "bank_kernels_avx2.cpp", "bank_kernels_avx512.cpp", "bank_kernels_avx512vnni.cpp",
+    "bank_kernels_neon.cpp",
+)  # fmt: skip
+"""What a host project compiles to search a bank (below ``backends/host/native``)."""
+NATIVE_HEADERS = (
+    "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
+    "bank_file.hpp", "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_floats_avx512.hpp",
+)  # fmt: skip
+"""And the headers these include."""
+
+PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
+"""Instruction sets that can be insisted on. ``auto``: the best one here, NumPy without compiler."""
+
+Distances = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Array = NDArray[np.generic]
+
+
+class _Engine(Protocol):
+    """Something that searches checked queries."""
+
+    def run(self, queries: NDArray[np.float32], k: int) -> tuple[Distances, Indices]: ...
+
+    def close(self) -> None: ...
+
+
+class Searcher:
+    """A bank opened for search. Use it as a context manager, or call ``close``.
+
+    One call at a time; open one searcher per thread of the caller if there are several.
+    """
+
+    def __init__(self, bank: Bank, *, threads: int = 1, path: str = "auto") -> None:
+        """*threads* work on one call (native only). Raises ToolMissing when *path* cannot run."""
+        if path not in PATHS:
+            raise UsageError(f"no search path {path!r}", why=f"known: {', '.join(PATHS)}")
+        if not 1 <= threads <= 256:
+            raise UsageError(f"{threads} threads", why="1 to 256 are allowed")
+        self._bank = bank
+        self._engine = _engine(bank, threads, path)
+
+    def knn(self, queries: Array, k: int) -> tuple[Distances, Indices]:
+        """Squared distances and row numbers, both [n, k], of the k nearest rows of each query.
+
+        *queries*: float32 [n, D]. Raises InputError for another width, NaN, or k above the rows.
+        """
+        checked = check_vectors(queries, "queries")
+        if checked.shape[1] != self._bank.columns:
+            raise InputError(
+                "queries and bank differ in width",
+                why=f"queries have {checked.shape[1]} columns, the bank {self._bank.columns}",
+                fix="use the backbone and layers the bank was built with",
+            )
+        if not 1 <= k <= MAX_NEIGHBOURS:
+            raise InputError(f"k is {k}", why=f"1 to {MAX_NEIGHBOURS} are allowed")
+        if k > self._bank.rows:
+            raise InputError(
+                "k is larger than the bank",
+                why=f"k {k}, bank rows {self._bank.rows}",
+                fix="lower k or keep more rows (coreset ratio)",
+            )
+        return self._engine.run(checked, k)
+
+    def close(self) -> None:
+        """Free threads and memory."""
+        self._engine.close()
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def knn(
+    bank: Bank, queries: Array, k: int, *, threads: int = 1, path: str = "auto"
+) -> tuple[Distances, Indices]:
+    """One search: see ``Searcher.knn``. Opening a bank costs; keep a Searcher for many calls."""
+    with Searcher(bank, threads=threads, path=path) as searcher:
+        return searcher.knn(queries, k)
+
+
+def _engine(bank: Bank, threads: int, path: str) -> _Engine:
+    if path == "numpy":
+        return ReferenceSearch(bank)
+    loaded = native.load("bank_search", NATIVE_SOURCES, NATIVE_HEADERS)
+    if loaded.library is not None:
+        return _NativeSearch(loaded.library, bank, threads, path)
+    if path == "auto":
+        return ReferenceSearch(bank)
+    raise ToolMissing(f"search path {path!r} needs the C++ kernels", why=loaded.reason)
+
+
+class _NativeSearch:
+    """The C interface of ``bank_search.hpp``."""
+
+    def __init__(self, library: ctypes.CDLL, bank: Bank, threads: int, path: str) -> None:
+        self._library = library
+        self._data = _aligned(pack_bank(bank))
+        self._bank, self._searcher = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call(
+            "adc_bank_open_memory",
+            ctypes.c_void_p(self._data.ctypes.data),
+            ctypes.c_size_t(self._data.size),
+            ctypes.byref(self._bank),
+        )
+        try:
+            self._call(
+                "adc_searcher_create",
+                self._bank,
+                ctypes.c_int(threads),
+                ctypes.c_char_p(path.encode()),
+                ctypes.byref(self._searcher),
+            )
+        except ToolMissing:
+            self.close()
+            raise
+
+    def run(self, queries: NDArray[np.float32], k: int) -> tuple[Distances, Indices]:
+        squared = np.empty((len(queries), k), np.float64)
+        indices = np.empty((len(queries), k), np.int64)
+        self._call(
+            "adc_searcher_run",
+            self._searcher,
+            ctypes.c_void_p(queries.ctypes.data),
+            ctypes.c_int64(len(queries)),
+            ctypes.c_int(k),
+            ctypes.c_void_p(indices.ctypes.data),
+            ctypes.c_void_p(squared.ctypes.data),
+        )
+        return squared, indices
+
+    def close(self) -> None:
+        searcher, self._searcher = self._searcher, ctypes.c_void_p()
+        bank, self._bank = self._bank, ctypes.c_void_p()
+        self._library.adc_searcher_close(searcher)
+        self._library.adc_bank_close(bank)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _call(self, name: str, *arguments: object) -> None:
+        message = ctypes.create_string_buffer(256)
+        status: int = getattr(self._library, name)(
+            *arguments, message, ctypes.c_size_t(len(message))
+        )
+        if status != 0:
+            text = message.value.decode(errors="replace")
+            raise ToolMissing("the native search refused", why=text)
+
+
+def _aligned(data: bytes) -> NDArray[np.uint8]:
+    """A copy whose first byte is on a 64-byte boundary, so that the kernels use it in place."""
+    room = np.empty(len(data) + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    room[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    return room[start : start + len(data)]
