@@ -44,7 +44,7 @@ class Bank:
     def original_rows(self) -> F32:
         """The float32 rows [M, D] as they were given, in their original order."""
         out = np.empty((self.rows, self.columns), np.float32)
-        out[self.sections["order"]] = self.sections["rows"][:, : self.columns]
+        out[self.sections["order"].astype(np.intp)] = self.sections["rows"][:, : self.columns]
         return out
 
 
@@ -168,5 +168,5 @@ def _check_values(where: str, sections: Mapping[str, Array], columns: int) -> No
     scale = float(sections["numbers"][0])
     if not 2.0**-101 < scale < 2.0**101 or np.frexp(scale)[0] != 0.5:
         _refuse(where, "numbers", f"scale {scale} is not a power of two within 2^±100")
-    if (sections["numbers"][1:3] < 0).any():
+    if sections["numbers"].astype(np.float64)[1:3].min() < 0:
         _refuse(where, "numbers", "negative length")

@@ -34,7 +34,7 @@ def distances(x: F32, y: F32) -> F32:
     for start in range(0, x.shape[1], 32):
         difference = x[:, start : start + 32] - y[:, start : start + 32]
         sums += difference * difference
-    return _fold(sums)
+    return _fold(sums).astype(np.float32)
 
 
 def precise_distances(x: F32, y: F32) -> F64:
@@ -44,10 +44,10 @@ def precise_distances(x: F32, y: F32) -> F64:
         part = slice(start, start + 16)
         difference = x[:, part].astype(np.float64) - y[:, part].astype(np.float64)
         sums += difference * difference
-    return _fold(sums)
+    return _fold(sums).astype(np.float64)
 
 
-def _fold(sums: NDArray[np.floating]) -> NDArray[np.floating]:
+def _fold(sums: F32 | F64) -> F32 | F64:
     """Lanes i and i + 16, then i + 8, 4, 2, 1."""
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
@@ -127,13 +127,15 @@ class ReferenceSearch:
         order = np.argsort(values, kind="stable")
         rows, values = rows[order], values[order]
         low, high = values * (1 - self._margin), values * (1 + self._margin)
-        count = int(np.searchsorted(low, high[k - 1], side="right"))
-        bounds = np.flatnonzero(low[1:count] > high[: count - 1]) + 1
-        for run in np.split(np.arange(count), bounds):
+        count = int(np.count_nonzero(low <= high[k - 1]))
+        bounds = 1 + np.flatnonzero(low[1:count] > high[: count - 1])
+        runs: list[I64] = np.split(np.arange(count), bounds)
+        for run in runs:
             if run[0] < k and len(run) > 1:
                 run_order = run[self._precise_order(query, rows[run])]
                 rows[run], values[run] = rows[run_order], values[run_order]
-        return np.maximum.accumulate(values[:k]), self._order[rows[:k]]
+        nearest: F64 = np.maximum.accumulate(values[:k])
+        return nearest, self._order[rows[:k]]
 
     def _precise_order(self, query: F32, rows: I64) -> I64:
         part = self._rows[rows]

@@ -86,7 +86,8 @@ def pack_container(content: Container) -> bytes:
     _check_identity(content)
     arrays = {name: _storable(name, array) for name, array in content.sections.items()}
     offset = _padded(HEADER.size + ENTRY.size * len(arrays))
-    start, table, bodies = offset, b"", []
+    start, table = offset, b""
+    bodies: list[bytes] = []
     for name, array in arrays.items():
         body = array.tobytes()
         shape = array.shape + (0,) * (4 - array.ndim)
@@ -197,17 +198,17 @@ def _sections(where: str, data: bytes, table: bytes) -> dict[str, Array]:
 
 
 def _section(
-    where: str, name: str, data: bytes, expected: int, fields: tuple[int | bytes, ...]
+    where: str, name: str, data: bytes, expected: int, fields: tuple[bytes | int, ...]
 ) -> Array:
-    raw, rank, *numbers = fields[1:]
-    dtype = _text(where, f"{name}.dtype", bytes(raw), re.compile(r".{0,4}"))  # type: ignore[arg-type]
-    axes, offset, size, crc, zero = numbers[:4], *(int(x) for x in numbers[4:])
+    raw, numbers = fields[1], [x for x in fields[2:] if isinstance(x, int)]
+    rank, axes, (offset, size, crc, zero) = numbers[0], numbers[1:5], numbers[5:]
+    dtype = bytes(raw).rstrip(b"\0").decode("ascii", errors="replace")
     if dtype not in DTYPES:
         _refuse(where, f"{name}.dtype", f"{dtype!r} is not one of {', '.join(DTYPES)}")
-    if not 1 <= int(rank) <= 4:
+    if not 1 <= rank <= 4:
         _refuse(where, f"{name}.rank", f"{rank} is not 1 to 4")
-    shape = tuple(int(x) for x in axes[: int(rank)])
-    if 0 in shape or any(axes[int(rank) :]) or zero:
+    shape = tuple(axes[:rank])
+    if 0 in shape or any(axes[rank:]) or zero:
         _refuse(where, f"{name}.shape", "empty axis, or numbers where zeros belong")
     if math.prod(shape) * DTYPES[dtype] != size:
         _refuse(where, f"{name}.bytes", f"{size} bytes do not hold shape {shape} of {dtype}")
