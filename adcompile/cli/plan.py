@@ -157,18 +157,18 @@ def show(plan: Plan, *, every: bool = False) -> None:
     total = sum(part.cost.macs for part in plan.parts) or 1
     console.table(
         f"{plan.model} for {plan.target}, {plan.precision}",
-        ("part", "runs on", "nodes", "work", "in", "out", "calls", "saves", "boundary"),
+        ("part", "on", "nodes", "work", "in, out", "calls", "saves, costs"),
         [
             (
                 part.name,
-                f"device, {part.precision}" if part.placement == "device" else "host",
+                part.precision if part.placement == "device" else "host",
                 str(len(part.nodes)),
-                f"{part.cost.macs / 1e6:,.0f} M ({part.cost.macs / total:.0%})",
-                _size(part.cost.bytes_in),
-                _size(part.cost.bytes_out),
+                _work(part.cost.macs, total),
+                f"{_size(part.cost.bytes_in)}, {_size(part.cost.bytes_out)}",
                 str(part.cost.calls),
-                _time(part.cost.saved_us) if part.placement == "device" else "",
-                _time(part.cost.boundary_us) if part.placement == "device" else "",
+                f"{_time(part.cost.saved_us)}, {_time(part.cost.boundary_us)}"
+                if part.placement == "device"
+                else "",
             )
             for part in plan.parts
         ],
@@ -191,6 +191,10 @@ def show(plan: Plan, *, every: bool = False) -> None:
 
 def _ops(ops: tuple[str, ...]) -> str:
     return ", ".join(ops[:6]) + (f" and {len(ops) - 6} more" if len(ops) > 6 else "")
+
+
+def _work(macs: int, total: int) -> str:
+    return f"{macs / 1e6:,.0f} M, {macs / total:.0%}" if macs else ""
 
 
 def _size(count: int) -> str:

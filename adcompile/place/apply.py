@@ -31,12 +31,12 @@ def apply_plan(model: ir.Model, plan: Plan) -> list[Part]:
     circle = cycle(flow, owner)
     if circle:
         raise _circular(flow, owner, plan, circle)
-    order = _order(flow, owner, plan)
+    order = _order(flow, owner)
     members: dict[int, list[int]] = {}
     for i, part in enumerate(owner):
         members.setdefault(part, []).append(i)
     rows = plan.settings.roi_rows
-    parts = [_part(model, flow, plan.parts[p], members.get(p, []), rows) for p in order]
+    parts = [_part(model, flow, plan.parts[p], members[p], rows) for p in order]
     return _with_constants(model, parts)
 
 
@@ -81,12 +81,10 @@ def _near(name: str, known: Sequence[str]) -> str:
     return "close names: " + ", ".join(near) if near else "the plan may belong to another model"
 
 
-def _order(flow: Flow, owner: Sequence[int], plan: Plan) -> list[int]:
-    """Plan positions in execution order; parts without nodes go last."""
-    numbers = in_execution_order(flow, owner)
-    rank = dict(zip(owner, numbers, strict=True))
-    used = sorted(rank, key=lambda part: rank[part])
-    return used + [p for p in range(len(plan.parts)) if p not in rank]
+def _order(flow: Flow, owner: Sequence[int]) -> list[int]:
+    """Plan positions in execution order; parts without nodes have nothing to run."""
+    rank = dict(zip(owner, in_execution_order(flow, owner), strict=True))
+    return sorted(rank, key=lambda part: rank[part])
 
 
 def _circular(flow: Flow, owner: Sequence[int], plan: Plan, circle: list[int]) -> FormatError:

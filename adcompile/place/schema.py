@@ -20,6 +20,7 @@ from adcompile.manifest import TensorSpec
 
 SCHEMA = 1
 MAX_PLAN_BYTES = 64 << 20
+MAX_DEPTH = 16
 SAFE_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 RoiPolicy = Literal["", "loop", "bucket", "profile", "mosaic", "whole", "host"]
@@ -161,9 +162,7 @@ def parse_plan(text: str, where: str = "plan") -> Plan:
     if len(text) > MAX_PLAN_BYTES:
         raise FormatError("plan is too large", where=where, why="over 64 MiB")
     try:
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise FormatError("plan uses YAML aliases", where=where, fix="write values out")
+        _screen(text, where)
         raw: object = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise FormatError("plan is not YAML", where=where, why=_first_lines(error)) from error
@@ -182,6 +181,18 @@ def parse_plan(text: str, where: str = "plan") -> Plan:
         raise FormatError(
             "plan does not fit its schema", where=f"{where}: {place}", why=first["msg"]
         ) from error
+
+
+def _screen(text: str, where: str) -> None:
+    """Refuse aliases (they multiply) and deep nesting (a loader would recurse)."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise FormatError("plan uses YAML aliases", where=where, fix="write values out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise FormatError("plan is nested too deeply", where=where)
 
 
 def read_plan(path: Path) -> Plan:
