@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from adcompile import registry
 from adcompile.cache import StepCache
+from adcompile.check.golden import GoldenInput
 from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
@@ -115,6 +116,7 @@ class Job:
     plan: Plan | None = None
     parts: list[Part] = field(default_factory=list[Part])
     # golden
+    inputs: list[GoldenInput] = field(default_factory=list[GoldenInput])
     golden: list[GoldenSample] = field(default_factory=list[GoldenSample])
     boundaries: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
     calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])

@@ -13,16 +13,21 @@ from pathlib import Path
 
 import numpy as np
 
-from adcompile.check.golden import GoldenInput, make_inputs, open_sample, record_boundaries
+from adcompile.check.golden import open_sample, record_boundaries
 from adcompile.check.recorder import record
 from adcompile.check.recording import INDEX, ROWS_PER_SAMPLE, Recording, identity_of
 from adcompile.errors import InputError, UsageError
 from adcompile.interfaces import Array, Part
 from adcompile.job import Job
 from adcompile.lower.calibration import ArrayFolder, MemoryCalibration
-from adcompile.manifest import TensorSpec
-from adcompile.runtime.images import find_images
 from adcompile.steps.identity import digest_of
+from adcompile.steps.inputs import (
+    FLOAT_PRECISIONS,
+    calibration_images,
+    fixed_specs,
+    golden_inputs,
+    wants_golden,
+)
 
 CALIBRATION_SAMPLES = 32
 # how hand-made recordings of a Mask R-CNN name the input of each part (model_io/<image>/*.npy)
@@ -31,16 +36,15 @@ ROLE_FILES = {
     "box_head": "box_features",
     "mask_head": "mask_features",
 }
-FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 
 def record_golden(job: Job) -> None:
     """Run the reference on golden inputs; record inputs, outputs and part boundaries."""
     assert job.reference is not None
     job.watch("record golden data")
-    inputs = _golden_inputs(job)
-    if not inputs:
+    if not wants_golden(job):
         return
+    inputs = golden_inputs(job)
     folder = job.work / "golden"
     job.golden = record_boundaries(job.reference, job.parts, inputs, folder)
     for sample in job.golden:
@@ -52,33 +56,6 @@ def record_golden(job: Job) -> None:
     ]
     if needy:
         _calibrate(job, needy)
-
-
-def _golden_inputs(job: Job) -> list[GoldenInput]:
-    paths = list(job.options.golden)
-    if not paths and job.options.verify == "none" and job.precision in FLOAT_PRECISIONS:
-        return []
-    calib = job.options.calib
-    if not paths and calib is not None:
-        paths = calibration_images(calib)[: job.options.golden_count]
-    if not paths:
-        job.report.note(
-            "golden data was made up from random images (give --golden IMAGE for real ones)"
-        )
-    return make_inputs(
-        fixed_specs(job),
-        job.contract,
-        paths,
-        count=job.options.golden_count,
-        seed=job.options.seed,
-    )
-
-
-def fixed_specs(job: Job) -> list[TensorSpec]:
-    """The model's inputs with the shapes the user fixed."""
-    assert job.source is not None
-    given = job.options.input_shapes
-    return [s.model_copy(update={"shape": given.get(s.name, s.shape)}) for s in job.source.inputs]
 
 
 def _calibrate(job: Job, parts: Sequence[Part]) -> None:
@@ -170,15 +147,3 @@ def _from_arrays(job: Job, folder: Path, parts: Sequence[Part]) -> None:
             if not any(folder.glob(f"*/{name}.npy")):
                 names = {name: ROLE_FILES[part.role]}
         job.calibration[part.name] = ArrayFolder(folder, part.inputs, names)
-
-
-def calibration_images(folder: Path) -> list[Path]:
-    """Images below *folder*; UsageError when there is none."""
-    files = find_images(folder) if folder.is_dir() else []
-    if not files:
-        raise UsageError(
-            "no calibration images",
-            where=str(folder),
-            fix="give a folder of images, a recording, or folders of .npy files",
-        )
-    return files

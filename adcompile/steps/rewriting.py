@@ -11,6 +11,7 @@ from adcompile.passes.name_nodes import NameNodes
 from adcompile.passes.specialize import Specialize
 from adcompile.rewrite.canonical import canonical
 from adcompile.rewrite.pipeline import Pipeline, known_passes
+from adcompile.steps.approximating import approximate
 
 HEADS = ("raise-anomaly",)
 
@@ -40,9 +41,12 @@ def raise_heads(job: Job) -> None:
 
 
 def prepare(job: Job) -> None:
-    """The target's own rewrites, then a clean-up of what they left behind."""
+    """What the user allowed, the target's own rewrites, then a clean-up of what they left."""
+    allowed = approximate(job)
+    if allowed.passes:
+        job.pipeline.append(f"approximate: {allowed}")
     own = tuple(job.backend.prepare(job.target))
-    if own:
+    if own or allowed.passes:
         _run(job, "prepare", Pipeline(own) + canonical())
     _run(job, "names", Pipeline((NameNodes(),)))  # plans list nodes by name
 

@@ -14,6 +14,7 @@ from adcompile.backends.npu.support import supports as table_supports
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
 from adcompile.manifest import PartRecord
+from adcompile.passes.subsampling import MaxPool1x1
 from adcompile.place.targets import Target
 
 
@@ -27,9 +28,9 @@ class NpuBackend:
         return table_supports(node, facts)
 
     def prepare(self, target: Target) -> Sequence[Pass]:
-        """Exact rewrites that make nodes legal here; what they are is listed in the pass table."""
+        """Exact rewrites that make nodes legal here: the NPU has no 1×1 pooling."""
         del target
-        return ()
+        return (MaxPool1x1(),)
 
     def lower(self, part: Part, ctx: LowerContext) -> Part:
         """Quantize to the wanted precision and check the result against its dialect."""

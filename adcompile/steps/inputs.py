@@ -1,0 +1,66 @@
+"""Inputs of a build: golden samples, and the images to calibrate on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adcompile.check.golden import GoldenInput, make_inputs
+from adcompile.errors import UsageError
+from adcompile.job import Job
+from adcompile.manifest import TensorSpec
+from adcompile.runtime.images import find_images
+
+FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
+
+
+def wants_golden(job: Job) -> bool:
+    """False only when nothing will be verified, calibrated or recorded on request."""
+    if job.options.golden:
+        return True
+    if job.options.golden_count < 1:
+        return False
+    return job.options.verify != "none" or job.precision not in FLOAT_PRECISIONS
+
+
+def golden_inputs(job: Job) -> list[GoldenInput]:
+    """The inputs that reference data is recorded from; made once per build."""
+    if not job.inputs:
+        job.inputs = _golden_inputs(job)
+    return job.inputs
+
+
+def _golden_inputs(job: Job) -> list[GoldenInput]:
+    paths = list(job.options.golden)
+    calib = job.options.calib
+    if not paths and calib is not None:
+        paths = calibration_images(calib)[: job.options.golden_count]
+    if not paths:
+        job.report.note(
+            "golden data was made up from random images (give --golden IMAGE for real ones)"
+        )
+    return make_inputs(
+        fixed_specs(job),
+        job.contract,
+        paths,
+        count=max(job.options.golden_count, 1),
+        seed=job.options.seed,
+    )
+
+
+def fixed_specs(job: Job) -> list[TensorSpec]:
+    """The model's inputs with the shapes the user fixed."""
+    assert job.source is not None
+    given = job.options.input_shapes
+    return [s.model_copy(update={"shape": given.get(s.name, s.shape)}) for s in job.source.inputs]
+
+
+def calibration_images(folder: Path) -> list[Path]:
+    """Images below *folder*; UsageError when there is none."""
+    files = find_images(folder) if folder.is_dir() else []
+    if not files:
+        raise UsageError(
+            "no calibration images",
+            where=str(folder),
+            fix="give a folder of images, a recording, or folders of .npy files",
+        )
+    return files
