@@ -30,7 +30,7 @@ from adcompile.runtime.images import find_images
 from adcompile.runtime.inputs import make_feeds
 from adcompile.runtime.preprocess import preprocess
 
-DEFAULT_BYTES = 1 << 30  # of boundary tensors, over all samples
+DEFAULT_BYTES = 1 << 28  # of boundary tensors, over all samples
 MAX_INPUT_VALUES = 1 << 28
 MAX_IMAGE_COPY = 1 << 23  # larger source images are not kept in the bundle
 FOLDER = "golden"

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adcompile.cli import console
 
+if TYPE_CHECKING:
+    from adcompile.check.diagnose import Diagnosis
+    from adcompile.check.verify import Verification
+
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    bundle: Annotated[Path, typer.Argument(help="bundle, or a reproducer of an earlier failure")],
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     samples: Annotated[int | None, typer.Option(help="use at most this many", min=1)] = None,
     parts: Annotated[bool, typer.Option(help="also run every part by itself")] = True,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="source model: lets a failure be traced to a rewrite")
+    ] = None,
+    trace: Annotated[bool, typer.Option(help="narrow a failure down to a node or pass")] = True,
+    reproducer: Annotated[
+        Path | None, typer.Option(help="folder for the smallest failing graph")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Check files and hashes of BUNDLE and compare its results with the golden data, by role."""
+    from adcompile.check.reproducer import is_reproducer
     from adcompile.check.verify import verify_bundle
 
+    if is_reproducer(bundle):
+        _replay(bundle, json)
+        return
     with console.progress("verify") as view:
         task = view.add_task("verify", total=None)
         outcome = verify_bundle(
@@ -31,11 +46,51 @@ def command(
             threads=threads,
             watch=lambda text: view.update(task, description=text),
         )
+        found = None
+        if trace and not outcome.ok:
+            view.update(task, description="narrow down")
+            found = _trace(bundle, outcome, reproducer, model)
     if json:
-        console.emit_json(outcome.record())
+        traced = {} if found is None else {"diagnosis": found.record()}
+        console.emit_json({**outcome.record(), **traced})
     else:
         show(outcome)
+        if found is not None:
+            console.say(f"cause: {found.text}")
+            if found.reproducer is not None:
+                console.say(f"reproducer: adcompile verify {found.reproducer}")
     if not outcome.ok:
+        raise typer.Exit(1)
+
+
+def _trace(
+    bundle: Path, outcome: Verification, reproducer: Path | None, model: Path | None
+) -> Diagnosis:
+    from adcompile.check.diagnose import diagnose
+    from adcompile.ir.model_io import load_model
+
+    folder = bundle.resolve()
+    target = reproducer or folder.with_name(folder.name + ".reproducer")
+    source = None if model is None else load_model(model)
+    return diagnose(bundle, outcome, target, model=source)
+
+
+def _replay(folder: Path, json: bool) -> None:
+    from adcompile.check.reproducer import replay
+
+    record, results = replay(folder)
+    good = all(each.ok for each in results)
+    if json:
+        rows = [each.record() for each in results]
+        console.emit_json({"ok": good, "culprit": record.culprit, "outputs": rows})
+    else:
+        console.say(record.title)
+        for each in results:
+            verdict = "ok" if each.ok else "FAILED"
+            numbers = ", ".join(f"{k} {v:.4g}" for k, v in each.metrics.items())
+            console.say(f"  {each.name}: {verdict} {numbers} {each.detail}")
+        console.say("the failure is gone" if good else "the failure is there")
+    if not good:
         raise typer.Exit(1)
 
 
