@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -54,6 +55,10 @@ SCHEMAS: tuple[str, ...] = (
 """Operators torchvision expects, in its own signatures."""
 
 
+Floats = npt.NDArray[np.float32]
+_BLOCK = 256  # rows compared at a time: bounds memory for many boxes
+
+
 class _Patchable(Protocol):
     """A torchvision module that asks ``_has_ops`` whether the operators are there."""
 
@@ -84,20 +89,26 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Greedy suppression of ``dets`` [N, 4] (x1 y1 x2 y2); kept indices, best score first."""
     order = torch.argsort(scores, descending=True, stable=True).numpy()
     boxes = dets.detach().numpy()[order]
-    x1, y1, x2, y2 = boxes.T
-    areas = (x2 - x1) * (y2 - y1)
     alive = np.ones(len(boxes), dtype=bool)
-    for i in range(len(boxes)):
-        if not alive[i]:
-            continue
-        rest = slice(i + 1, None)
-        width = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
-        height = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        # Written without a division: 0/0 of two empty boxes suppresses nothing.
-        union = areas[i] + areas[rest] - overlap
-        alive[rest] &= ~(overlap > iou_threshold * union)
+    for start in range(0, len(boxes), _BLOCK):
+        # Rows that earlier blocks suppressed need no comparison.
+        rows = start + np.flatnonzero(alive[start : start + _BLOCK])
+        clear = ~_overlapping(boxes[rows], boxes[start:], iou_threshold)
+        for row, clear_of_row in zip(rows, clear, strict=True):
+            if alive[row]:
+                alive[row + 1 :] &= clear_of_row[row + 1 - start :]
     return torch.from_numpy(order[alive].astype(np.int64))
+
+
+def _overlapping(rows: Floats, others: Floats, limit: float) -> npt.NDArray[np.bool_]:
+    """Which pairs of [R,4] and [N,4] overlap by more than ``limit``: [R,N]."""
+    first, second = rows.T[:, :, None], np.ascontiguousarray(others.T)
+    width = np.minimum(first[2], second[2]) - np.maximum(first[0], second[0])
+    height = np.minimum(first[3], second[3]) - np.maximum(first[1], second[1])
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (rows, others)]
+    # Written without a division: 0/0 of two empty boxes suppresses nothing.
+    return np.asarray(overlap > limit * (areas[0][:, None] + areas[1] - overlap))
 
 
 def roi_align(
