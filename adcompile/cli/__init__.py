@@ -30,7 +30,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "Execute a bundle on images or arrays"),
     "bench": ("bench", "Time a bundle part by part"),
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
-    "list": ("list", "Targets, ops, passes and rules, from the tables the compiler uses"),
+    "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),
     "optimize": ("optimize", "Simplify an ONNX model; dump the graph around any pass"),
     "explain-rule": ("explain_rule", "Why a rule did or did not match at a node"),
     "synth": ("synth", "Generate an MVTec-style data set"),

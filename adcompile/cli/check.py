@@ -155,6 +155,7 @@ _KINDS = (
     ("worth its boundary", "too small a part"),
     ("fewer than", "too small a part"),
     ("too small", "too small a part"),
+    ("no layer", "too small a part"),
     ("in no column", "not listed"),
     ("operator list", "not listed"),
     ("translator's list", "not listed"),

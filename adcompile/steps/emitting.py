@@ -10,6 +10,7 @@ from pathlib import Path
 import adcompile
 from adcompile.backends.cpu.backend import CpuBackend
 from adcompile.backends.host.emit import emit_host
+from adcompile.check.diagnose import diagnose
 from adcompile.check.tolerance import default_tolerances
 from adcompile.check.verify import verify_bundle
 from adcompile.errors import PassError
@@ -22,6 +23,7 @@ from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
 
 REPORT = "report.html"
+REPRODUCER = "reproducer"  # only in a bundle that failed its verification
 
 
 @contextmanager
@@ -94,8 +96,16 @@ def verify(job: Job) -> None:
     job.watch("verify")
     outcome = verify_bundle(job.staged)
     job.ok = outcome.ok
+    results = outcome.results()
+    files = dict(job.manifest.files)
+    if not outcome.ok:
+        job.watch("find the culprit")
+        found = diagnose(job.staged, outcome, job.staged / REPRODUCER, model=job.reference)
+        job.report.note(found.text)
+        results["culprit"] = found.text
+        _list_files(job.staged, REPRODUCER, files)
     job.manifest = job.manifest.model_copy(
-        update={"results": outcome.results(), "verified_on": outcome.verified_on}
+        update={"results": results, "verified_on": outcome.verified_on, "files": files}
     )
 
 
@@ -135,9 +145,14 @@ def _move_golden(job: Job, records: dict[str, FileRecord]) -> None:
     if not root.is_dir():
         return
     shutil.move(root, job.staged / "golden")
-    for path in sorted((job.staged / "golden").rglob("*")):
+    _list_files(job.staged, "golden", records)
+
+
+def _list_files(root: Path, folder: str, records: dict[str, FileRecord]) -> None:
+    """Add size and hash of every file below *folder* to *records*."""
+    for path in sorted((root / folder).rglob("*")):
         if path.is_file():
-            name = path.relative_to(job.staged).as_posix()
+            name = path.relative_to(root).as_posix()
             records[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
 
 

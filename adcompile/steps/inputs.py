@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from adcompile.check.calibration_source import kind_of
 from adcompile.check.golden import GoldenInput, make_inputs
-from adcompile.errors import UsageError
 from adcompile.job import Job
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.images import find_images
@@ -32,8 +30,8 @@ def golden_inputs(job: Job) -> list[GoldenInput]:
 def _golden_inputs(job: Job) -> list[GoldenInput]:
     paths = list(job.options.golden)
     calib = job.options.calib
-    if not paths and calib is not None:
-        paths = calibration_images(calib)[: job.options.golden_count]
+    if not paths and calib is not None and kind_of(calib) == "images":
+        paths = find_images(calib)[: job.options.golden_count]
     if not paths:
         job.report.note(
             "golden data was made up from random images (give --golden IMAGE for real ones)"
@@ -52,15 +50,3 @@ def fixed_specs(job: Job) -> list[TensorSpec]:
     assert job.source is not None
     given = job.options.input_shapes
     return [s.model_copy(update={"shape": given.get(s.name, s.shape)}) for s in job.source.inputs]
-
-
-def calibration_images(folder: Path) -> list[Path]:
-    """Images below *folder*; UsageError when there is none."""
-    files = find_images(folder) if folder.is_dir() else []
-    if not files:
-        raise UsageError(
-            "no calibration images",
-            where=str(folder),
-            fix="give a folder of images, a recording, or folders of .npy files",
-        )
-    return files

@@ -57,7 +57,8 @@ def _given(job: Job) -> Plan:
 
 def _insist(plan: Plan) -> None:
     """--strict: whatever the target refuses is an error, not a host part."""
-    refused = [why for part in plan.parts if part.placement == "host" for why in part.why]
+    host = [part for part in plan.parts if part.placement == "host"]
+    refused = [why for part in host for why in part.why if why.refused]
     if not refused:
         return
     first = refused[0]

@@ -13,29 +13,24 @@ from pathlib import Path
 
 import numpy as np
 
+from adcompile.check.calibration_source import kind_of, part_data
 from adcompile.check.golden import open_sample, record_boundaries
 from adcompile.check.recorder import record
-from adcompile.check.recording import INDEX, ROWS_PER_SAMPLE, Recording, identity_of
+from adcompile.check.recording import ROWS_PER_SAMPLE, Recording, identity_of
 from adcompile.errors import InputError, UsageError
 from adcompile.interfaces import Array, Part
 from adcompile.job import Job
-from adcompile.lower.calibration import ArrayFolder, MemoryCalibration
+from adcompile.lower.calibration import MemoryCalibration
+from adcompile.runtime.images import find_images
 from adcompile.steps.identity import digest_of
 from adcompile.steps.inputs import (
     FLOAT_PRECISIONS,
-    calibration_images,
     fixed_specs,
     golden_inputs,
     wants_golden,
 )
 
 CALIBRATION_SAMPLES = 32
-# how hand-made recordings of a Mask R-CNN name the input of each part (model_io/<image>/*.npy)
-ROLE_FILES = {
-    "backbone": "input_backbone",
-    "box_head": "box_features",
-    "mask_head": "mask_features",
-}
 
 
 def record_golden(job: Job) -> None:
@@ -63,20 +58,21 @@ def _calibrate(job: Job, parts: Sequence[Part]) -> None:
     calib = job.options.calib
     if calib is None:
         _from_golden(job, parts)
-    elif (calib / INDEX).is_file():
-        recording = Recording.open(calib)
-        assert job.source is not None
-        if recording.index.identity.model != job.source.sha256:
-            raise UsageError(
-                "the recording is of another model",
-                where=str(calib),
-                fix="record again with `adcompile record`",
-            )
-        _from_recording(job, recording, parts)
-    elif calib.is_dir() and any(calib.glob("*/*.npy")):
-        _from_arrays(job, calib, parts)
-    else:
-        _from_recording(job, _record(job, calibration_images(calib)), parts)
+        return
+    kind = kind_of(calib)
+    if kind == "images":
+        _from_recording(job, _record(job, find_images(calib)), parts)
+        return
+    assert job.source is not None
+    if kind == "recording" and Recording.open(calib).index.identity.model != job.source.sha256:
+        raise UsageError(
+            "the recording is of another model",
+            where=str(calib),
+            fix="record again with `adcompile record`",
+        )
+    job.calibration_id = digest_of([calib])
+    for part in parts:
+        job.calibration[part.name] = part_data(calib, part.name, part.inputs)
 
 
 def _from_golden(job: Job, parts: Sequence[Part]) -> None:
@@ -135,15 +131,3 @@ def _from_recording(job: Job, recording: Recording, parts: Sequence[Part]) -> No
     job.calibration_id = hashlib.sha256(recording.index.dump().encode()).hexdigest()
     for part in parts:
         job.calibration[part.name] = recording.of_part(part.name, part.inputs)
-
-
-def _from_arrays(job: Job, folder: Path, parts: Sequence[Part]) -> None:
-    """Folders of ``.npy`` files, one per image, named by tensor or by what the part is."""
-    job.calibration_id = digest_of([folder])
-    for part in parts:
-        names = {spec.name: spec.name for spec in part.inputs}
-        if len(part.inputs) == 1 and part.role in ROLE_FILES:
-            (name,) = names
-            if not any(folder.glob(f"*/{name}.npy")):
-                names = {name: ROLE_FILES[part.role]}
-        job.calibration[part.name] = ArrayFolder(folder, part.inputs, names)
