@@ -95,18 +95,23 @@ class FoldConstants(Pass):
         for value in node.inputs:
             if value is None:
                 continue
-            if value.dtype not in TYPES or not (value in made or constant(value) is not None):
+            if not _is_plain(value) or not (value in made or constant(value) is not None):
                 return False
             size_in += _bytes(value) or 0
         return all(self._fits(node, value, size_in) for value in node.outputs if value.name)
 
     def _fits(self, node: ir.Node, value: ir.Value, size_in: int) -> bool:
-        if value.dtype not in TYPES:
+        if not _is_plain(value):
             return False
         size = _bytes(value)
         if size is None:
             return node.op_type in BOUNDED and size_in * 8 <= self.limit
         return size <= self.limit or size <= size_in
+
+
+def _is_plain(value: ir.Value) -> bool:
+    """True for a tensor (not a sequence of tensors) of a type that can be handed over."""
+    return isinstance(value.type, ir.TensorType) and value.dtype in TYPES
 
 
 def _bytes(value: ir.Value) -> int | None:
