@@ -8,36 +8,45 @@ import onnx_ir as ir
 
 from adcompile.ir.graph import DOMAIN, rank
 from adcompile.place.cost import work
-from adcompile.place.partition import HOST, Flow, is_roi
+from adcompile.place.partition import HOST, Flow, is_roi, links_between
 
 # ops of our own domain that read patch features
 _FEATURE_READERS = ("KnnSearch", "MahalanobisMap")
 
 
 def roles(flow: Flow, colours: Sequence[str], pieces: Sequence[int]) -> dict[int, str]:
-    """Role of every piece. The biggest piece that images reach is the backbone."""
+    """Role of every piece.
+
+    The backbone is the biggest device piece that no other feeds; a device piece between two others
+    is a neck, any other one a head.
+    """
     members: dict[int, list[int]] = {}
     for i, piece in enumerate(pieces):
         members.setdefault(piece, []).append(i)
-    device = [p for p, group in members.items() if _runs_per_image(colours[group[0]])]
-    sizes = {p: sum(work(flow.nodes[i]) for i in members[p]) for p in device}
-    main = max(device, key=lambda p: (sizes[p], -p), default=None)
+    device = {p for p, group in members.items() if colours[group[0]] != HOST}
+    links = links_between(flow, pieces)
+    fed: set[int] = set()  # by a device piece, directly or through others
+    feeding: set[int] = set()
+    for piece in sorted(links):  # piece numbers ascend in execution order
+        if piece in device or piece in fed:
+            fed |= links[piece]
+    for piece in sorted(links, reverse=True):
+        if any(q in device or q in feeding for q in links[piece]):
+            feeding.add(piece)
+    first = [p for p in sorted(device - fed) if not is_roi(colours[members[p][0]])]
+    sizes = {p: sum(work(flow.nodes[i]) for i in members[p]) for p in first}
+    main = max(first, key=lambda p: (sizes[p], -p), default=None)
     found: dict[int, str] = {}
     for piece, group in members.items():
-        colour = colours[group[0]]
-        if colour == HOST:
+        if piece not in device:
             found[piece] = "host"
-        elif is_roi(colour):
+        elif is_roi(colours[group[0]]):
             found[piece] = _roi_role(flow, group)
         elif piece == main:
             found[piece] = "embedding" if _feeds_a_bank(flow, group) else "backbone"
         else:
-            found[piece] = "head"
+            found[piece] = "neck" if piece in fed and piece in feeding else "head"
     return found
-
-
-def _runs_per_image(colour: str) -> bool:
-    return colour != HOST and not is_roi(colour)
 
 
 def names(found: dict[int, str]) -> dict[int, str]:

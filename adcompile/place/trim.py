@@ -249,6 +249,8 @@ def _too_small(flow: Flow, group: Sequence[int], value: Worth, how: Trimming) ->
     if not value.pays:
         return "the part is not worth its boundary"
     layers = sum(work(flow.nodes[i], how.rows) > 0 for i in group)
+    if value.crossing and not layers:
+        return "the part has no layer, only arithmetic and copies"
     if value.crossing and layers < how.min_layers:
         return (
             f"the vendor's runtime leaves parts with fewer than {how.min_layers} layers on its CPU"

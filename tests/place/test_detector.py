@@ -269,3 +269,16 @@ def test_roles_of_a_feature_extractor_and_of_two_towers() -> None:
     model = b.model({"image": (1, 3, 48, 48)}, {"out": (1, 8, 48, 48)})
     infer_shapes(model)
     assert list(device(plan(model, "npu", "a8w8"))) == ["backbone", "head"]
+
+
+def test_a_backbone_cut_by_an_unsupported_op_keeps_its_name() -> None:
+    """The first big piece is the backbone even when a later one is bigger; then neck and head."""
+    b = Builder()
+    x = b.node("Relu", [b.conv("image", "c1", 3, 32)], "r1")
+    x = b.node("Asinh", [b.conv(x, "c2", 32, 32)], "s1")
+    x = b.node("Relu", [b.conv(x, "c3", 32, 32)], "r3")
+    x = b.node("Asinh", [b.conv(x, "c4", 32, 32)], "s2")
+    x = b.node("Relu", [b.conv(x, "c5", 32, 64)], "r5")
+    b.conv(x, "out", 64, 64)
+    model = b.model({"image": (1, 3, 48, 48)}, {"out": (1, 64, 48, 48)})
+    assert list(device(plan(model, "npu", "a8w8"))) == ["backbone", "neck", "head"]
