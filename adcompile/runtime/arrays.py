@@ -13,26 +13,32 @@ from adcompile.errors import FormatError, InputError
 from adcompile.manifest import check_bundle_path
 from adcompile.runtime.executor import Array
 
-_RESERVED = {"detections", "heatmap"}
+# our own files, and names that Windows keeps for devices
+_RESERVED = frozenset({"detections", "heatmap", "con", "nul", "aux", "prn"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
     """A ``.npy`` file name for each name: cleaned, and numbered where two would clash."""
     found: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = set(_RESERVED)
     for index, name in enumerate(names):
-        readable = _UNSAFE.sub("_", name).strip("_")[:60] or "output"
-        if readable.casefold() in taken or readable in _RESERVED:
-            readable += f"_{index}"
+        plain = _clean(name)[:60] or "output"
+        readable, number = plain, index
+        while readable.casefold() in taken:
+            readable, number = f"{plain}_{number}", number + 1
         taken.add(readable.casefold())
         found[name] = readable + ".npy"
     return found
 
 
+def _clean(name: str) -> str:
+    return _UNSAFE.sub("_", name).strip("_-")
+
+
 def file_name(index: int, name: str) -> str:
     """``003_image.npy``: the number makes it unique, the readable rest is cleaned and cut."""
-    readable = _UNSAFE.sub("_", name).strip("_")[:40]
+    readable = _clean(name)[:40]
     return f"{index:03d}_{readable}.npy" if readable else f"{index:03d}.npy"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import IO
 
 import numpy as np
 
@@ -14,8 +18,24 @@ from adcompile.errors import FormatError, InputError, UsageError
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.executor import Array
 
-MAX_ARRAY_BYTES = 1 << 34
-_LOAD_ERRORS = (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error)
+MAX_ARRAY_BYTES = 1 << 32
+# what damaged files raise in numpy's and zipfile's readers
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def describe(spec: TensorSpec) -> str:
@@ -68,37 +88,57 @@ def _checked(spec: TensorSpec, array: Array, symbols: dict[str, int]) -> Array:
 
 
 def read_array(path: Path) -> Array:
-    """One array from a ``.npy`` file; pickled objects are refused and sizes bounded."""
-    try:
-        if path.stat().st_size > MAX_ARRAY_BYTES:
-            raise FormatError("array file too large", where=str(path))
-        with path.open("rb") as stream:
-            array: object = np.lib.format.read_array(stream, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError("no such array file", where=str(path)) from error
-    except (*_LOAD_ERRORS, MemoryError, OverflowError, TypeError) as error:
-        raise FormatError(
-            "not a readable .npy file", where=str(path), why=str(error) or type(error).__name__
-        ) from error
-    return cast(Array, array)
+    """One array from a ``.npy`` file; pickled objects are refused and sizes bounded.
+
+    Raises InputError without the file, FormatError when its header and size do not fit.
+    """
+    with _reading(path, ".npy"), path.open("rb") as stream:
+        return _array(stream, path.stat().st_size)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """All arrays of an ``.npz`` file by name; pickled objects are refused and sizes bounded."""
+    """All arrays of an ``.npz`` file by name, with the same checks."""
     found: dict[str, Array] = {}
+    with _reading(path, ".npz"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_ARRAY_BYTES:
+            raise ValueError(f"more than {MAX_ARRAY_BYTES:,} bytes")
+        for member in members:
+            with archive.open(member) as stream:
+                name = member.filename.removesuffix(".npy")
+                found[name] = _array(stream, member.file_size)
+    return found
+
+
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Generator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > MAX_ARRAY_BYTES:
-                raise FormatError("array file too large", where=str(path))
-            for member in members:
-                with archive.open(member) as stream:
-                    array = np.lib.format.read_array(stream, allow_pickle=False)
-                found[member.filename.removesuffix(".npy")] = cast(Array, array)
+        yield
     except FileNotFoundError as error:
         raise InputError("no such array file", where=str(path)) from error
-    except (*_LOAD_ERRORS, MemoryError, OverflowError, TypeError, NotImplementedError) as error:
+    except _LOAD_ERRORS as error:
         raise FormatError(
-            "not a readable .npz file", where=str(path), why=str(error) or type(error).__name__
+            f"not a readable {kind} file", where=str(path), why=str(error) or type(error).__name__
         ) from error
-    return found
+
+
+def _array(stream: IO[bytes], size: int) -> Array:
+    """Read one array after checking that its header promises what is there, and not more."""
+    if size > MAX_ARRAY_BYTES:
+        raise ValueError(f"more than {MAX_ARRAY_BYTES:,} bytes")
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"format version {version}")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
+    wanted = math.prod(shape) * dtype.itemsize
+    data = stream.read(wanted + 1) if wanted <= size else b""
+    if len(data) != wanted:
+        raise ValueError(f"its header promises {wanted:,} bytes of data")
+    flat = np.frombuffer(bytearray(data), dtype=dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")

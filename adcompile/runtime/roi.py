@@ -15,7 +15,7 @@ No rows: nothing is called and the results are empty, under every policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,8 +149,3 @@ def empty(spec: TensorSpec) -> Array:
             "the shape of an empty result is not known", where=f"{spec.name} {list(spec.shape)}"
         )
     return np.zeros((0, *tail), dtype=np.dtype(spec.dtype))
-
-
-def row_sizes(plan: RowPlan) -> Sequence[int]:
-    """The fixed row counts that the device model is called with; empty when any will do."""
-    return plan.buckets
