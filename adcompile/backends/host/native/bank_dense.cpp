@@ -83,7 +83,7 @@ void Worker::dense(const int* list, int count, int k) {
     float factors[kBlock];
     for (int j = 0; j < count; ++j) {
         queries[j] = encode(list[j], j, factors + j);
-        tops_[static_cast<std::size_t>(list[j])].start(&bank_, prepared_[list[j]].x, k, margin_);
+        tops_[static_cast<std::size_t>(list[j])].start(&bank_, &kernels_, prepared_[list[j]].x, k, margin_);
     }
     // A chunk of the shadow stays in the second-level cache while all queries pass over it.
     const std::int64_t fitting = kChunkBytes / (kLanes * bank_.stride);

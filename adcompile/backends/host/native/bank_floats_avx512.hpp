@@ -35,6 +35,27 @@ struct Floats {
         _mm512_storeu_si512(rows, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), numbers));
         return __builtin_popcount(mask);
     }
+    ADC_INLINE void store_signed(F x, std::int8_t* out) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+    }
+    struct D { __m512d low, high; };
+    ADC_INLINE D no_doubles() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+    ADC_INLINE __m512d square(const float* x, const float* y) {
+        const __m512d d = _mm512_sub_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x)), _mm512_cvtps_pd(_mm256_loadu_ps(y)));
+        __m512d r = _mm512_mul_pd(d, d);
+        __asm__("" : "+v"(r));
+        return r;
+    }
+    ADC_INLINE void add_squares(D& sum, const float* x, const float* y) {
+        sum.low = _mm512_add_pd(sum.low, square(x, y));
+        sum.high = _mm512_add_pd(sum.high, square(x + 8, y + 8));
+    }
+    ADC_INLINE double sum_doubles(const D& s) {
+        const __m512d t = _mm512_add_pd(s.low, s.high);
+        const __m256d q = _mm256_add_pd(_mm512_castpd512_pd256(t), _mm512_extractf64x4_pd(t, 1));
+        const __m128d p = _mm_add_pd(_mm256_castpd256_pd128(q), _mm256_extractf128_pd(q, 1));
+        return _mm_cvtsd_f64(_mm_add_sd(p, _mm_unpackhi_pd(p, p)));
+    }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
     ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
         _mm512_storeu_ps(values, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), x));

@@ -20,6 +20,7 @@ constexpr int kPanelTerms = 18;    // squared length, kHead coordinates, length 
 constexpr int kBoxTerms = 18;      // low and high of 8 coordinates and of the rest
 constexpr int kBoxAxes = 8;
 constexpr int kTailTerms = 4;      // step, length of the rest, error, length of the last rest
+constexpr int kCentreTerms = 32;   // kHead + 1 coefficients, an offset, padding
 constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 
@@ -119,9 +120,18 @@ struct Kernels {
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
+    // The same in double precision: 16 running sums in a fixed order, products rounded before they
+    // are added. Decides what float32 cannot.
+    void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
+                    double* out);
+
     // int8 codes of `count` values (a multiple of 16), for `dense` and `tails`. `largest` is their
     // largest absolute value, or negative when not known.
     Quantised (*quantise)(const float* values, std::int64_t count, float largest, void* codes);
+
+    // The same as plain signed bytes, which is how rows are stored.
+    Quantised (*quantise_row)(const float* values, std::int64_t count, float largest,
+                              std::int8_t* codes);
 
     // out[i * 16 * panels + r] = shadow term 1 + factor[i] * step of the row * (codes_i . int8 row)
     // for `queries` <= dense_queries consecutive code rows.
@@ -140,6 +150,16 @@ struct Kernels {
     // The rows of the listed panels whose bound is <= limit, Room as for tails.
     int (*pick)(const std::int32_t* panels, const float* bounds, int count, float limit,
                 std::int32_t* rows);
+
+    // For the coreset. For each listed centre c (kCentreTerms numbers at centres[c]: as `scan`'s
+    // coefficients, then what is taken from the limits): which rows of a panel have bound <= limit.
+    // Centres with such rows are kept, in place, with their masks. Returns how many.
+    int (*scan_centres)(const float* panel, const float* limits, const float* centres,
+                        std::int32_t* listed, int count, std::uint16_t* masks);
+
+    // masks[i] keeps the rows with values[16 * i + row] <= (reach[row] + errors[i])² + offsets[i].
+    void (*reachable)(const float* values, int count, const float* reach, const float* errors,
+                      const float* offsets, std::uint16_t* masks);
 };
 
 // Null when the machine cannot run it.
@@ -149,10 +169,6 @@ const Kernels* avx512_kernels();
 const Kernels* avx512vnni_kernels();
 const Kernels* neon_kernels();
 const Kernels* neondot_kernels();
-
-// Squared distance in double precision: 16 running sums in a fixed order, products rounded before
-// they are added. Decides what float32 cannot.
-double precise_distance(const float* x, const float* y, std::int64_t stride);
 
 }  // namespace adc::search
 

@@ -97,12 +97,34 @@ struct Avx2 {
     ADC_INLINE I dot(I s, const Bank& b, const Code& c) {
         return {_mm256_add_epi32(s.a, products(b.a, c)), _mm256_add_epi32(s.b, products(b.b, c))};
     }
+    struct D { __m256d v[4]; };
+    ADC_INLINE D no_doubles() {
+        const __m256d z = _mm256_setzero_pd();
+        return {{z, z, z, z}};
+    }
+    ADC_INLINE void add_squares(D& sum, const float* x, const float* y) {
+        for (int i = 0; i < 4; ++i) {
+            const __m256d d = _mm256_sub_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + 4 * i)),
+                                            _mm256_cvtps_pd(_mm_loadu_ps(y + 4 * i)));
+            __m256d square = _mm256_mul_pd(d, d);
+            __asm__("" : "+x"(square));
+            sum.v[i] = _mm256_add_pd(sum.v[i], square);
+        }
+    }
+    ADC_INLINE double sum_doubles(const D& s) {
+        const __m256d t = _mm256_add_pd(_mm256_add_pd(s.v[0], s.v[2]), _mm256_add_pd(s.v[1], s.v[3]));
+        const __m128d p = _mm_add_pd(_mm256_castpd256_pd128(t), _mm256_extractf128_pd(t, 1));
+        return _mm_cvtsd_f64(_mm_add_sd(p, _mm_unpackhi_pd(p, p)));
+    }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
+        store_signed(x, static_cast<std::int8_t*>(codes) + column);
+    }
+    ADC_INLINE void store_signed(F x, std::int8_t* out) {
         // packs works within 128-bit halves, the permutation puts the columns back in order.
         const __m256i wide = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
         const __m256i line = _mm256_permute4x64_epi64(wide, 0xD8);
         const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(line), _mm256_extracti128_si256(line, 1));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<std::int8_t*>(codes) + column), bytes);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
     }
 };
 

@@ -8,6 +8,8 @@
 //   I                                  16 int32 sums: start(sums) to_float
 //   Bank, Code                         loaded int8 rows and broadcast codes: bank code dot
 //   store_codes(F, void*, column)      16 floats with integer values to codes
+//   store_signed(F, int8*)             the same to signed bytes
+//   D                                  16 doubles: no_doubles add_squares sum_doubles
 //   append(mask, F, row, rows, values) compress; may write 16 entries
 
 template <class V>
@@ -212,7 +214,17 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
 }
 
 template <class V>
-ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, float largest,
+ADC_TARGET void precise_impl(const float* x, const float* const* rows, int count,
+                             std::int64_t stride, double* out) {
+    for (int n = 0; n < count; ++n) {
+        typename V::D sum = V::no_doubles();
+        for (std::int64_t i = 0; i < stride; i += 16) V::add_squares(sum, x + i, rows[n] + i);
+        out[n] = V::sum_doubles(sum);
+    }
+}
+
+template <class V, bool row>
+ADC_TARGET Quantised encode(const float* values, std::int64_t count, float largest,
                                    void* codes) {
     using F = typename V::F;
     Quantised q;
@@ -233,11 +245,26 @@ ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, floa
         const F rest = V::sub(value, V::mul(code, step));
         error = V::fma(rest, rest, error);
         square = V::fma(code, code, square);  // integers below 2^24: exact up to 16k columns a lane
-        V::store_codes(code, codes, i);
+        if (row)
+            V::store_signed(code, static_cast<std::int8_t*>(codes) + i);
+        else
+            V::store_codes(code, codes, i);
     }
     q.error = std::sqrt(V::sum(error));
     q.square = static_cast<double>(V::sum(square)) * q.step * q.step;
     return q;
+}
+
+template <class V>
+ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, float largest,
+                                   void* codes) {
+    return encode<V, false>(values, count, largest, codes);
+}
+
+template <class V>
+ADC_TARGET Quantised quantise_row_impl(const float* values, std::int64_t count, float largest,
+                                       std::int8_t* codes) {
+    return encode<V, true>(values, count, largest, codes);
 }
 
 template <class V, int... p>
@@ -330,6 +357,40 @@ ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
 }
 
 template <class V>
+ADC_TARGET int scan_centres_impl(const float* panel, const float* limits, const float* centres,
+                                 std::int32_t* listed, int count, std::uint16_t* masks) {
+    using F = typename V::F;
+    const F limit = V::load(limits), square = V::load(panel);
+    int kept = 0;
+    for (int i = 0; i < count; ++i) {
+        const float* c = centres + static_cast<std::int64_t>(listed[i]) * kCentreTerms;
+        F even = square, odd = V::zero();
+        for (int term = 0; term < kHead; term += 2) {
+            even = V::fma(V::load(panel + 16 * (term + 1)), V::set(c[term]), even);
+            odd = V::fma(V::load(panel + 16 * (term + 2)), V::set(c[term + 1]), odd);
+        }
+        even = V::fma(V::load(panel + 16 * (kHead + 1)), V::set(c[kHead]), even);
+        const unsigned mask = V::below(V::add(even, odd), V::sub(limit, V::set(c[kHead + 1])));
+        masks[kept] = static_cast<std::uint16_t>(mask);
+        listed[kept] = listed[i];
+        kept += mask != 0 ? 1 : 0;
+    }
+    return kept;
+}
+
+template <class V>
+ADC_TARGET void reachable_impl(const float* values, int count, const float* reach,
+                               const float* errors, const float* offsets, std::uint16_t* masks) {
+    using F = typename V::F;
+    const F base = V::load(reach);
+    for (int i = 0; i < count; ++i) {
+        const F far = V::add(base, V::set(errors[i]));
+        const F limit = V::fma(far, far, V::set(offsets[i]));
+        masks[i] = static_cast<std::uint16_t>(masks[i] & V::below(V::load(values + 16 * i), limit));
+    }
+}
+
+template <class V>
 Kernels kernels_of(const char* name) {
     Kernels k;
     k.name = name;
@@ -342,10 +403,14 @@ Kernels kernels_of(const char* name) {
     k.scan = scan_impl<V>;
     k.tails = tails_impl<V>;
     k.distances = distances_impl<V>;
+    k.precise = precise_impl<V>;
     k.quantise = quantise_impl<V>;
+    k.quantise_row = quantise_row_impl<V>;
     k.dense = dense_impl<V>;
     k.collect = collect_impl<V>;
     k.roughly_kth = roughly_kth_impl<V>;
     k.pick = pick_impl<V>;
+    k.scan_centres = scan_centres_impl<V>;
+    k.reachable = reachable_impl<V>;
     return k;
 }

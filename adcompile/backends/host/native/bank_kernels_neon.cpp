@@ -79,12 +79,35 @@ struct Floats {
         }
         return n;
     }
+    struct D { float64x2_t v[8]; };
+    ADC_INLINE D no_doubles() {
+        D r;
+        for (float64x2_t& v : r.v) v = vdupq_n_f64(0.0);
+        return r;
+    }
+    ADC_INLINE void add_squares(D& sum, const float* x, const float* y) {
+        for (int i = 0; i < 8; ++i) {
+            const float64x2_t d = vsubq_f64(vcvt_f64_f32(vld1_f32(x + 2 * i)), vcvt_f64_f32(vld1_f32(y + 2 * i)));
+            float64x2_t square = vmulq_f64(d, d);
+            __asm__("" : "+w"(square));
+            sum.v[i] = vaddq_f64(sum.v[i], square);
+        }
+    }
+    ADC_INLINE double sum_doubles(const D& s) {
+        const float64x2_t a = vaddq_f64(vaddq_f64(s.v[0], s.v[4]), vaddq_f64(s.v[2], s.v[6]));
+        const float64x2_t b = vaddq_f64(vaddq_f64(s.v[1], s.v[5]), vaddq_f64(s.v[3], s.v[7]));
+        const float64x2_t p = vaddq_f64(a, b);
+        return vgetq_lane_f64(p, 0) + vgetq_lane_f64(p, 1);
+    }
     ADC_INLINE void store_codes(const F& x, void* codes, std::int64_t column) {
+        store_signed(x, static_cast<std::int8_t*>(codes) + column);
+    }
+    ADC_INLINE void store_signed(const F& x, std::int8_t* out) {
         int16x4_t half[4];
         for (int i = 0; i < 4; ++i) half[i] = vmovn_s32(vcvtnq_s32_f32(x.v[i]));
         const int8x8_t low = vmovn_s16(vcombine_s16(half[0], half[1]));
         const int8x8_t high = vmovn_s16(vcombine_s16(half[2], half[3]));
-        vst1q_s8(static_cast<std::int8_t*>(codes) + column, vcombine_s8(low, high));
+        vst1q_s8(out, vcombine_s8(low, high));
     }
     struct Bank { int8x16_t v[4]; };
     using Code = int8x16_t;

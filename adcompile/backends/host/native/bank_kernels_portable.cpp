@@ -1,5 +1,4 @@
-// The kernels in plain C++, and the double-precision distance. Compilers vectorise these loops for
-// the base instruction set.
+// The kernels in plain C++. Compilers vectorise these loops for the base instruction set.
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
@@ -101,9 +100,24 @@ struct Portable {
                       b.p[4 * i + 3] * c.c[3];
         return a;
     }
-    static void store_codes(const F& a, void* codes, std::int64_t column) {
-        std::int8_t* out = static_cast<std::int8_t*>(codes) + column;
+    static void store_signed(const F& a, std::int8_t* out) {
         for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(a.v[i]);
+    }
+    struct D { double v[16]; };
+    static D no_doubles() { return {}; }
+    static void add_squares(D& sum, const float* x, const float* y) {
+        for (int i = 0; i < 16; ++i) {
+            const double d = static_cast<double>(x[i]) - static_cast<double>(y[i]);
+            sum.v[i] += d * d;
+        }
+    }
+    static double sum_doubles(D sum) {
+        for (int half = 8; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) sum.v[i] += sum.v[i + half];
+        return sum.v[0];
+    }
+    static void store_codes(const F& a, void* codes, std::int64_t column) {
+        store_signed(a, static_cast<std::int8_t*>(codes) + column);
     }
 };
 
@@ -114,19 +128,6 @@ struct Portable {
 const Kernels* portable_kernels() {
     static const Kernels k = kernels_of<Portable>("portable");
     return &k;
-}
-
-double precise_distance(const float* x, const float* y, std::int64_t stride) {
-    double sum[16] = {};
-    for (std::int64_t i = 0; i < stride; i += 16)
-        for (int lane = 0; lane < 16; ++lane) {
-            const double d = static_cast<double>(x[i + lane]) - static_cast<double>(y[i + lane]);
-            const double square = d * d;
-            sum[lane] += square;
-        }
-    for (int half = 8; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
-    return sum[0];
 }
 
 }  // namespace adc::search

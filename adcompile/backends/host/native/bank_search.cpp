@@ -17,6 +17,7 @@
 
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
+#include "bank_paths.hpp"
 #include "bank_view.hpp"
 #include "bank_worker.hpp"
 
@@ -37,31 +38,9 @@ struct Job {
     double* squared = nullptr;
 };
 
-struct PathName {
-    const char* name;
-    const adc::search::Kernels* (*kernels)();
-};
-
-// Best first.
-constexpr PathName kPaths[] = {
-    {"avx512vnni", adc::search::avx512vnni_kernels}, {"avx512", adc::search::avx512_kernels},
-    {"avx2", adc::search::avx2_kernels},             {"neondot", adc::search::neondot_kernels},
-    {"neon", adc::search::neon_kernels},             {"portable", adc::search::portable_kernels},
-};
-
 int say(int status, char* message, std::size_t size, const std::string& text) {
     if (message != nullptr && size > 0) std::snprintf(message, size, "%s", text.c_str());
     return status;
-}
-
-const adc::search::Kernels* choose(const char* path) {
-    const bool any = path == nullptr || std::strcmp(path, "auto") == 0;
-    for (const PathName& p : kPaths) {
-        if (!any && std::strcmp(path, p.name) != 0) continue;
-        const adc::search::Kernels* kernels = p.kernels();
-        if (kernels != nullptr || !any) return kernels;
-    }
-    return nullptr;
 }
 
 // Takes over bank (already holding its bytes) when everything is in order.
@@ -212,7 +191,7 @@ int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
     *searcher = nullptr;
     if (threads < 1 || threads > 256)
         return say(ADC_BAD_ARGUMENT, message, message_size, "threads must be 1 to 256");
-    const adc::search::Kernels* kernels = choose(path);
+    const adc::search::Kernels* kernels = adc::search::choose_kernels(path);
     if (kernels == nullptr)
         return say(ADC_BAD_ARGUMENT, message, message_size,
                    "instruction set '" + std::string(path == nullptr ? "" : path) + "' is unknown or not available here");

@@ -12,8 +12,10 @@ constexpr float kLargest = 1.329227995784916e+36f;   // 2^120
 
 }  // namespace
 
-void Top::start(const BankView* bank, const float* query, int k, double margin) {
+void Top::start(const BankView* bank, const Kernels* kernels, const float* query, int k,
+                double margin) {
     bank_ = bank;
+    kernels_ = kernels;
     query_ = query;
     k_ = k;
     count_ = 0;
@@ -34,7 +36,10 @@ int Top::rows(std::int32_t* out) const {
 }
 
 double Top::precise(Entry& entry) const {
-    if (entry.precise < 0) entry.precise = precise_distance(query_, bank_->row(entry.row), bank_->stride);
+    if (entry.precise < 0) {
+        const float* row = bank_->row(entry.row);
+        kernels_->precise(query_, &row, 1, bank_->stride, &entry.precise);
+    }
     return entry.precise;
 }
 

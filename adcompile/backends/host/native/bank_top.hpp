@@ -16,7 +16,7 @@ namespace adc::search {
 // double precision, while almost every evaluation is in float32.
 class Top {
 public:
-    void start(const BankView* bank, const float* query, int k, double margin);
+    void start(const BankView* bank, const Kernels* kernels, const float* query, int k, double margin);
 
     // No row farther than this, in squared distance, can be among the k nearest.
     double limit() const { return limit_; }
@@ -47,6 +47,7 @@ private:
 
     static constexpr int kSpare = 64;
     const BankView* bank_ = nullptr;
+    const Kernels* kernels_ = nullptr;
     const float* query_ = nullptr;
     int k_ = 0;
     int count_ = 0;

@@ -90,7 +90,7 @@ bool Worker::prepare(const float* queries, int count, int k) {
             std::memcpy(copy, x, static_cast<std::size_t>(bank_.columns) * sizeof(float));
             p.x = copy;
         }
-        tops_[static_cast<std::size_t>(i)].start(&bank_, p.x, k, margin_);
+        tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, p.x, k, margin_);
     }
     return true;
 }
