@@ -98,15 +98,14 @@ def _trim_loop(node: ir.Node, names: Names) -> int:
     if carried < 0 or len(body.inputs) != carried + 2:
         return 0
     fixed = [i for i in range(carried) if _is_passed_on(body, i)]
-    for i in fixed:
-        _hoist(node, body, i, names)
+    hoisted = sum(_hoist(node, body, i, names) for i in fixed)
     dropped = [i for i in range(carried) if i in fixed or _is_idle(node, body, i)]
     scans = range(carried, len(node.outputs))
     unread = [i for i in scans if _unread(node.outputs[i])]
     gone = {*dropped, *unread}
     keep = [i for i in range(len(node.outputs)) if i not in gone]
     if not gone or not keep:
-        return 0
+        return hoisted  # without any reader the whole node is dead code
     outputs = [v for i, v in enumerate(body.outputs) if i == 0 or i - 1 not in gone]
     inputs = [v for i, v in enumerate(body.inputs) if i < 2 or i - 2 not in gone]
     body.outputs.clear()
@@ -132,11 +131,11 @@ def _is_passed_on(body: ir.Graph, index: int) -> bool:
     return value is not None
 
 
-def _hoist(node: ir.Node, body: ir.Graph, index: int, names: Names) -> None:
+def _hoist(node: ir.Node, body: ir.Graph, index: int, names: Names) -> bool:
     """The body reads the start value directly, and so does everyone who reads the result."""
     start, inner, result = node.inputs[index + 2], body.inputs[index + 2], node.outputs[index]
-    if start is None:
-        return
+    if start is None or not (inner.uses() or not _unread(result)):
+        return False
     for use in inner.uses():
         use.node.replace_input_with(use.idx, start)
     if result.is_graph_output():
@@ -149,6 +148,7 @@ def _hoist(node: ir.Node, body: ir.Graph, index: int, names: Names) -> None:
         take_over(result, identity.outputs[0], names)
     else:
         take_over(result, start, names)
+    return True
 
 
 def _is_idle(node: ir.Node, body: ir.Graph, index: int) -> bool:
