@@ -43,8 +43,13 @@ class Builder:
         pads = [k // 2] * 4
         return self.node("Conv", [x, w, b], out, pads=pads, strides=[stride, stride])
 
-    def model(self, inputs: dict[str, Shape], outputs: dict[str, Shape | int]) -> ir.Model:
-        """The checked model; an output given as a number is an int64 vector."""
+    def model(
+        self, inputs: dict[str, Shape], outputs: dict[str, Shape | int], *, check: bool = True
+    ) -> ir.Model:
+        """The model with shapes; an output given as a number is an int64 vector.
+
+        Without *check* it may hold ops of our own domain, which have no shape inference.
+        """
         ins = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
         outs = [
             helper.make_tensor_value_info(
@@ -55,8 +60,10 @@ class Builder:
             for n, s in outputs.items()
         ]
         graph = helper.make_graph(self.nodes, "net", ins, outs, self.weights)
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        model = from_proto(proto)
+        opsets = [helper.make_opsetid("", 17)]
+        if not check:
+            opsets.append(helper.make_opsetid("adcompile", 1))
+        model = from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=8))
         infer_shapes(model)
         return model
 

@@ -10,7 +10,6 @@ import pytest
 
 import adcompile
 from adcompile.cli import main
-from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import FormatError, UsageError
 from adcompile.ir.model_io import save_model
 from adcompile.place.targets import list_targets, resolve_target
@@ -44,6 +43,8 @@ def test_a_bundle_for_the_toy_chip_gives_the_same_results(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Build, verify and run; the program lists the device part's nodes."""
+    from adcompile.compiler import BuildOptions, compile
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = BuildOptions(backend_class=BACKEND, golden_count=1, host_code=False, cache=False)
     result = compile(model, "abacus:wide", tmp_path / "bundle", options)

@@ -282,3 +282,34 @@ def test_a_backbone_cut_by_an_unsupported_op_keeps_its_name() -> None:
     b.conv(x, "out", 64, 64)
     model = b.model({"image": (1, 3, 48, 48)}, {"out": (1, 64, 48, 48)})
     assert list(device(plan(model, "npu", "a8w8"))) == ["backbone", "neck", "head"]
+
+
+def test_features_that_reach_a_memory_bank_are_an_embedding() -> None:
+    """A backbone whose output is compared with stored vectors is named for that."""
+    b = Builder()
+    x = b.node("Relu", [b.conv("image", "c1", 3, 32)], "r1")
+    x = b.node("Relu", [b.conv(x, "c2", 32, 32)], "r2")
+    flat = b.constant("flat", np.array([-1, 32], np.int64))
+    last = b.node("Transpose", [x], "t", perm=[0, 2, 3, 1])
+    rows = b.node("Reshape", [last, flat], "rows")
+    bank = b.weight("bank", 50, 32)
+    b.node("KnnSearch", [rows, bank], "distances indices", domain="adcompile")
+    model = b.model(
+        {"image": (1, 3, 48, 48)}, {"distances": (2304, 9), "indices": (2304, 9)}, check=False
+    )
+    made = plan(model, "npu", "a8w8")
+    assert list(device(made)) == ["embedding"]
+    why = next(w for p in made.parts for w in p.why if w.ops == ("KnnSearch",))
+    assert why.reason == "KnnSearch is compiled to host code"
+
+
+def test_outputs_that_no_node_computes_are_handed_out() -> None:
+    """A constant output gets a host part of its own; an input that is an output needs none."""
+    b = Builder()
+    b.node("Relu", ["image"], "out")
+    b.constant("fixed", np.ones((2,), np.float32))
+    model = b.model({"image": (1, 3, 8, 8)}, {"out": (1, 3, 8, 8), "fixed": (2,)})
+    parts = apply_plan(model, plan(model, "trt", "fp16"))
+    assert [(p.name, p.placement) for p in parts] == [("backbone", "device"), ("host_0", "host")]
+    got = dags.run(parts, {"image": np.zeros((1, 3, 8, 8), np.float32)})
+    np.testing.assert_array_equal(got["fixed"], np.ones((2,), np.float32))
