@@ -32,6 +32,9 @@ NATIVE_HEADERS = (
     "bank_file.hpp", "bank_paths.hpp", "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
+CORESET_SOURCES = ("coreset.cpp", "coreset_layout.cpp")
+CORESET_HEADERS = ("coreset.hpp", "coreset_layout.hpp")
+"""Selection of bank rows: part of the library Python loads, not of a host project."""
 
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 """Instruction sets that can be insisted on. ``auto``: the best one here, NumPy without compiler."""
@@ -110,10 +113,17 @@ def knn(
         return searcher.knn(queries, k)
 
 
+def load_kernels() -> native.Loaded:
+    """The compiled library of search and coreset, or the reason why there is none."""
+    return native.load(
+        "anomaly", NATIVE_SOURCES + CORESET_SOURCES, NATIVE_HEADERS + CORESET_HEADERS
+    )
+
+
 def _engine(bank: Bank, threads: int, path: str) -> _Engine:
     if path == "numpy":
         return ReferenceSearch(bank)
-    loaded = native.load("bank_search", NATIVE_SOURCES, NATIVE_HEADERS)
+    loaded = load_kernels()
     if loaded.library is not None:
         return _NativeSearch(loaded.library, bank, threads, path)
     if path == "auto":

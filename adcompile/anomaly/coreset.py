@@ -1,0 +1,201 @@
+"""Which rows a memory bank keeps: greedy k-centre (farthest point first), without approximation.
+
+Every pick is the row farthest from the picks before it, by distances in double precision; among
+equally far rows the one with the lowest number; never a row twice. So the selection depends on
+the rows and the first pick only, not on threads, instruction set, or whether there is a C++
+compiler (``coreset_reference.py`` selects the same rows in NumPy, more slowly).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adcompile import native
+from adcompile.anomaly.bank import check_vectors
+from adcompile.anomaly.coreset_reference import reference_coreset
+from adcompile.anomaly.search import NATIVE_HEADERS, NATIVE_SOURCES, PATHS
+from adcompile.errors import InputError, ToolMissing, UsageError
+
+First = Literal["first", "random", "farthest-from-mean"]
+FIRST_RULES: tuple[First, ...] = ("first", "random", "farthest-from-mean")
+"""Row 0; a row drawn with the seed; the row farthest from the mean (lowest number among equals)."""
+
+CORESET_SOURCES = (*NATIVE_SOURCES, "coreset.cpp", "coreset_layout.cpp")
+CORESET_HEADERS = (*NATIVE_HEADERS, "coreset.hpp", "coreset_layout.hpp")
+
+Array = NDArray[np.generic]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_AXES = 16
+_SAMPLE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Coreset:
+    """The picks, in order. ``squared_radii[i]``: how far the farthest row is from picks 0 … i."""
+
+    indices: Indices
+    squared_radii: F64
+
+    @property
+    def radius(self) -> float:
+        """The covering radius of all picks (a Euclidean distance)."""
+        return math.sqrt(float(self.squared_radii[-1]))
+
+
+def select_coreset(
+    rows: Array,
+    count: int,
+    *,
+    first: First | int = "farthest-from-mean",
+    seed: int = 0,
+    projection: bool = False,
+    threads: int = 1,
+    path: str = "auto",
+) -> Coreset:
+    """Choose ``count`` of ``rows`` [N, D], float32.
+
+    *first* names a rule or gives the row itself; *projection* selects in a sparse random projection
+    of the rows, as the reference systems do (the radius is then one of projected rows); *path* as
+    for ``search.Searcher``. Raises InputError for NaN or a wrong shape, UsageError for options.
+    """
+    checked = check_vectors(rows, "features")
+    if not 1 <= count <= len(checked):
+        raise InputError(
+            f"{count} rows asked for", why=f"there are {len(checked)}", fix="1 to all are possible"
+        )
+    if path not in PATHS:
+        raise UsageError(f"no path {path!r}", why=f"known: {', '.join(PATHS)}")
+    space = sparse_projection(checked, seed) if projection else checked
+    start = first_pick(space, first, seed)
+    if path != "numpy":
+        loaded = native.load("coreset", CORESET_SOURCES, CORESET_HEADERS)
+        if loaded.library is not None:
+            return _native_coreset(loaded.library, space, count, start, threads, path)
+        if path != "auto":
+            raise ToolMissing(f"path {path!r} needs the C++ kernels", why=loaded.reason)
+    return Coreset(*reference_coreset(space, count, start))
+
+
+def first_pick(rows: F32, first: First | int, seed: int = 0) -> int:
+    """The row that the rule *first* names (or the number itself, checked)."""
+    if isinstance(first, int):
+        if not 0 <= first < len(rows):
+            raise UsageError(f"first row {first}", why=f"rows are 0 … {len(rows) - 1}")
+        return first
+    if first == "first":
+        return 0
+    if first == "random":
+        return int(np.random.default_rng(seed).integers(len(rows)))
+    if first == "farthest-from-mean":
+        return int(np.argmax(_squared_lengths(rows, rows.mean(axis=0, dtype=np.float64))))
+    raise UsageError(
+        f"no rule {first!r} for the first row", why=f"known: {', '.join(FIRST_RULES)}"
+    )
+
+
+def _squared_lengths(rows: F32, centre: F64) -> F64:
+    """Squared distance of each row to *centre*, in blocks of bounded memory."""
+    out = np.empty(len(rows))
+    for start in range(0, len(rows), 4096):
+        gap = rows[start : start + 4096] - centre
+        out[start : start + 4096] = np.einsum("nc,nc->n", gap, gap)
+    return out
+
+
+def projection_columns(rows: int, eps: float = 0.9) -> int:
+    """Columns that keep all distances of *rows* points within *eps* (Johnson and Lindenstrauss)."""
+    return int(4 * math.log(max(rows, 2)) / (eps**2 / 2 - eps**3 / 3))
+
+
+def sparse_projection(rows: F32, seed: int, eps: float = 0.9) -> F32:
+    """Sparse random projection (Achlioptas; Li, Hastie and Church).
+
+    Entries are 0 or ±√(√D / columns), density 1/√D. Rows that are no wider than the projection
+    would be come back unchanged.
+    """
+    columns = projection_columns(len(rows), eps)
+    if columns >= rows.shape[1]:
+        return rows
+    density = 1.0 / math.sqrt(rows.shape[1])
+    draw = np.random.default_rng(seed).random((rows.shape[1], columns))
+    signs = (draw < density / 2).astype(np.float32) - (draw >= 1 - density / 2).astype(np.float32)
+    return np.ascontiguousarray(rows @ (signs * np.float32(math.sqrt(1 / density / columns))))
+
+
+class _Job(ctypes.Structure):
+    """``adc_coreset_job`` of ``coreset.hpp``."""
+
+    _fields_ = (
+        ("rows", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("centre", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+        ("axes", ctypes.c_void_p),
+        ("picks", ctypes.c_int64),
+        ("first", ctypes.c_int64),
+        ("threads", ctypes.c_int),
+    )
+
+
+def _native_coreset(
+    library: ctypes.CDLL, rows: F32, count: int, start: int, threads: int, path: str
+) -> Coreset:
+    centre, axes, scale = _frame(rows)
+    indices = np.empty(count, np.int64)
+    radii = np.empty(count, np.float64)
+    job = _Job(
+        rows.ctypes.data, len(rows), rows.shape[1], centre.ctypes.data, scale, axes.ctypes.data,
+        count, start, threads,
+    )  # fmt: skip
+    message = ctypes.create_string_buffer(256)
+    status: int = library.adc_coreset(
+        ctypes.byref(job),
+        ctypes.c_char_p(path.encode()),
+        ctypes.c_void_p(indices.ctypes.data),
+        ctypes.c_void_p(radii.ctypes.data),
+        message,
+        ctypes.c_size_t(len(message)),
+    )
+    if status != 0:
+        text = message.value.decode(errors="replace")
+        raise ToolMissing("the native coreset refused", why=text)
+    return Coreset(indices, radii)
+
+
+def _frame(rows: F32) -> tuple[F32, F32, float]:
+    """Centre [D], principal axes [16, D] and scale. Good ones make it fast, any are safe."""
+    sample = rows[:: max(1, -(-len(rows) // _SAMPLE))].astype(np.float64)
+    centre = sample.mean(axis=0).astype(np.float32)
+    # The longest row is bounded by the box of all rows: no pass with temporaries of their size.
+    edges = np.maximum(
+        rows.max(axis=0) - centre.astype(np.float64),
+        centre - rows.min(axis=0, initial=np.inf).astype(np.float64),
+    )
+    length = float(np.sqrt(np.square(edges).sum()))
+    exponent = math.frexp(length)[1] if length > 0 else 0
+    scale = math.ldexp(1.0, min(100, max(-100, -exponent)))
+    axes = np.zeros((_AXES, rows.shape[1]), np.float32)
+    found = _subspace((sample - centre) * scale, min(_AXES, rows.shape[1]))
+    axes[: found.shape[1]] = found.T
+    return centre, axes, scale
+
+
+def _subspace(sample: F64, count: int) -> F64:
+    """Orthonormal columns close to the *count* leading principal axes (subspace iteration)."""
+    covariance = sample.T @ sample
+    width = min(sample.shape[1], count + 8)
+    basis = np.random.default_rng(0).standard_normal((sample.shape[1], width))
+    for _ in range(4):
+        basis, _ = np.linalg.qr(covariance @ basis)
+    _, turn = np.linalg.eigh(basis.T @ covariance @ basis)
+    return np.asarray(np.linalg.qr(basis @ turn[:, ::-1])[0][:, :count])
