@@ -217,7 +217,7 @@ UNARY: Table = {
     "IsNaN": _op(FLOATS, _real(NAN_TEST), 9),
     "IsInf": _op(FLOATS, _infinite, 10),
     "Cast": _op(ANY, _cast, 6),
-    "CastLike": _op(ANY, lambda c, x: _cast(c, x[:1]), 15),
+    "CastLike": _op(ANY, _cast, 15, reads=lambda node: node.inputs[:1]),
 }
 
 BINARY: Table = {

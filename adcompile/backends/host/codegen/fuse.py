@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from adcompile.backends.host.codegen.facts import Facts, subgraphs
+from adcompile.backends.host.codegen.refine import refined
 from adcompile.backends.host.codegen.registry import Op, Step, Table
 from adcompile.errors import Unsupported
 
@@ -21,8 +22,8 @@ def make_steps(facts: Facts, table: Table) -> Steps:
     return steps
 
 
-def lookup(node: ir.Node, table: Table) -> Op:
-    """The table's record; Unsupported, naming the node, when there is none."""
+def lookup(node: ir.Node, table: Table, facts: Facts) -> Op:
+    """The table's record, refined for this node; Unsupported, naming it, when there is none."""
     op = table.get(node.op_type) if node.domain in {"", "ai.onnx", "adcompile"} else None
     if op is None:
         raise Unsupported(
@@ -30,36 +31,36 @@ def lookup(node: ir.Node, table: Table) -> Op:
             where=node.name or node.op_type,
             fix="`adcompile list ops --target host` shows what there is",
         )
-    return op
+    return refined(op, node, facts)
 
 
 def _graph(facts: Facts, graph: ir.Graph, table: Table, steps: Steps) -> None:
-    live = _live(graph, table)
+    live = _live(graph, table, facts)
     position = {node: i for i, node in enumerate(graph)}
     absorbed: set[ir.Node] = set()
     for node in reversed(list(graph)):
         if node.op_type == "Constant" or node in absorbed or node not in live:
             continue
-        op = lookup(node, table)
+        op = lookup(node, table, facts)
         chain: list[ir.Node] = []
         if op.expression is not None:
             chain = sorted(_chain(facts, node, table), key=lambda n: position[n])
             absorbed.update(chain)
-        reads = tuple(v for n in (*chain, node) for v in values_read(n, table))
+        reads = tuple(v for n in (*chain, node) for v in values_read(n, table, facts))
         inner = {n.outputs[0] for n in chain}
         steps[node] = Step(op, node, tuple(v for v in reads if v not in inner), tuple(chain))
         for body in subgraphs(node):
             _graph(facts, body, table, steps)
 
 
-def values_read(node: ir.Node, table: Table) -> list[ir.Value]:
+def values_read(node: ir.Node, table: Table, facts: Facts) -> list[ir.Value]:
     """The inputs that the emitted statement really uses."""
-    op = lookup(node, table)
+    op = lookup(node, table, facts)
     values = node.inputs if op.reads is None else op.reads(node)
     return [v for v in values if v is not None]
 
 
-def _live(graph: ir.Graph, table: Table) -> set[ir.Node]:
+def _live(graph: ir.Graph, table: Table, facts: Facts) -> set[ir.Node]:
     """Nodes that an output of *graph* depends on (directly, or through a body)."""
     wanted: set[ir.Node] = set()
     stack = [v.producer() for v in graph.outputs]
@@ -70,7 +71,7 @@ def _live(graph: ir.Graph, table: Table) -> set[ir.Node]:
         wanted.add(node)
         if node.op_type == "Constant":
             continue
-        stack += [v.producer() for v in values_read(node, table)]
+        stack += [v.producer() for v in values_read(node, table, facts)]
         for body in subgraphs(node):
             stack += [v.producer() for v in _captured(body)]
     return {n for n in wanted if n.graph is graph}

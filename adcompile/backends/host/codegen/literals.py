@@ -84,7 +84,7 @@ def _dotted(text: str) -> str:
 
 def _whole(value: int, dtype: ir.DataType) -> str:
     cpp = TYPES[dtype].cpp
-    if dtype is ir.DataType.INT32 and -(2**31) < value:
+    if dtype is ir.DataType.INT32 and value > -(2**31):
         return str(value)
     if dtype is ir.DataType.INT64:
         return index(value) if value != int(np.int64(value)) or abs(value) > 2**31 - 1 else (

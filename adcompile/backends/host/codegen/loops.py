@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from adcompile.backends.host.codegen.tables import TABLE
 if TYPE_CHECKING:
     from adcompile.backends.host.codegen.writer import PartWriter
 
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -76,8 +78,12 @@ def map_statement(step: Step, writer: PartWriter) -> str:
     last = _expression(step.node, writer, operands)
     if not operands.values:  # all operands are constants: keep one as the shape
         operands.values.append(step.reads[0])
+    used = set(_WORD.findall(" ".join([*lines, last])))
     parameters = ", ".join(
-        f"{writer.facts.cpp(v).cpp} {_LETTERS[i]}" for i, v in enumerate(operands.values)
+        f"{writer.facts.cpp(v).cpp} {_LETTERS[i]}".removesuffix(
+            "" if _LETTERS[i] in used else f" {_LETTERS[i]}"
+        )
+        for i, v in enumerate(operands.values)
     )
     result = _type(writer, step.node)
     names = ", ".join(writer.name(v) for v in operands.values)
@@ -100,6 +106,7 @@ def _expression(node: ir.Node, writer: PartWriter, operands: _Operands) -> str:
     op = TABLE[node.op_type]
     if op.expression is None:
         raise TypeError(f"{node.op_type} is not elementwise")
-    texts = [operands.text(v) for v in node.inputs if v is not None]
+    values = node.inputs if op.reads is None else op.reads(node)
+    texts = [operands.text(v) for v in values if v is not None]
     text = op.expression(Call(node, writer), texts)
     return _converted(text, _type(writer, node))

@@ -8,7 +8,16 @@ import onnx_ir as ir
 
 from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.call import Call, call
-from adcompile.backends.host.codegen.registry import ANY, FLOATS, INDICES, INTS, NUMBERS, Op, T, Table
+from adcompile.backends.host.codegen.registry import (
+    ANY,
+    FLOATS,
+    INDICES,
+    INTS,
+    NUMBERS,
+    Op,
+    T,
+    Table,
+)
 
 LAST = 2**63 - 1
 
@@ -18,6 +27,16 @@ LAST = 2**63 - 1
 
 def _identity(c: Call) -> str:
     return c.arg(0)
+
+
+def _dropout(c: Call) -> str:
+    training = c.constant(2)
+    if c.has(2) and (training is None or bool(training)):
+        raise c.refuse("training_mode")
+    if len(c.node.outputs) == 1:
+        return call("keep", c.out(0), c.arg(0))
+    kept = call("filled", c.out(1), f"{c.arg(0)}.shape()", literals.number(1, c.out_dtype(1)))
+    return f"std::make_tuple(op::keep({c.out(0)}, {c.arg(0)}), {kept})"
 
 
 def _reshape(c: Call) -> str:
@@ -100,10 +119,15 @@ def _split(c: Call) -> str:
             for i in range(len(outputs))
         ]
         return _tuple(parts)
+    if lengths is None and dims is None:
+        count = str(len(outputs))
+        parts = [
+            call("split_equal", c.out(i), c.arg(0), str(axis), str(i), count)
+            for i in range(len(outputs))
+        ]
+        return _tuple(parts)
     if lengths is None:
-        if dims is None:
-            raise c.refuse("equal pieces of a dimension that is not known")
-        whole = dims[axis]
+        whole = (dims or ())[axis]
         piece = -(-whole // len(outputs))
         lengths = [max(min(piece, whole - piece * i), 0) for i in range(len(outputs))]
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
@@ -294,7 +318,7 @@ VIEW = {"views": (0,), "owns": False}
 
 TABLE: Table = {
     "Identity": Op(_identity, ANY, views=(0,), owns=False),
-    "Dropout": Op(_identity, FLOATS, views=(0,), owns=False, note="inference: identity"),
+    "Dropout": Op(_dropout, FLOATS, note="inference: identity"),
     "Reshape": Op(_reshape, ANY, 5, views=(0,), owns=False),
     "Squeeze": Op(_squeeze, ANY, views=(0,), owns=False),
     "Unsqueeze": Op(_unsqueeze, ANY, views=(0,), owns=False),

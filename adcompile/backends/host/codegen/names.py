@@ -13,18 +13,18 @@ MAX_COMMENT = 80
 
 _KEYWORDS = frozenset(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
-    char32_t class compl concept const consteval constexpr constinit const_cast continue co_await
-    co_return co_yield decltype default delete do double dynamic_cast else enum explicit export
-    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
-    nullptr operator or or_eq private protected public register reinterpret_cast requires return
-    short signed sizeof static static_assert static_cast struct switch template this thread_local
-    throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while
-    xor xor_eq import module final override linux unix errno assert stdin stdout stderr NULL EOF
-    main signbit isnan isinf""".split()
+    char32_t class compl concept const consteval constexpr constinit const_cast continue
+    co_await co_return co_yield decltype default delete do double dynamic_cast else enum
+    explicit export extern false float for friend goto if inline int long mutable namespace new
+    noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast requires return short signed sizeof static static_assert static_cast struct
+    switch template this thread_local throw true try typedef typeid typename union unsigned
+    using virtual void volatile wchar_t while xor xor_eq import module final override linux unix
+    errno assert stdin stdout stderr NULL EOF main signbit isnan isinf""".split()
 )
 # Names that generated code itself uses; a value of the model must not shadow them.
 _OURS = frozenset(
-    "adc op math std ws weights in out trip trips go View Out Shape Index Half BFloat16".split()
+    "adc op math std parts ws in out input_ports output_ports make kMaxRank".split()
 )
 _SUFFIX = re.compile(r"_output_0$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
@@ -76,7 +76,7 @@ def comment(text: str) -> str:
 
 
 def type_name(name: str) -> str:
-    """A class name (``Host0``) for a part name (``host_0``)."""
+    """A class name (``Host0Part``) for a part name (``host_0``)."""
     words = [w for w in _UNSAFE.sub("_", name).split("_") if w]
-    text = "".join(w[0].upper() + w[1:] for w in words) or "Part"
+    text = "".join(w[0].upper() + w[1:] for w in words) + "Part"
     return f"P{text}" if text[0].isdigit() else text

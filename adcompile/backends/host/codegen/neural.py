@@ -100,8 +100,6 @@ def _lp_pool(c: Call) -> str:
 
 
 def _max_unpool(c: Call) -> str:
-    if c.has(2):
-        return call("max_unpool", c.out(), c.arg(0), c.arg(1), c.shape_arg(2))
     dims = c.shape()
     if dims is None:
         raise c.refuse("the input's shape is not known")
@@ -112,9 +110,9 @@ def _max_unpool(c: Call) -> str:
         (dims[2 + i] - 1) * strides[i] + k - pads[i] - pads[i + len(kernel)]
         for i, k in enumerate(kernel)
     ]
-    return call(
-        "max_unpool", c.out(), c.arg(0), c.arg(1), literals.shape([*dims[:2], *spatial])
-    )
+    inner = literals.shape([*dims[:2], *spatial])
+    outer = c.shape_arg(2) if c.has(2) else inner
+    return call("max_unpool", c.out(), SCRATCH, c.arg(0), c.arg(1), inner, outer)
 
 
 def _global(reduction: str) -> Op:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.call import Call, call
-from adcompile.backends.host.codegen.registry import FLOATS, NUMBERS, Op, T, Table
+from adcompile.backends.host.codegen.registry import BOOL, FLOATS, NUMBERS, Op, T, Table
 
 SCRATCH = "ws.scratch()"
 _WIDE = FLOATS + (T.INT32, T.INT64, T.UINT32, T.UINT64)
@@ -30,7 +30,7 @@ def _reduce(name: str) -> Op:
         function = f"reduce<op::{name}, {c.cpp()}>"
         return call(function, c.out(), SCRATCH, c.arg(0), axes, empty, keep)
 
-    types = NUMBERS if name in {"ReduceMax", "ReduceMin"} else _WIDE
+    types = NUMBERS + BOOL if name in {"ReduceMax", "ReduceMin"} else _WIDE
     return Op(emit, types)
 
 

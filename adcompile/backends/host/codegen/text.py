@@ -48,6 +48,7 @@ class Generated:
     files: Mapping[str, str]
     parts: Sequence[PartFiles]
     weights: WeightStore
+    banks: Sequence[tuple[str, bytes, int, int]] = ()  # name, file, columns, neighbours
 
 
 def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
@@ -83,5 +84,6 @@ def part_text(source: PartSource, ident: str) -> str:
             uses_workspace="ws" in used,
             embedded=[c for c in source.constants if c.values],
             stored=[c for c in source.constants if not c.values],
+            resources="resources_" in used or any(not c.values for c in source.constants),
         )
     )

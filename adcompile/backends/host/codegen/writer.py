@@ -18,7 +18,7 @@ from adcompile.backends.host.codegen.loops import map_statement
 from adcompile.backends.host.codegen.names import Namer, comment, type_name
 from adcompile.backends.host.codegen.plan import Plan, Planner
 from adcompile.backends.host.codegen.registry import Step
-from adcompile.backends.host.codegen.statements import Block, Line, Statement
+from adcompile.backends.host.codegen.statements import Line, Statement
 from adcompile.backends.host.codegen.tables import TABLE
 
 Array = npt.NDArray[np.generic]

@@ -59,6 +59,32 @@ ADC_API const char* adc_part_output_name(const adc_part* part, int index);
 ADC_API int adc_part_run(adc_part* part, const adc_tensor* inputs, int input_count,
                          adc_tensor* outputs, int output_count);
 
+/* The whole bundle: host parts here, device parts through an engine. */
+typedef struct adc_bundle adc_bundle;
+
+/* folder: the bundle. options: "NAME=VALUE" strings; names: runtime (auto, recorded, tensorrt,
+   drpai, onnxruntime), threads, sample, bank (once per memory bank, in order); any other name is
+   handed to the runtime. */
+ADC_API adc_bundle* adc_bundle_open(const char* folder, const char* const* options, int count);
+ADC_API void adc_bundle_close(adc_bundle* bundle);
+ADC_API int adc_bundle_inputs(const adc_bundle* bundle);
+ADC_API int adc_bundle_outputs(const adc_bundle* bundle);
+ADC_API const char* adc_bundle_input_name(const adc_bundle* bundle, int index);
+ADC_API const char* adc_bundle_output_name(const adc_bundle* bundle, int index);
+/* The role of an output: boxes, scores, labels, masks, score, map, features, ... */
+ADC_API const char* adc_bundle_output_role(const adc_bundle* bundle, int index);
+/* Copies an input. */
+ADC_API int adc_bundle_set(adc_bundle* bundle, const char* name, const adc_tensor* tensor);
+/* Pre-processes 8-bit pixels (rows of RGB or grey) into the one image input, by the contract. */
+ADC_API int adc_bundle_set_image(adc_bundle* bundle, const unsigned char* pixels, int height,
+                                 int width, int channels);
+ADC_API int adc_bundle_run(adc_bundle* bundle);
+/* Any tensor of the last run by name; valid until the next run. */
+ADC_API int adc_bundle_get(adc_bundle* bundle, const char* name, adc_tensor* tensor);
+/* Replays the golden data of the bundle, report to standard output; returns the number of tensors
+   that differ, or -1 on failure. */
+ADC_API int adc_bundle_selftest(const char* folder, int threads);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,8 +7,8 @@
 #include "threads.hpp"
 
 struct adc_part {
-  adc::Weights weights;
-  std::unique_ptr<adc::HostPart> part;
+  adc::Resources resources;
+  std::unique_ptr<adc::Stage> part;
   std::vector<adc::AnyView> in;
   std::vector<adc::AnyView> out;
 };
@@ -67,9 +67,9 @@ adc_part* adc_part_open(int index, const char* weights_path) {
     const parts::WeightsInfo& info = parts::weights_info();
     if (info.payload_bytes != 0) {
       if (weights_path == nullptr) adc::fail("this bundle needs its weights file");
-      made->weights = adc::Weights(weights_path, info.payload_bytes, info.sha256);
+      made->resources.weights = adc::Weights(weights_path, info.payload_bytes, info.sha256);
     }
-    made->part = parts::table()[static_cast<std::size_t>(index)].make(made->weights);
+    made->part = parts::table()[static_cast<std::size_t>(index)].make(made->resources);
     made->in.resize(made->part->inputs().size());
     made->out.resize(made->part->outputs().size());
   });

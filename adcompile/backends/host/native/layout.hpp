@@ -199,4 +199,13 @@ View<T> split_at(Out<T> out, View<T> x, Index axis, View<Index> lengths, Index i
   return split(out, x, axis, start, lengths[i]);
 }
 
+/// Piece number i of `count` equal ones; the last may be shorter.
+template <class T>
+View<T> split_equal(Out<T> out, View<T> x, Index axis, Index i, Index count) {
+  const Index whole = x.dim(wrap_axis(axis, x.rank()));
+  const Index piece = (whole + count - 1) / count;
+  const Index start = std::min(i * piece, whole);
+  return split(out, x, axis, start, std::min(piece, whole - start));
+}
+
 }  // namespace adc::op

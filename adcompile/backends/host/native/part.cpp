@@ -58,9 +58,9 @@ const char* dtype_name(DType dtype) { return info(dtype).name; }
 
 void check_port(const AnyView& tensor, const Port& port) {
   const std::string name = port.name;
-  if (tensor.data == nullptr) fail("input '" + name + "' was not given");
+  if (tensor.data == nullptr) fail("'" + name + "' was not given");
   if (tensor.dtype != port.dtype) {
-    fail("input '" + name + "' is " + dtype_name(tensor.dtype) + ", expected " +
+    fail("'" + name + "' is " + dtype_name(tensor.dtype) + ", expected " +
          dtype_name(port.dtype));
   }
   if (port.dims.size() == 1 && port.dims[0] == kAnyRank) return;
@@ -74,7 +74,7 @@ void check_port(const AnyView& tensor, const Port& port) {
   for (const Index d : port.dims) {
     wanted += (wanted.empty() ? "" : ", ") + (d == kFree ? "?" : std::to_string(d));
   }
-  fail("input '" + name + "' has shape " + tensor.shape.text() + ", expected [" + wanted + "]");
+  fail("'" + name + "' has shape " + tensor.shape.text() + ", expected [" + wanted + "]");
 }
 
 Weights::Weights(const std::string& path, std::size_t payload_bytes, const char* sha256) {
@@ -91,6 +91,15 @@ Weights::Weights(const std::string& path, std::size_t payload_bytes, const char*
   Sha256 digest;
   digest.update(data_.get(), size_);
   if (digest.hex() != sha256) fail(path + ": weights differ from those of this build");
+}
+
+const std::byte* Weights::at(std::size_t offset, const Shape& shape, std::size_t element) const {
+  const auto bytes =
+      static_cast<std::size_t>(checked_product(shape.size(), static_cast<Index>(element)));
+  if (offset > size_ || bytes > size_ - offset || offset % kAlignment != 0) {
+    fail("weights: a constant lies outside the file");
+  }
+  return data_.get() + offset;
 }
 
 }  // namespace adc

@@ -8,6 +8,8 @@
 #include "half.hpp"
 #include "tensor.hpp"
 
+struct adc_searcher;
+
 namespace adc {
 
 /// Element types that cross the border of a part. The numbers are part of the C interface.
@@ -110,13 +112,20 @@ class Weights {
   std::size_t size_ = 0;
 };
 
-/// A generated part. Results live in the part and are valid until its next run.
-class HostPart {
+/// What generated parts read besides their inputs.
+struct Resources {
+  Weights weights;
+  std::vector<adc_searcher*> searchers;  // one per nearest-neighbour bank; owned by the bundle
+};
+
+/// Something that runs: a generated host part, or a part on a device. Results live in the stage and
+/// are valid until its next run.
+class Stage {
  public:
-  HostPart() = default;
-  HostPart(const HostPart&) = delete;
-  HostPart& operator=(const HostPart&) = delete;
-  virtual ~HostPart() = default;
+  Stage() = default;
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+  virtual ~Stage() = default;
 
   [[nodiscard]] virtual const char* name() const = 0;
   [[nodiscard]] virtual const std::vector<Port>& inputs() const = 0;

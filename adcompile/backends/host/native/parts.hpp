@@ -7,7 +7,7 @@ namespace parts {
 
 struct Entry {
   const char* name;
-  std::unique_ptr<adc::HostPart> (*make)(const adc::Weights&);
+  std::unique_ptr<adc::Stage> (*make)(const adc::Resources&);
 };
 
 struct WeightsInfo {

@@ -187,15 +187,39 @@ View<T> lp_pool(Out<T> out, View<T> x, const WindowSpec& spec, Index p) {
   });
 }
 
-/// Puts pooled values back where they came from; everything else is zero.
+/// Puts pooled values back where they came from in a tensor of shape `inner`; everything else is
+/// zero. A larger `outer` gets it in its low corner.
 template <class T>
-View<T> max_unpool(Out<T> out, View<T> x, View<Index> places, const Shape& shape) {
+View<T> max_unpool(Out<T> out, Scratch& scratch, View<T> x, View<Index> places, const Shape& inner,
+                   const Shape& outer) {
   require(places.shape() == x.shape(), "MaxUnpool: one index per value");
-  T* y = out.make(shape);
-  const Index size = shape.size();
-  std::fill_n(y, size, T(0));
-  for (Index i = 0; i < x.size(); ++i) y[detail::wrap_index(places[i], size)] = x[i];
-  return {y, shape};
+  require(inner.rank() == outer.rank(), "MaxUnpool: ranks differ");
+  T* y = out.make(outer);
+  const Index size = inner.size();
+  T* plane = inner == outer ? y : scratch.take<T>(0, size);
+  std::fill_n(plane, size, T(0));
+  for (Index i = 0; i < x.size(); ++i) plane[detail::wrap_index(places[i], size)] = x[i];
+  if (inner == outer) return {y, outer};
+  Shape box = inner;
+  for (int i = 0; i < box.rank(); ++i) box[i] = std::min(inner[i], outer[i]);
+  std::fill_n(y, outer.size(), T(0));
+  const Axes from = strides_of(inner);
+  const Axes to = strides_of(outer);
+  Axes at{};
+  for (Index n = box.size(); n > 0; --n) {
+    Index source = 0;
+    Index target = 0;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(box.rank()); ++d) {
+      source += at[d] * from[d];
+      target += at[d] * to[d];
+    }
+    y[target] = plane[source];
+    for (int d = box.rank() - 1; d >= 0; --d) {
+      if (++at[static_cast<std::size_t>(d)] < box[d]) break;
+      at[static_cast<std::size_t>(d)] = 0;
+    }
+  }
+  return {y, outer};
 }
 
 }  // namespace adc::op

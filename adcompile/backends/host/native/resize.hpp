@@ -39,8 +39,8 @@ struct ResizeAxis {
   double crop_end = 1.0;
 };
 
-/// Where output i lies in the input.
-inline double source_position(const ResizeAxis& a, Coordinates mode, Index i) {
+/// Where output i lies in the input, before limits.
+inline double raw_position(const ResizeAxis& a, Coordinates mode, Index i) {
   const auto x = static_cast<double>(i);
   const auto in = static_cast<double>(a.in);
   const auto out = static_cast<double>(a.out);
@@ -64,6 +64,13 @@ inline double source_position(const ResizeAxis& a, Coordinates mode, Index i) {
                        : 0.5 * (a.crop_start + a.crop_end) * (in - 1);
   }
   return 0.0;
+}
+
+/// Where output i lies in the input; broken numbers in the model's inputs stay harmless.
+inline double source_position(const ResizeAxis& a, Coordinates mode, Index i) {
+  constexpr double kFar = 1e12;
+  const double p = raw_position(a, mode, i);
+  return p == p ? std::min(std::max(p, -kFar), kFar) : 0.0;
 }
 
 inline Index nearest_index(double position, Rounding rounding, Index n) {
@@ -113,8 +120,7 @@ inline Taps resample_weights(const ResizeSpec& spec, const ResizeAxis& a, double
     double w = cubic ? cubic_weight(t, static_cast<double>(spec.cubic_a))
                      : std::max(0.0, 1.0 - std::fabs(t));
     const bool outside = first + k < 0 || first + k >= a.in;
-    // An antialiased kernel is cut at the border, like the libraries do it.
-    if (outside && (spec.exclude_outside || spec.antialias)) w = 0;
+    if (outside && spec.exclude_outside) w = 0;
     weight[k] = static_cast<float>(w);
     total += w;
   }

@@ -1,7 +1,11 @@
 #include "sha256.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <memory>
+
+#include "tensor.hpp"
 
 namespace adc {
 
@@ -86,6 +90,21 @@ std::string Sha256::hex() {
     for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[(word >> shift) & 15u];
   }
   return text;
+}
+
+std::string sha256_of(const std::string& path) {
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  const std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "rb"));
+  if (!file) fail(path + ": cannot open");
+  Sha256 digest;
+  std::array<unsigned char, 65536> block;
+  while (const std::size_t got = std::fread(block.data(), 1, block.size(), file.get())) {
+    digest.update(block.data(), got);
+  }
+  if (std::ferror(file.get()) != 0) fail(path + ": cannot read");
+  return digest.hex();
 }
 
 }  // namespace adc

@@ -24,4 +24,7 @@ class Sha256 {
   std::uint64_t total_ = 0;
 };
 
+/// Digest of a file, read in blocks.
+[[nodiscard]] std::string sha256_of(const std::string& path);
+
 }  // namespace adc

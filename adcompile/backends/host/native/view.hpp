@@ -117,6 +117,38 @@ View<Index> size_of(Out<Index> out, View<T> x) {
   return {y, Shape{}};
 }
 
+/// One index along `axis`, where all dimensions before it are 1: the dimension disappears.
+template <class T>
+View<T> view_row(View<T> x, Index position, Index axis) {
+  const int a = wrap_axis(axis, x.rank());
+  const Index n = x.dim(a);
+  const Index i = position < 0 ? position + n : position;
+  require(i >= 0 && i < n, "Gather: index out of range");
+  require(x.shape().product(0, a) == 1, "Gather: not contiguous");
+  Shape shape;
+  for (int d = 0; d < x.rank(); ++d) {
+    if (d != a) shape.push_back(x.dim(d));
+  }
+  return {x.data() + i * x.shape().product(a + 1, x.rank()), shape};
+}
+
+/// Indices [start, end) along `axis`, where all dimensions before it are 1 (numpy's clamping).
+template <class T>
+View<T> view_range(View<T> x, Index start, Index end, Index axis) {
+  const int a = wrap_axis(axis, x.rank());
+  const Index n = x.dim(a);
+  const auto clamp = [n](Index i) {
+    if (i < 0) i = i < -n ? 0 : i + n;
+    return std::min(i, n);
+  };
+  const Index first = clamp(start);
+  const Index last = std::max(clamp(end), first);
+  require(x.shape().product(0, a) == 1, "Slice: not contiguous");
+  Shape shape = x.shape();
+  shape[a] = last - first;
+  return {x.data() + first * x.shape().product(a + 1, x.rank()), shape};
+}
+
 /// Stands for an input that was not given.
 template <class T>
 View<T> absent() {

@@ -1,0 +1,120 @@
+"""The bundle's ``host/`` project: generated parts, kernel library, programs, build files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adcompile.backends.host.codegen.names import identifier
+from adcompile.backends.host.codegen.text import Generated, environment, generate
+from adcompile.backends.host.info import ProjectData, bundle_tables
+from adcompile.contract import Contract
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Part
+from adcompile.manifest import GoldenSample, PartRecord
+
+NATIVE = Path(__file__).parent / "native"
+FOLDER = "host"
+
+# compiled into the core of every project; engines, programs and picture formats are options
+_NOT_CORE = ("app", "c_api", "engine_tensorrt", "engine_drpai", "engine_onnxruntime", "image_",
+             "selftest_main", "draw", "fuzz")
+_BUILD_FILES = {
+    "CMakeLists.txt.j2": "CMakeLists.txt",
+    "CMakePresets.json.j2": "CMakePresets.json",
+    "engines.cmake.j2": "cmake/engines.cmake",
+    "aarch64.cmake.j2": "cmake/aarch64.cmake",
+    "README.md.j2": "README.md",
+}
+_CPUS = {"drpai": "cortex-a55", "trt": "cortex-a78ae"}
+
+
+def emit_host(
+    parts: Sequence[Part],
+    records: Sequence[PartRecord],
+    contract: Contract,
+    golden: Sequence[GoldenSample],
+    out: FileSet,
+    *,
+    model: str = "model",
+    target: str = "",
+    outputs: Sequence[str] = (),
+    tolerances: Mapping[str, tuple[float, float]] | None = None,
+) -> FileSet:
+    """Add the C++ project below ``host/`` (and prepared memory banks below ``bank/``) to *out*.
+
+    *parts* and *records* are all parts of the bundle, in execution order; those placed on the host
+    are lowered to C++. *outputs* are the model's outputs (default: those of the golden data, else
+    what no part reads). Nothing is compiled or run. Raises Unsupported, naming the node, when a
+    host part has an operator without a C++ kernel.
+    """
+    host = [(p.name, p.model) for p in parts if p.placement == "host"]
+    generated = generate(host)
+    data = ProjectData(
+        model=model,
+        target=target,
+        records=records,
+        contract=contract,
+        golden=golden,
+        outputs=outputs,
+        tolerances=tolerances,
+        banks=[_add_bank(bank, out) for bank in generated.banks],
+        generated={name: i for i, (name, _) in enumerate(host)},
+    )
+    tables = bundle_tables(data)
+    text = environment().get_template("bundle_info.cpp.j2").render(info=tables)
+    sources = {**generated.files, "bundle_info.cpp": text}
+    for name, source in sources.items():
+        out.add(f"{FOLDER}/src/{name}", source)
+    if generated.weights.size:
+        out.add(f"{FOLDER}/weights.bin", generated.weights.file())
+    _add_native(out)
+    _add_build_files(data, generated, sorted(sources), out)
+    return out
+
+
+def native_files() -> list[Path]:
+    """Every file of the kernel library and runtime, sorted."""
+    return sorted(p for p in NATIVE.iterdir() if p.suffix in {".hpp", ".cpp", ".h"})
+
+
+def _add_native(out: FileSet) -> None:
+    for path in native_files():
+        out.add(f"{FOLDER}/native/{path.name}", path.read_bytes())
+
+
+def core_sources() -> list[str]:
+    """The ``.cpp`` files of the library that every project compiles."""
+    names = [p.name for p in native_files() if p.suffix == ".cpp"]
+    return [n for n in names if not n.startswith(_NOT_CORE)]
+
+
+def _add_build_files(
+    data: ProjectData, generated: Generated, sources: Sequence[str], out: FileSet
+) -> None:
+    families = [r.executor for r in data.records if r.placement == "device"]
+    values: dict[str, object] = {
+        "core": core_sources(),
+        "sources": sources,
+        "program": program_name(data.contract),
+        "model": identifier(data.model),
+        "target": data.target or "the host",
+        "cpu": next((_CPUS[f] for f in families if f in _CPUS), "cortex-a55"),
+        "parts": generated.parts,
+    }
+    for template, name in _BUILD_FILES.items():
+        text = environment().get_template(template).render(values)
+        out.add(f"{FOLDER}/{name}", text)
+
+
+def program_name(contract: Contract) -> str:
+    """The program is called after what it does: the detector's method, ``detect`` or ``run``."""
+    if contract.score is not None:
+        return contract.score.method
+    return "detect" if "boxes" in contract.roles.values() else "infer"
+
+
+def _add_bank(bank: tuple[str, bytes, int, int], out: FileSet) -> tuple[str, bytes, int, int]:
+    name, data, columns, neighbours = bank
+    path = out.add(f"bank/{name}.adbank", data)
+    return path, data, columns, neighbours

@@ -1,0 +1,250 @@
+#include "app.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+
+namespace adc::app {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string find_bundle() {
+  for (const char* folder : {".", "..", "../..", "../../.."}) {
+    std::error_code error;
+    if (fs::is_regular_file(fs::path(folder) / "manifest.json", error)) return folder;
+  }
+  fail("no manifest.json here or above: give the bundle's folder with --bundle");
+}
+
+double number(const std::string& name, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || value != value) {
+    fail(name + " needs a number, not '" + text + "'");
+  }
+  return value;
+}
+
+int whole(const std::string& name, const std::string& text) {
+  const double value = number(name, text);
+  if (value < 0 || value > 1e6 || value != static_cast<double>(static_cast<int>(value))) {
+    fail(name + " needs a whole number, not '" + text + "'");
+  }
+  return static_cast<int>(value);
+}
+
+/// Short names of the reference programs, and their long forms.
+std::string long_name(const std::string& word) {
+  constexpr std::array<std::array<const char*, 2>, 9> kShort{{{"-e", "--engine"},
+                                                               {"-m", "--memory_bank"},
+                                                               {"-d", "--data"},
+                                                               {"-i", "--image_size"},
+                                                               {"-t", "--threshold"},
+                                                               {"-o", "--output"},
+                                                               {"-b", "--bundle"},
+                                                               {"-j", "--threads"},
+                                                               {"-h", "--help"}}};
+  for (const auto& pair : kShort) {
+    if (word == pair[0]) return pair[1];
+  }
+  return word;
+}
+
+void apply(Options& o, const std::string& name, const std::string& value) {
+  if (name == "--engine") {
+    o.open.device["plan"] = value;
+  } else if (name == "--memory_bank") {
+    o.open.banks.push_back(value);
+  } else if (name == "--data") {
+    o.data = value;
+  } else if (name == "--frames") {
+    o.frames = value;
+  } else if (name == "--image_size") {
+    o.image_size = whole(name, value);
+  } else if (name == "--threshold") {
+    o.threshold = number(name, value);
+  } else if (name == "--output") {
+    o.output = value;
+  } else if (name == "--csv") {
+    o.csv = value;
+  } else if (name == "--bundle") {
+    o.bundle = value;
+  } else if (name == "--threads") {
+    o.open.threads = std::max(1, whole(name, value));
+  } else if (name == "--runtime") {
+    o.open.engine = value;
+  } else if (name == "--sample") {
+    o.open.sample = static_cast<std::size_t>(whole(name, value));
+  } else if (name == "--min-score") {
+    o.min_score = number(name, value);
+  } else if (name == "--device-option") {
+    const std::size_t equals = value.find('=');
+    if (equals == std::string::npos) fail("--device-option needs NAME=VALUE");
+    o.open.device[value.substr(0, equals)] = value.substr(equals + 1);
+  } else {
+    fail("unknown option " + name + " (--help lists the options)");
+  }
+}
+
+double now_ms() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double, std::milli>(since).count();
+}
+
+}  // namespace
+
+Options parse(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i < argc; ++i) {
+    std::string name = long_name(argv[i]);
+    if (name == "--help") {
+      o.help = true;
+      return o;
+    }
+    if (name.rfind("--", 0) != 0) fail("unexpected '" + name + "' (--help lists the options)");
+    std::string value;
+    const std::size_t equals = name.find('=');
+    if (equals != std::string::npos) {
+      value = name.substr(equals + 1);
+      name = name.substr(0, equals);
+    } else {
+      if (i + 1 >= argc) fail(name + " needs a value");
+      value = argv[++i];
+    }
+    apply(o, name, value);
+  }
+  if (o.data.empty() == o.frames.empty()) {
+    fail("give pictures: -d FOLDER (or one file), or --frames FILE (- for standard input)");
+  }
+  if (o.bundle.empty()) o.bundle = find_bundle();
+  return o;
+}
+
+std::string usage(const BundleInfo& info) {
+  std::string text = std::string("Runs ") + info.model + " for " + info.target + ".\n\n";
+  text +=
+      "  -d, --data DIR           folder of pictures (sorted by name), or one picture\n"
+      "      --frames FILE        stream of binary PGM/PPM pictures; - is standard input\n"
+      "  -e, --engine FILE        device file instead of the bundle's\n"
+      "  -m, --memory_bank FILE   bank instead of the bundle's\n"
+      "  -i, --image_size N       checked against the contract\n"
+      "  -t, --threshold X        raw score above which a picture is an anomaly\n"
+      "                           (default: the contract's rule)\n"
+      "  -o, --output DIR         draw results into this folder\n"
+      "      --csv FILE           table of results\n"
+      "  -b, --bundle DIR         default: the nearest folder with a manifest.json\n"
+      "      --runtime NAME       auto, recorded, tensorrt, drpai, onnxruntime\n"
+      "      --device-option N=V  passed to the runtime\n"
+      "      --sample N           golden sample of the recorded runtime\n"
+      "      --min-score X        detections below it are not drawn\n"
+      "  -j, --threads N          host threads (default 1)\n\n"
+      "Exit codes: 0 done, 1 a picture could not be read, 2 nothing could be done.\n";
+  return text;
+}
+
+Source::Source(const Options& options) {
+  if (!options.frames.empty()) {
+    stream_ = options.frames == "-" ? stdin : std::fopen(options.frames.c_str(), "rb");
+    if (stream_ == nullptr) fail(options.frames + ": cannot open");
+    return;
+  }
+  std::error_code error;
+  if (fs::is_regular_file(options.data, error)) {
+    const fs::path file(options.data);
+    folder_ = file.parent_path().string();
+    names_ = {file.filename().string()};
+  } else {
+    folder_ = options.data;
+    names_ = find_images(folder_);
+  }
+}
+
+Source::~Source() {
+  if (stream_ != nullptr && stream_ != stdin) std::fclose(stream_);
+}
+
+bool Source::next(Image& image, std::string& name) {
+  if (stream_ != nullptr) {
+    name = "frame_" + std::to_string(frame_++);
+    return read_frame(stream_, image);
+  }
+  while (at_ < names_.size()) {
+    name = names_[at_++];
+    try {
+      image = read_image((fs::path(folder_) / name).string());
+      return true;
+    } catch (const Error& error) {
+      std::fprintf(stderr, "skipped: %s\n", error.what());
+      ++skipped_;
+    }
+  }
+  return false;
+}
+
+Clock::Clock() : last_(now_ms()) {}
+
+double Clock::lap() {
+  const double now = now_ms();
+  const double passed = now - last_;
+  last_ = now;
+  return passed;
+}
+
+void Times::add(const Times& one) {
+  read += one.read;
+  preprocess += one.preprocess;
+  inference += one.inference;
+  postprocess += one.postprocess;
+  total += one.total;
+  ++images;
+}
+
+void Times::print(std::FILE* to) const {
+  std::fprintf(to,
+               "%d pictures: read %.1f ms, pre-processing %.1f ms, inference %.1f ms, "
+               "post-processing %.1f ms\n",
+               images, read, preprocess, inference, postprocess);
+  if (images > 0) {
+    std::fprintf(to, "average %.2f ms per picture, total %.1f ms\n", total / images, total);
+  }
+}
+
+Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& times) {
+  const BundleInfo& info = bundle.info();
+  if (info.images.size() != 1) fail("the contract does not say how a picture becomes an input");
+  Clock clock;
+  const Placement where = preprocess(image, info.images[0], tensor);
+  times.preprocess = clock.lap();
+  bundle.set(info.images[0].value, tensor.view());
+  bundle.run();
+  for (std::size_t i = 0; i < info.parts.size(); ++i) {
+    const bool host = info.parts[i].generated >= 0;
+    (host ? times.postprocess : times.inference) += bundle.seconds()[i] * 1e3;
+  }
+  times.total = times.read + times.preprocess + clock.lap();
+  return where;
+}
+
+int output_with_role(const BundleInfo& info, const std::string& role) {
+  for (const OutputInfo& output : info.outputs) {
+    if (role == output.role) return output.value;
+  }
+  return -1;
+}
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (!fs::is_directory(path)) fail(path + ": cannot make the folder");
+}
+
+}  // namespace adc::app

@@ -1,0 +1,91 @@
+// The command-line programs: options, pictures from folders or streams, times.
+#pragma once
+
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include "bundle.hpp"
+#include "image.hpp"
+#include "preprocess.hpp"
+
+namespace adc::app {
+
+struct Options {
+  std::string bundle;            // folder; found by its manifest when not given
+  std::string data;              // folder of pictures, or one picture
+  std::string frames;            // stream of PNM pictures; "-": standard input
+  std::string output;            // folder for drawn results
+  std::string csv;
+  std::optional<double> threshold;  // raw scale
+  int image_size = 0;            // must be the contract's
+  double min_score = 0.5;        // detections below it are not drawn
+  bool help = false;
+  OpenOptions open;
+};
+
+/// Parses the command line; fails with a sentence.
+[[nodiscard]] Options parse(int argc, char** argv);
+[[nodiscard]] std::string usage(const BundleInfo& info);
+
+/// Pictures one after the other, from wherever the options say.
+class Source {
+ public:
+  explicit Source(const Options& options);
+  ~Source();
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+
+  /// The next picture; false at the end. An unreadable file is reported and skipped.
+  bool next(Image& image, std::string& name);
+  [[nodiscard]] int skipped() const { return skipped_; }
+
+ private:
+  std::string folder_;
+  std::vector<std::string> names_;
+  std::size_t at_ = 0;
+  std::FILE* stream_ = nullptr;
+  int frame_ = 0;
+  int skipped_ = 0;
+};
+
+/// Milliseconds since construction or the last lap.
+class Clock {
+ public:
+  Clock();
+  double lap();
+
+ private:
+  double last_;
+};
+
+struct Times {
+  double read = 0;
+  double preprocess = 0;
+  double inference = 0;    // device parts
+  double postprocess = 0;  // host parts
+  double total = 0;
+  int images = 0;
+
+  void add(const Times& one);
+  void print(std::FILE* to) const;
+};
+
+/// Pre-processes, sets the input, runs; adds up the times.
+Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& times);
+
+/// The first output with this role, -1 when there is none.
+[[nodiscard]] int output_with_role(const BundleInfo& info, const std::string& role);
+
+/// A field of a CSV file, quoted when it has to be.
+[[nodiscard]] std::string csv_field(const std::string& text);
+
+/// Folder for drawn results: made when it is missing.
+void make_folder(const std::string& path);
+
+int run_anomaly(const Options& options);
+int run_detection(const Options& options);
+/// Any other model: writes every output as .npy.
+int run_plain(const Options& options);
+
+}  // namespace adc::app

@@ -1,0 +1,59 @@
+// The bundle's program. What it does with a picture follows from the roles of the outputs.
+#include <exception>
+#include <filesystem>
+
+#include "app.hpp"
+#include "npy.hpp"
+
+namespace adc::app {
+
+int run_plain(const Options& options) {
+  Bundle bundle(options.bundle, options.open);
+  const std::string folder = options.output.empty() ? "outputs" : options.output;
+  Source source(options);
+  make_folder(folder);
+  Times all;
+  Image image;
+  Array tensor;
+  std::string name;
+  Clock reading;
+  while (source.next(image, name)) {
+    Times times;
+    times.read = reading.lap();
+    run_image(bundle, image, tensor, times);
+    for (std::size_t i = 0; i < bundle.info().outputs.size(); ++i) {
+      const std::string file = folder + "/" + name + "_" + std::to_string(i) + ".npy";
+      write_npy(file, bundle.get(bundle.info().outputs[i].value));
+    }
+    std::printf("%s: %zu outputs\n", name.c_str(), bundle.info().outputs.size());
+    all.add(times);
+    reading.lap();
+  }
+  all.print(stdout);
+  return source.skipped() > 0 || all.images == 0 ? 1 : 0;
+}
+
+}  // namespace adc::app
+
+int main(int argc, char** argv) {
+  try {
+    const adc::BundleInfo& info = adc::bundle_info();
+    if (argc < 2) {
+      std::fputs(adc::app::usage(info).c_str(), stderr);
+      return 2;
+    }
+    const adc::app::Options options = adc::app::parse(argc, argv);
+    if (options.help) {
+      std::fputs(adc::app::usage(info).c_str(), stdout);
+      return 0;
+    }
+    if (info.score.method[0] != '\0') return adc::app::run_anomaly(options);
+    const bool detector = adc::app::output_with_role(info, "boxes") >= 0 &&
+                          adc::app::output_with_role(info, "scores") >= 0 &&
+                          adc::app::output_with_role(info, "labels") >= 0;
+    return detector ? adc::app::run_detection(options) : adc::app::run_plain(options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,56 @@
+// Picture files: PNM and BMP always, PNG and JPEG when the program was built with those libraries.
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "tensor.hpp"
+
+namespace adc {
+
+/// 8-bit pixels, row by row, 1 (grey) or 3 (RGB) channels.
+struct Image {
+  int width = 0;
+  int height = 0;
+  int channels = 0;
+  std::vector<unsigned char> pixels;
+
+  [[nodiscard]] const unsigned char* at(int y, int x) const {
+    return pixels.data() + (static_cast<std::size_t>(y) * static_cast<std::size_t>(width) +
+                            static_cast<std::size_t>(x)) *
+                               static_cast<std::size_t>(channels);
+  }
+  [[nodiscard]] unsigned char* at(int y, int x) {
+    return const_cast<unsigned char*>(static_cast<const Image&>(*this).at(y, x));
+  }
+};
+
+/// An empty picture; sizes are checked (1 … 65536 a side, at most 2^26 pixels).
+[[nodiscard]] Image make_image(int width, int height, int channels, const std::string& where);
+
+/// Decodes a file by its content. Transparency is dropped, palettes become RGB, 16-bit samples
+/// become their high byte, an EXIF orientation is ignored.
+[[nodiscard]] Image read_image(const std::string& path);
+/// The same from memory; `where` names the source in errors.
+[[nodiscard]] Image decode_image(const unsigned char* data, std::size_t size,
+                                 const std::string& where);
+
+/// Reads the next binary PGM or PPM picture of a stream (a camera, `ffmpeg -f image2pipe`).
+/// Returns false at the end of the stream.
+[[nodiscard]] bool read_frame(std::FILE* stream, Image& frame);
+
+/// Writes by suffix: .png (when built with libpng), .bmp, else PPM.
+void write_image(const std::string& path, const Image& image);
+
+/// Names of picture files directly inside a folder, sorted; fails when there is none.
+[[nodiscard]] std::vector<std::string> find_images(const std::string& folder);
+
+// One per format; called by decode_image when the content starts like that format.
+[[nodiscard]] Image decode_png(const unsigned char* data, std::size_t size,
+                               const std::string& where);
+[[nodiscard]] Image decode_jpeg(const unsigned char* data, std::size_t size,
+                                const std::string& where);
+void write_png(const std::string& path, const Image& image);
+
+}  // namespace adc

@@ -1,0 +1,81 @@
+// JPEG through libjpeg. Its errors jump; everything with a destructor lives outside the jump.
+#include <cstdio>  // libjpeg's header needs it first
+
+#include <jpeglib.h>
+
+#include <csetjmp>
+
+#include "image.hpp"
+
+namespace adc {
+
+namespace {
+
+struct Errors {
+  jpeg_error_mgr base;  // first: libjpeg hands out its address
+  std::jmp_buf jump;
+  std::array<char, JMSG_LENGTH_MAX> text;
+};
+
+void keep_error(j_common_ptr info) {
+  auto* errors = reinterpret_cast<Errors*>(info->err);
+  info->err->format_message(info, errors->text.data());
+  std::longjmp(errors->jump, 1);
+}
+
+/// Warnings mean lost data: a damaged picture is refused, not guessed.
+void keep_warning(j_common_ptr info, int level) {
+  if (level < 0) keep_error(info);
+}
+
+struct Decoder {
+  jpeg_decompress_struct info{};
+  Errors errors{};
+  ~Decoder() { jpeg_destroy_decompress(&info); }
+};
+
+bool open_picture(Decoder& d, const unsigned char* data, std::size_t size) {
+  if (setjmp(d.errors.jump) != 0) return false;
+  jpeg_create_decompress(&d.info);
+  jpeg_mem_src(&d.info, data, static_cast<unsigned long>(size));
+  jpeg_read_header(&d.info, TRUE);
+  // A progressive picture is buffered whole: its size is checked before that.
+  if (d.info.image_width > 65536 || d.info.image_height > 65536 ||
+      std::uint64_t{d.info.image_width} * d.info.image_height > (std::uint64_t{1} << 26)) {
+    std::snprintf(d.errors.text.data(), d.errors.text.size(), "too many pixels");
+    return false;
+  }
+  d.info.out_color_space = d.info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  d.info.dct_method = JDCT_ISLOW;
+  jpeg_start_decompress(&d.info);
+  return true;
+}
+
+bool read_rows(Decoder& d, Image& image) {
+  if (setjmp(d.errors.jump) != 0) return false;
+  while (d.info.output_scanline < d.info.output_height) {
+    JSAMPROW row = image.at(static_cast<int>(d.info.output_scanline), 0);
+    jpeg_read_scanlines(&d.info, &row, 1);
+  }
+  jpeg_finish_decompress(&d.info);
+  return true;
+}
+
+}  // namespace
+
+Image decode_jpeg(const unsigned char* data, std::size_t size, const std::string& where) {
+  Decoder d;
+  d.info.err = jpeg_std_error(&d.errors.base);
+  d.errors.base.error_exit = keep_error;
+  d.errors.base.emit_message = keep_warning;
+  if (!open_picture(d, data, size)) fail(where + ": damaged picture: " + d.errors.text.data());
+  if (d.info.num_components != 1 && d.info.num_components != 3) {
+    fail(where + ": a JPEG with " + std::to_string(d.info.num_components) + " channels");
+  }
+  Image image = make_image(static_cast<int>(d.info.output_width),
+                           static_cast<int>(d.info.output_height), d.info.output_components, where);
+  if (!read_rows(d, image)) fail(where + ": damaged picture: " + d.errors.text.data());
+  return image;
+}
+
+}  // namespace adc
