@@ -10,7 +10,8 @@ The part's option ``roi_policy`` decides (``whole`` when it is absent):
             one call with all rows: the first runs on the host, the second is a device that takes
             any row count, the third packs the rows inside its graph
 
-No rows: nothing is called and the results are empty, under every policy.
+No rows: nothing is called and the results are empty, under every policy. A CPU simulation that takes
+any number of rows runs them in one call; the calls are counted as the device would make them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from adcompile.runtime.executor import Array, Executor
 
 POLICIES = ("whole", "loop", "bucket", "host", "profile", "mosaic")
 ROWS = "roi"
+SIMULATION = "simulation"  # a simulation with free rows; one per row count is SIMULATION_<rows>
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,9 @@ def run_rows(
         return {spec.name: empty(spec) for spec in plan.outputs}, 0
     if pieces == [(0, rows, rows)]:
         return executor.run(feeds), 1
+    if executor.simulated and SIMULATION in plan.part.files:
+        # rows do not depend on each other and this file takes any number: one call, same numbers
+        return executor.run(feeds), len(pieces)
     parts = [_run_piece(plan, executor, feeds, piece) for piece in pieces]
     joined = {
         spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in plan.outputs

@@ -11,7 +11,7 @@ import adcompile
 from adcompile.errors import FormatError, UsageError
 from adcompile.interfaces import Pass
 from adcompile.job import BUILD_KEY, BuildResult, Job
-from adcompile.manifest import check_files, file_sha256, read_manifest
+from adcompile.manifest import check_files, check_seal, file_sha256, read_manifest
 from adcompile.rewrite.options import print_pass
 from adcompile.steps.tools import tool_versions
 
@@ -76,6 +76,7 @@ def reuse(job: Job) -> BuildResult | None:
         manifest = read_manifest(job.output)
         if manifest.options.get(BUILD_KEY) != job.recorded_options()[BUILD_KEY]:
             return None
+        check_seal(job.output)
         check_files(job.output, manifest)
     except FormatError:
         return None  # damaged or foreign: built again, or refused when it cannot be replaced
