@@ -16,18 +16,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adcompile import native
 from adcompile.anomaly.bank import check_vectors
 from adcompile.anomaly.coreset_reference import reference_coreset
-from adcompile.anomaly.search import NATIVE_HEADERS, NATIVE_SOURCES, PATHS
+from adcompile.anomaly.search import PATHS, load_kernels
 from adcompile.errors import InputError, ToolMissing, UsageError
 
 First = Literal["first", "random", "farthest-from-mean"]
 FIRST_RULES: tuple[First, ...] = ("first", "random", "farthest-from-mean")
 """Row 0; a row drawn with the seed; the row farthest from the mean (lowest number among equals)."""
-
-CORESET_SOURCES = (*NATIVE_SOURCES, "coreset.cpp", "coreset_layout.cpp")
-CORESET_HEADERS = (*NATIVE_HEADERS, "coreset.hpp", "coreset_layout.hpp")
 
 Array = NDArray[np.generic]
 F32 = NDArray[np.float32]
@@ -35,7 +31,7 @@ F64 = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _AXES = 16
-_SAMPLE = 2048
+_SAMPLE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +73,7 @@ def select_coreset(
     space = sparse_projection(checked, seed) if projection else checked
     start = first_pick(space, first, seed)
     if path != "numpy":
-        loaded = native.load("coreset", CORESET_SOURCES, CORESET_HEADERS)
+        loaded = load_kernels()
         if loaded.library is not None:
             return _native_coreset(loaded.library, space, count, start, threads, path)
         if path != "auto":
@@ -127,8 +123,11 @@ def sparse_projection(rows: F32, seed: int, eps: float = 0.9) -> F32:
         return rows
     density = 1.0 / math.sqrt(rows.shape[1])
     draw = np.random.default_rng(seed).random((rows.shape[1], columns))
-    signs = (draw < density / 2).astype(np.float32) - (draw >= 1 - density / 2).astype(np.float32)
-    return np.ascontiguousarray(rows @ (signs * np.float32(math.sqrt(1 / density / columns))))
+    size = np.float32(math.sqrt(1 / density / columns))
+    matrix = np.zeros(draw.shape, np.float32)
+    matrix[draw < density / 2] = size
+    matrix[draw >= 1 - density / 2] = -size
+    return np.asarray(rows @ matrix, dtype=np.float32)
 
 
 class _Job(ctypes.Structure):
@@ -174,25 +173,23 @@ def _native_coreset(
 
 def _frame(rows: F32) -> tuple[F32, F32, float]:
     """Centre [D], principal axes [16, D] and scale. Good ones make it fast, any are safe."""
-    sample = rows[:: max(1, -(-len(rows) // _SAMPLE))].astype(np.float64)
-    centre = sample.mean(axis=0).astype(np.float32)
+    sample = rows[:: max(1, -(-len(rows) // _SAMPLE))]
+    middle = sample.mean(axis=0, dtype=np.float64).astype(np.float32).astype(np.float64)
     # The longest row is bounded by the box of all rows: no pass with temporaries of their size.
-    edges = np.maximum(
-        rows.max(axis=0) - centre.astype(np.float64),
-        centre - rows.min(axis=0, initial=np.inf).astype(np.float64),
-    )
+    edges = np.maximum(rows.max(axis=0) - middle, middle - rows.min(axis=0))
     length = float(np.sqrt(np.square(edges).sum()))
     exponent = math.frexp(length)[1] if length > 0 else 0
     scale = math.ldexp(1.0, min(100, max(-100, -exponent)))
     axes = np.zeros((_AXES, rows.shape[1]), np.float32)
-    found = _subspace((sample - centre) * scale, min(_AXES, rows.shape[1]))
+    unit = ((sample - middle) * scale).astype(np.float32)
+    found = _subspace(unit, min(_AXES, rows.shape[1]))
     axes[: found.shape[1]] = found.T
-    return centre, axes, scale
+    return middle.astype(np.float32), axes, scale
 
 
-def _subspace(sample: F64, count: int) -> F64:
+def _subspace(sample: F32, count: int) -> F64:
     """Orthonormal columns close to the *count* leading principal axes (subspace iteration)."""
-    covariance = sample.T @ sample
+    covariance = (sample.T @ sample).astype(np.float64)
     width = min(sample.shape[1], count + 8)
     basis = np.random.default_rng(0).standard_normal((sample.shape[1], width))
     for _ in range(4):
