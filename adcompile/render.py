@@ -83,7 +83,7 @@ def py_literal(value: object) -> str:
         inside = ", ".join(f"{py_literal(k)}: {py_literal(v)}" for k, v in items)
         return "{" + inside + "}"
     if isinstance(value, (list, tuple)):
-        parts = [py_literal(x) for x in value]  # pyright: ignore[reportUnknownVariableType]
+        parts = [py_literal(x) for x in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         if isinstance(value, tuple):
             return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"
         return "[" + ", ".join(parts) + "]"

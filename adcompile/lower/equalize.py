@@ -171,8 +171,9 @@ def _positive(values: npt.ArrayLike) -> Doubles:
 
 
 def _bounded(gain: Doubles) -> Doubles:
-    middle = np.exp(np.mean(np.log(gain)))
-    return np.clip(gain / middle, 1.0 / LARGEST_GAIN, LARGEST_GAIN)
+    middle = float(np.exp(np.mean(np.log(gain))))
+    bounded: Doubles = np.clip(gain / middle, 1.0 / LARGEST_GAIN, LARGEST_GAIN)
+    return bounded
 
 
 @dataclass(frozen=True)

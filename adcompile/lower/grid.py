@@ -167,7 +167,7 @@ def weight_grid(weights: Floats, scheme: Scheme, axis: int, bounds: Bounds | Non
 def _best_position(values: Floats, peak: float, top: int, low: int, bounds: Bounds | None) -> int:
     """The position with the least squared error, within *bounds*."""
     first = covering_position(peak, top)
-    tried = range(first, min(first + MINMSE_STEPS, MAX_POSITION) + 1)
+    tried = list(range(first, min(first + MINMSE_STEPS, MAX_POSITION) + 1))
     if bounds is not None:
         tried = sorted({max(bounds[0], min(p, bounds[1])) for p in tried})
     return min(tried, key=lambda p: _squared_error(values, 2.0**-p, low, top))

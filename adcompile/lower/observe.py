@@ -55,12 +55,13 @@ class Observation:
         if values.size == 0:
             return
         table = _by_channel(values)
-        lows, highs = table.min(axis=1), table.max(axis=1)
+        lows: Floats = table.min(axis=1)
+        highs: Floats = table.max(axis=1)
         if self.count and lows.shape == self.lows.shape:
             lows, highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
         elif self.count:
             low, high = min(self.low, float(lows.min())), max(self.high, float(highs.max()))
-            lows, highs = np.float32([low]), np.float32([high])
+            lows, highs = np.full(1, low, np.float32), np.full(1, high, np.float32)
             table = table.reshape(1, -1)
             self._kept = [part.reshape(1, -1) for part in self._kept]
             self._columns = sum(part.shape[1] for part in self._kept)
@@ -86,7 +87,9 @@ class Observation:
 
     def sample(self) -> Floats:
         """The kept values in one row, with the extremes."""
-        return np.concatenate([self.table().reshape(-1), np.float32([self.low, self.high])])
+        return np.concatenate(
+            [self.table().reshape(-1), np.array([self.low, self.high], np.float32)]
+        )
 
     def scaled(self, gain: Floats) -> Observation:
         """The observation of the tensor multiplied by *gain* (positive; 0-d or per channel)."""

@@ -14,6 +14,7 @@ from adcompile.lower.opset import retarget
 from adcompile.lower.points import plan_points
 from adcompile.lower.reconstruct import reconstruct
 from adcompile.lower.scheme import Scheme
+from adcompile.lower.threads import one_blas_thread
 
 
 def quantize(
@@ -26,10 +27,11 @@ def quantize(
 
     Raises InputError when there is no calibration data or it is not finite.
     """
-    prepared = prepare(model, data, scheme, floats)
-    assignment = assign(prepared, scheme)
-    if scheme.refine_rounding:
-        assignment = reconstruct(prepared.model, prepared.points, assignment, scheme, data)
+    with one_blas_thread():
+        prepared = prepare(model, data, scheme, floats)
+        assignment = assign(prepared, scheme)
+        if scheme.refine_rounding:
+            assignment = reconstruct(prepared.model, prepared.points, assignment, scheme, data)
     return finish(prepared, assignment, scheme)
 
 

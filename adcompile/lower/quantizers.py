@@ -6,29 +6,23 @@ calibration data and list of nodes to leave in float.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
 from adcompile.errors import ToolMissing, UsageError
-from adcompile.interfaces import CalibrationData
 from adcompile.lower.quantize import quantize
-from adcompile.lower.scheme import Scheme
+from adcompile.lower.vendor import (
+    ORT_METHODS,
+    QuantizeRequest,
+    onnxruntime_method,
+    quark,
+    vai_q_onnx,
+)
 
-
-@dataclass(frozen=True)
-class QuantizeRequest:
-    """What to quantize, on what data, in which format. *work* is a scratch folder (may not exist)."""
-
-    model: ir.Model
-    data: CalibrationData
-    scheme: Scheme
-    floats: frozenset[str]
-    work: Path
-
+__all__ = ["QuantizeRequest", "Quantizer", "available", "quantizer"]
 
 Quantizer = Callable[[QuantizeRequest], ir.Model]
 
@@ -40,17 +34,26 @@ def _own(request: QuantizeRequest) -> ir.Model:
 # name -> (package it needs, "" for none; function)
 _TABLE: dict[str, tuple[str, Quantizer]] = {
     "own": ("", _own),
+    "quark": ("quark", quark),
+    "vai_q_onnx": ("vai_q_onnx", vai_q_onnx),
+    **{
+        f"onnxruntime-{m}": ("", functools.partial(onnxruntime_method, method=m))
+        for m in ORT_METHODS
+    },
 }
+_PACKAGES = {"quark": "amd-quark", "vai_q_onnx": "the Ryzen AI installer (up to 1.3)"}
 
 
 def quantizer(name: str) -> Quantizer:
-    """The quantizer called *name*. Raises UsageError or ToolMissing."""
-    if name not in _TABLE:
+    """The quantizer called *name*; ``auto`` is ours. Raises UsageError or ToolMissing."""
+    wanted = "own" if name == "auto" else name
+    if wanted not in _TABLE:
         raise UsageError(f"unknown quantizer {name!r}", fix=f"known: {', '.join(_TABLE)}")
-    package, function = _TABLE[name]
+    package, function = _TABLE[wanted]
     if package and importlib.util.find_spec(package) is None:
         raise ToolMissing(
-            f"quantizer {name!r} needs the package {package!r}",
+            f"quantizer {name!r} is not installed",
+            why=f"it comes with {_PACKAGES.get(package, package)}",
             fix="install it, or use --quantizer own",
         )
     return function

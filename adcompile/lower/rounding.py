@@ -8,16 +8,19 @@ rounded (optimal brain compression, as in GPTQ).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from adcompile.lower.grid import Grid
+from adcompile.lower.threads import workers
 
 Floats = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.generic]
-BLOCK = 128
+BLOCK = 48  # columns rounded before the rest is updated
+BASE = 128  # triangular matrices up to this size are inverted directly
 CHUNK = 576  # columns factorised together: time grows with its square, accuracy hardly at all
 DAMP = 0.3  # times columns over rows: few rows say little about many columns
 LEAST_DAMP = 0.01
@@ -58,10 +61,11 @@ def fit_and_round(layer: Layer, grid: Grid) -> Stored:
     stored = np.empty(layer.weight.shape, np.float32)
     columns = layer.weight.shape[1]
     pieces = -(-columns // CHUNK)
-    for piece in range(pieces):
-        span = slice(columns * piece // pieces, columns * (piece + 1) // pieces)
+    spans = [slice(columns * i // pieces, columns * (i + 1) // pieces) for i in range(pieces)]
+    with ThreadPoolExecutor(min(workers(), pieces)) as pool:
+        factors = list(pool.map(_factor, [inputs[:, span] for span in spans]))
+    for span, (factor, order) in zip(spans, factors, strict=True):
         part, weight = inputs[:, span], layer.weight[:, span]
-        factor, order = _factor(part)
         if factor is None:
             stored[:, span] = _nearest(weight, grid, layer.steps)
         else:
@@ -93,7 +97,7 @@ def _factor(inputs: Floats) -> tuple[Floats | None, npt.NDArray[np.intp]]:
 def _triangular_inverse(upper: Floats) -> Floats:
     """Inverse of an upper triangular matrix, by halves (products are fast, general inverses are not)."""
     size = upper.shape[0]
-    if size <= BLOCK:
+    if size <= BASE:
         return np.triu(np.linalg.inv(upper)).astype(np.float32)
     half = size // 2
     first = _triangular_inverse(upper[:half, :half])
@@ -128,26 +132,29 @@ def _correction(
 def _round(
     weight: Floats, grid: Grid, steps: Floats, factor: Floats, order: npt.NDArray[np.intp]
 ) -> Floats:
-    low, high = grid.limits
-    left = weight[:, order].copy()
+    low, high = (np.float32(x) for x in grid.limits)
+    inverse = np.float32(1.0) / steps
+    left = np.ascontiguousarray(weight.T[order])  # K by O: a column of the weight is a row here
     stored = np.empty_like(left)
-    columns = left.shape[1]
+    columns = left.shape[0]
+    errors = np.empty((BLOCK, left.shape[1]), np.float32)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
-        errors = np.empty((left.shape[0], stop - start), np.float32)
         for i in range(start, stop):
-            column = np.clip(np.rint(left[:, i] / steps), low, high)
-            stored[:, i] = column
-            error = (left[:, i] - column * steps) / factor[i, i]
-            errors[:, i - start] = error
-            left[:, i + 1 : stop] -= np.outer(error, factor[i, i + 1 : stop])
+            row = np.rint(left[i] * inverse, out=stored[i])
+            np.maximum(row, low, out=row)
+            np.minimum(row, high, out=row)
+            error = np.subtract(left[i], row * steps, out=errors[i - start])
+            error /= factor[i, i]
+            left[i + 1 : stop] -= factor[i, i + 1 : stop, None] * error
         if stop < columns:
-            left[:, stop:] -= errors @ factor[start:stop, stop:]
-    result = np.empty_like(stored)
-    result[:, order] = stored
+            left[stop:] -= factor[start:stop, stop:].T @ errors[: stop - start]
+    result = np.empty_like(weight)
+    result[:, order] = stored.T
     return result
 
 
 def _nearest(weight: Floats, grid: Grid, steps: Floats) -> Floats:
     low, high = grid.limits
-    return np.clip(np.rint(weight / steps[:, None]), low, high)
+    rounded: Floats = np.clip(np.rint(weight / steps[:, None]), low, high)
+    return rounded

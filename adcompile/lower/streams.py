@@ -118,8 +118,9 @@ def _visit(node: ir.Node, union: _Union, uniform: set[str], closed: set[str]) ->
         if node.op_type == "MatMul":
             closed.update(inputs[1:])
         return
-    passes = not node.domain and node.op_type in _CHANNELWISE | _UNIFORM and inputs
-    if not passes or _has_offset(node):
+    scaled = node.op_type in ("Mul", "Div") and len(inputs) == 1 and is_constant(node.inputs[-1])
+    passes = scaled or (node.op_type in _CHANNELWISE | _UNIFORM and bool(inputs))
+    if node.domain or not passes or _has_offset(node):
         closed.update(inputs + outputs)
         return
     union.join([*inputs, *outputs])

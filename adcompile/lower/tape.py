@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from adcompile.ir.graph import is_constant
 from adcompile.lower.grid import Grid
 from adcompile.lower.observe import Floats
 from adcompile.lower.points import Points
+from adcompile.lower.threads import workers
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Tape:
         self._points = points
         self._grids = grids
         self.count = len(samples)
+        self._pool = ThreadPoolExecutor(workers())
         self.exact: dict[str, list[Array]] = {}
         self.rounded: dict[str, list[Array]] = {}
         self._left: Counter[str] = Counter()
@@ -63,6 +66,12 @@ class Tape:
         grid = self._grids.get(name)
         everyone = name in self._points.readers and self._points.readers[name] is None
         self.rounded[name] = [grid.rounded(x) for x in raw] if grid and everyone else raw
+
+    def __enter__(self) -> Tape:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
 
     def read(self, node: ir.Node, index: int, sample: int, *, exact: bool) -> Array:
         """What *node* gets at input *index* on one side."""
@@ -87,20 +96,26 @@ class Tape:
         part = extract(self.model, [node], list(dict.fromkeys(v for _, v in fed)), made, "node")
         for value in (*part.graph.inputs, *part.graph.outputs):
             value.shape = None
-        session = open_model(part, optimize=True)
+        session = open_model(part, optimize=True, threads=1)
         names = [v.name or "" for v in made]
-        results = Results({n: [] for n in names}, {n: [] for n in names})
-        for exact, side in ((True, results.exact), (False, results.rounded)):
-            for sample in range(self.count):
-                feeds: dict[str, Array] = {}
-                for index, value in fed:
-                    if index in constants:
-                        feeds[value.name or ""] = _float(value) if exact else constants[index]
-                    else:
-                        feeds[value.name or ""] = self.read(node, index, sample, exact=exact)
-                for name, array in zip(names, session.run(names, feeds), strict=True):
-                    side[name].append(array)
-        return results
+
+        def call(job: tuple[bool, int]) -> list[Array]:
+            exact, sample = job
+            feeds: dict[str, Array] = {}
+            for index, value in fed:
+                if index in constants:
+                    feeds[value.name or ""] = _float(value) if exact else constants[index]
+                else:
+                    feeds[value.name or ""] = self.read(node, index, sample, exact=exact)
+            return session.run(names, feeds)
+
+        jobs = [(exact, sample) for exact in (True, False) for sample in range(self.count)]
+        arrays = list(self._pool.map(call, jobs))
+        columns = [
+            {n: [a[i] for a in half] for i, n in enumerate(names)}
+            for half in (arrays[: self.count], arrays[self.count :])
+        ]
+        return Results(columns[0], columns[1])
 
     def keep(self, node: ir.Node, results: Results) -> None:
         """Take in what *node* made, and drop what nobody reads any more."""

@@ -70,7 +70,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         files=files,
         options={
             "product": ctx.target.facts.get("product", ""),
-            **({"row_sizes": "1"} if part.rows else {}),
+            **({"roi_policy": "loop"} if part.rows else {}),
         },
         rows=part.rows,
         nodes=len(part.model.graph),

@@ -39,6 +39,14 @@ def scalar_operand(node: ir.Node) -> float | None:
     return None
 
 
+def is_kernel_sigmoid(node: ir.Node) -> bool:
+    """True for the HardSigmoid that stands for a Sigmoid: slope 1/6, offset 1/2."""
+    alpha, beta = node.attributes.get("alpha"), node.attributes.get("beta")
+    slope = float(alpha.as_float()) if alpha is not None else 0.2
+    offset = float(beta.as_float()) if beta is not None else 0.5
+    return abs(slope - HARD_SIGMOID_ALPHA) < 1e-6 and offset == 0.5
+
+
 def leaky_slope(alpha: float) -> float:
     """The nearest multiple of 1/256."""
     return float(np.rint(alpha * 256.0)) / 256.0
@@ -73,12 +81,17 @@ def pool_ratio(node: ir.Node) -> Fraction | None:
     return None
 
 
-def approximate_kernels(model: ir.Model, ops: frozenset[str], report: Report) -> bool:
-    """Rewrite a copy-owned *model* in place; records every change. *ops*: quantized op types."""
+def approximate_kernels(
+    model: ir.Model, ops: frozenset[str], floats: frozenset[str], report: Report
+) -> bool:
+    """Rewrite *model* in place; records every change.
+
+    *ops* are the quantized op types, *floats* the names of nodes that stay in float.
+    """
     changed = False
     for node in list(model.graph):
         rewrite = _REWRITES.get(node.op_type) if node.domain == "" else None
-        if rewrite is None or node.op_type not in ops:
+        if rewrite is None or node.op_type not in ops or node.name in floats:
             continue
         detail = rewrite(model.graph, node)
         if detail:
@@ -102,6 +115,19 @@ def _name_like(new: ir.Node, old: ir.Node) -> None:
     value.name = f"{old.outputs[0].name}_unscaled"
     value.type = old.outputs[0].type
     value.shape = old.outputs[0].shape
+
+
+def _hard_sigmoid(graph: ir.Graph, node: ir.Node) -> str:
+    follower = list(node.outputs[0].uses())
+    scaled = len(follower) == 1 and scalar_operand(follower[0].node) is not None
+    if not is_kernel_sigmoid(node) or (scaled and follower[0].node.op_type == "Mul"):
+        return ""
+    copy = ir.Node("", node.op_type, node.inputs, list(node.attributes.values()), name=node.name)
+    _name_like(copy, node)
+    graph.insert_before(node, copy)
+    set_provenance(copy, [node], RULE)
+    _scale_after(graph, copy, node, HARD_SIGMOID_SCALE)
+    return "HardSigmoid x 1.0001221"
 
 
 def _leaky(graph: ir.Graph, node: ir.Node) -> str:
@@ -149,6 +175,7 @@ def _scale_after(graph: ir.Graph, made: ir.Node, old: ir.Node, factor: Fraction)
 
 _REWRITES = {
     "Sigmoid": _sigmoid,
+    "HardSigmoid": _hard_sigmoid,
     "LeakyRelu": _leaky,
     "AveragePool": _average,
     "GlobalAveragePool": _average,

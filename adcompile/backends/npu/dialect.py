@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from adcompile.backends.npu.approximate import (
     HARD_SIGMOID_SCALE,
+    is_kernel_sigmoid,
     leaky_slope,
     pool_ratio,
     scalar_operand,
@@ -299,7 +300,7 @@ def _approximations(node: ir.Node) -> Iterator[Violation]:
         alpha = float(found.as_float()) if found is not None else 0.01
         if abs(alpha - leaky_slope(alpha)) > 1e-7:
             yield _broken("leaky-slope", node, f"alpha {alpha} is no multiple of 1/256")
-    elif node.op_type in _SCALED:
+    elif node.op_type in _SCALED and (node.op_type != "HardSigmoid" or is_kernel_sigmoid(node)):
         yield from _scaling(node)
 
 

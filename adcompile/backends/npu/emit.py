@@ -1,13 +1,19 @@
-"""Files of an NPU part: float model, quantized model, session options, readme."""
+"""Files of an NPU part: float model, lowered model, session options, readme."""
 
 from __future__ import annotations
 
 import hashlib
 
-from adcompile.backends.npu.session import Wishes, cache_identity, plan_session
+import onnx_ir as ir
+
+from adcompile.backends.npu.lowering import packed_layout
+from adcompile.backends.npu.session import SessionPlan, Wishes, cache_identity, plan_session
+from adcompile.backends.tiles import Mosaic
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
 from adcompile.ir.model_io import to_bytes
+from adcompile.lower.mosaic import mosaic, resize_mosaic
+from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
 from adcompile.render import render, to_json
 
@@ -15,36 +21,49 @@ from adcompile.render import render, to_json
 def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
     """Add everything of one part to *out*."""
     folder = f"parts/{part.name}"
-    data = to_bytes(part.model)
-    files = {"model": out.add(f"{folder}/model.onnx", data)}
-    chip = ctx.target.name.partition(":")[2].partition("@")[0] or "stx"
-    release = ctx.target.toolchain.rpartition(" ")[2]
-    if lowered.model is part.model:
-        files["simulation"] = device = files["model"]
+    files = {"model": out.add(f"{folder}/model.onnx", to_bytes(part.model))}
+    options = {
+        "chip": ctx.target.name.partition(":")[2].partition("@")[0] or "stx",
+        "release": ctx.target.toolchain.rpartition(" ")[2],
+        "roi_policy": ctx.options.get("roi_policy", "loop") if part.rows else "",
+    }
+    layout = packed_layout(part, ctx)
+    if layout is not None:
+        options["mosaic"] = layout.dump()
+        options["roi_buckets"] = ",".join(map(str, layout.capacities()))
+        for grid in layout.grids:
+            rows = grid[0] * grid[1]
+            device, simulation = _packed_models(part, lowered, layout, grid)
+            path = f"{folder}/rows{rows}.onnx"
+            files[f"device_{rows}"] = out.add(path, to_bytes(device))
+            files[f"simulation_{rows}"] = files[f"device_{rows}"]
+            if simulation is not device:
+                path = f"{folder}/rows{rows}.{lowered.precision}.onnx"
+                files[f"simulation_{rows}"] = out.add(path, to_bytes(simulation))
     else:
-        data = to_bytes(lowered.model)
-        name = "model.bf16.onnx" if lowered.precision == "bf16" else "model.int8.onnx"
-        files["simulation"] = out.add(f"{folder}/{name}", data)
-        # bf16 is converted by the vendor's compiler from the float model
-        device = files["model"] if lowered.precision == "bf16" else files["simulation"]
-    digest = hashlib.sha256(data).hexdigest()
-    wishes = _wishes(ctx)
-    draft = plan_session(chip, release, lowered.precision, "", wishes)
-    key = cache_identity(digest, draft.provider_options, "", "")
-    plan = plan_session(chip, release, lowered.precision, f"{part.name}-{key[:16]}", wishes)
+        files["simulation"] = _simulation(out, folder, files, part, lowered)
+        source = part.model if lowered.precision == "bf16" else lowered.model
+        if part.rows:
+            data = to_bytes(fix_rows(source, 1))
+            files["device_1"] = out.add(f"{folder}/rows1.onnx", data)
+        else:
+            files["device"] = files["model"] if source is part.model else files["simulation"]
+    device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
+    digest = hashlib.sha256(to_bytes(lowered.model)).hexdigest()
+    plan = _session(part, options, lowered.precision, digest, ctx)
     files["session"] = out.add(f"{folder}/session.json", plan.as_json())
-    if "config_file" in plan.provider_options and lowered.precision in ("bf16", "fp32"):
+    if plan.provider_options.get("config_file") == "vaiml_config.json":
         files["config"] = out.add(f"{folder}/vaiml_config.json", _VAIML)
     values = {
         "part": part,
         "precision": lowered.precision,
-        "device_model": device.rpartition("/")[2],
+        "device_model": device_name.rpartition("/")[2],
         "plan": plan,
         "target": ctx.target,
-        "release": release,
+        "release": options["release"],
+        "sizes": sorted(int(n[7:]) for n in files if n.startswith("device_")),
     }
     files["readme"] = out.add(f"{folder}/README.md", render("npu/README.md.j2", values))
-    files["device"] = device
     return PartRecord(
         name=part.name,
         placement=part.placement,
@@ -54,11 +73,44 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         inputs=part.inputs,
         outputs=part.outputs,
         files=files,
-        options={"chip": chip, "release": release},
+        options={k: v for k, v in options.items() if v},
         rows=part.rows,
         nodes=len(part.model.graph),
         macs=part.macs,
     )
+
+
+def _packed_models(
+    part: Part, lowered: Part, layout: Mosaic, grid: tuple[int, int]
+) -> tuple[ir.Model, ir.Model]:
+    """What the device compiles and what the simulation runs, for one grid."""
+    simulation = resize_mosaic(lowered.model, layout, grid)
+    # the vendor's compiler converts to bf16 itself, from the float model
+    device = mosaic(part.model, grid)[0] if lowered.precision == "bf16" else simulation
+    return device, simulation
+
+
+def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, low: Part) -> str:
+    if low.model is part.model:
+        return files["model"]
+    suffix = "bf16" if low.precision == "bf16" else "int8"
+    return out.add(f"{folder}/model.{suffix}.onnx", to_bytes(low.model))
+
+
+def _session(
+    part: Part, options: dict[str, str], precision: str, digest: str, ctx: LowerContext
+) -> SessionPlan:
+    wishes = Wishes(
+        target=ctx.options.get("npu_target", ""),
+        xclbin=ctx.options.get("xclbin", ""),
+        encryption_key="",  # a secret: given when the session is opened, never stored
+        opt_level=ctx.options.get("opt_level", ""),
+        cpu_fallback=ctx.options.get("cpu_fallback", "true") != "false",
+    )
+    chip, release = options["chip"], options["release"]
+    draft = plan_session(chip, release, precision, "", wishes)
+    key = cache_identity(digest, draft.provider_options, "", "")
+    return plan_session(chip, release, precision, f"{part.name}-{key[:16]}", wishes)
 
 
 # the compiler converts float32 to bfloat16 itself; one pass does it
@@ -83,14 +135,3 @@ _VAIML = (
     )
     + "\n"
 )
-
-
-def _wishes(ctx: LowerContext) -> Wishes:
-    get = ctx.options.get
-    return Wishes(
-        target=get("npu_target", ""),
-        xclbin=get("xclbin", ""),
-        encryption_key="",  # a secret: given when the session is opened, never stored
-        opt_level=get("opt_level", ""),
-        cpu_fallback=get("cpu_fallback", "true") != "false",
-    )

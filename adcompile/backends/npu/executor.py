@@ -65,7 +65,8 @@ class NpuExecutor:
         self, part: PartRecord, bundle: Path, options: Mapping[str, str]
     ) -> PartSessions:
         plan = read_session(bundle_file(part, bundle, "session"))
-        model = bundle_file(part, bundle, "device")
+        name = min(n for n in part.files if n.startswith("device"))
+        model = bundle_file(part, bundle, name)
         strict = options.get("no_cpu_fallback") == "true"
         config = dict(plan["session_config"])
         if strict:

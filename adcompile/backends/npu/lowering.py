@@ -4,51 +4,120 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from adcompile.backends.npu.approximate import approximate_kernels
 from adcompile.backends.npu.dialect import violations
 from adcompile.backends.npu.schemes import SCHEMES
+from adcompile.backends.tiles import Mosaic
 from adcompile.errors import PassError, UsageError
-from adcompile.interfaces import Exactness, LowerContext, Part
+from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
+from adcompile.lower.bfloat import to_bfloat
+from adcompile.lower.insert import name_nodes
+from adcompile.lower.mosaic import mosaic, square_grid
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
+from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
+from adcompile.lower.scheme import Scheme
 
-FLOAT_PRECISIONS = frozenset({"fp32"})
+PRECISIONS = (*SCHEMES, "bf16", "fp32")
+# quantizers that bring the model to the kernels' form themselves
+_VENDOR = frozenset({"quark", "vai_q_onnx"})
+_FREE_ROWS = frozenset({"static-shape"})
+_PACKED = frozenset({"mosaic", "bucket"})
+DEFAULT_CAPACITY = 100
 
 
 def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
     """The model the device runs. fp32 is the part itself.
 
-    Raises UsageError without calibration data, PassError when the result breaks the dialect.
+    A part of regions keeps its free number of rows here under the policy ``loop`` (``emit`` fixes it),
+    and becomes a mosaic of its largest size under ``mosaic`` and ``bucket``. Raises UsageError without
+    calibration data, PassError when the result breaks the dialect, Unsupported when a part has no
+    mosaic form.
     """
-    if ctx.precision in FLOAT_PRECISIONS:
-        return part.model
-    scheme = SCHEMES.get(ctx.precision)
-    if scheme is None:
+    if ctx.precision not in PRECISIONS:
         raise UsageError(
             f"precision {ctx.precision!r} is not one of npu's",
-            fix=f"choose from {', '.join([*SCHEMES, 'bf16', 'fp32'])}",
+            fix=f"choose from {', '.join(PRECISIONS)}",
         )
-    if ctx.calibration is None:
+    model, data = part.model, ctx.calibration
+    layout = packed_layout(part, ctx)
+    if layout is not None:
+        model, full = mosaic(part.model, largest(layout))
+        data = MosaicCalibration(data, full) if data is not None else None
+        ctx.report.applied("roi-mosaic", part.name, Exactness.EXACT, f"grids {layout.grids}")
+    if ctx.precision == "fp32":
+        return model
+    if ctx.precision == "bf16":
+        ctx.report.applied("bfloat16", part.name, Exactness.QUANTIZED, "by the device's compiler")
+        return to_bfloat(model, _floats(ctx))
+    return _integer(part, model, data, ctx, SCHEMES[ctx.precision])
+
+
+def packed_layout(part: Part, ctx: LowerContext) -> Mosaic | None:
+    """The mosaic of a region part under ``mosaic`` or ``bucket``; None under other policies."""
+    policy = ctx.options.get("roi_policy", "loop")
+    if not part.rows or policy not in _PACKED:
+        return None
+    grids = tuple(square_grid(size) for size in _sizes(policy, ctx))
+    _, layout = mosaic(part.model, max(grids, key=lambda g: g[0] * g[1]))
+    return Mosaic(layout.inputs, layout.outputs, grids)
+
+
+def largest(layout: Mosaic) -> tuple[int, int]:
+    """The grid with the most tiles."""
+    return max(layout.grids, key=lambda g: g[0] * g[1])
+
+
+def _sizes(policy: str, ctx: LowerContext) -> tuple[int, ...]:
+    """Numbers of rows to compile for: from the plan, else from the recorded counts."""
+    text = ctx.options.get("roi_buckets" if policy == "bucket" else "roi_capacity", "")
+    if text:
+        try:
+            sizes = tuple(sorted({int(x) for x in text.split(",")}))
+        except ValueError:
+            sizes = ()
+        if not sizes or sizes[0] < 1 or sizes[-1] > 4096:
+            raise UsageError(f"row sizes {text!r}", fix="write numbers like 1,8,32 (at most 4096)")
+        return sizes
+    counts = row_counts(ctx.calibration) if ctx.calibration is not None else []
+    if policy == "bucket" and any(counts):
+        return bucket_sizes(counts)
+    return (max([*counts, 0]) or DEFAULT_CAPACITY,)
+
+
+def _integer(
+    part: Part, model: ir.Model, data: CalibrationData | None, ctx: LowerContext, scheme: Scheme
+) -> ir.Model:
+    if data is None:
         raise UsageError(
-            f"{ctx.precision} needs calibration data",
+            f"{scheme.name} needs calibration data",
             where=f"part {part.name!r}",
             fix="pass --calib FOLDER, or choose --precision fp32",
         )
     name = ctx.options.get("quantizer", "own")
-    request = QuantizeRequest(
-        part.model, ctx.calibration, scheme, _floats(ctx), ctx.work / f"{part.name}-{name}"
-    )
+    floats = _floats(ctx)
+    if scheme.name == "xint8" and name not in _VENDOR:
+        model = model.clone()
+        name_nodes(model)
+        approximate_kernels(model, scheme.ops, floats, ctx.report)
+    request = QuantizeRequest(model, data, scheme, floats, ctx.work / f"{part.name}-{name}")
     model = quantizer(name)(request)
     ctx.report.applied(
         f"quantize:{scheme.name}", part.name, Exactness.QUANTIZED, f"quantizer {name}"
     )
-    found = violations(model, scheme.name)
+    check_dialect(model, part, scheme.name, name)
+    return model
+
+
+def check_dialect(model: ir.Model, part: Part, precision: str, name: str) -> None:
+    """Raise PassError naming the first broken rule. Parts of regions may have free rows here."""
+    found = [v for v in violations(model, precision) if not (part.rows and v.rule in _FREE_ROWS)]
     if found:
         first = found[0]
         raise PassError(
-            f"quantizer {name!r} broke the {scheme.name} dialect {len(found)} times",
+            f"quantizer {name!r} broke the {precision} dialect {len(found)} times",
             where=f"part {part.name!r}, node {first.node!r}",
             why=f"{first.rule}: {first.why}",
         )
-    return model
 
 
 def _floats(ctx: LowerContext) -> frozenset[str]:

@@ -182,6 +182,8 @@ def plan_session(
             asked.config_file or f"{INSTALL}/voe-4.0-win_amd64/vaip_config.json"
         )
         notes.append("vaip_config.json comes with the installer and is used as it is")
+    elif precision in ("bf16", "fp32") and not known.xdna2:
+        notes.append(f"{chip} has no float format: this part runs on the CPU")
     elif precision in ("bf16", "fp32") and version.config_file == "bf16":
         options["config_file"] = asked.config_file or "vaiml_config.json"
         notes.append("the float model is converted to bf16 by the compiler")

@@ -1,0 +1,145 @@
+"""Policies for parts whose rows are regions: sizes from a histogram, and what each policy costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from adcompile.backends.tiles import Mosaic, pack
+from adcompile.errors import UsageError
+from adcompile.interfaces import Array, CalibrationData
+
+MAX_ROWS = 1000  # torchvision's detectors keep at most so many proposals
+CALL_MACS = 2_000_000  # one call of a device costs about as much as this many multiply-adds
+
+
+def row_counts(data: CalibrationData) -> list[int]:
+    """Rows of every recorded sample."""
+    return [min((a.shape[0] for a in sample.values()), default=0) for sample in data]
+
+
+def bucket_sizes(counts: Sequence[int], most: int = 4) -> tuple[int, ...]:
+    """At most *most* sizes with the least padded rows over *counts*; the largest count is covered.
+
+    Exact (dynamic programming over the distinct counts).
+    """
+    if most < 1:
+        raise UsageError(f"{most} buckets", fix="ask for at least one")
+    histogram = Counter(c for c in counts if c > 0)
+    if not histogram:
+        return (1,)
+    sizes = sorted(histogram)
+
+    @cache
+    def best(last: int, left: int) -> tuple[int, tuple[int, ...]]:
+        """Least padding for counts up to index *last*, with its sizes."""
+        if last < 0:
+            return 0, ()
+        options: list[tuple[int, tuple[int, ...]]] = []
+        for first in range(last if left > 1 else 0, -1, -1):
+            if left == 1 and first > 0:
+                continue
+            padding = sum(
+                (sizes[last] - sizes[i]) * histogram[sizes[i]] for i in range(first, last)
+            )
+            below, chosen = best(first - 1, left - 1) if first else (0, ())
+            options.append((below + padding, (*chosen, sizes[last])))
+        return min(options)
+
+    return best(len(sizes) - 1, most)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyCost:
+    """Mean per image: calls, multiply-adds on the device (padding included), bytes moved."""
+
+    policy: str
+    calls: float
+    macs: float
+    bytes: float
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def weight(self) -> float:
+        """One number to compare policies by, in multiply-adds."""
+        return self.macs + self.calls * CALL_MACS
+
+
+def policy_costs(
+    counts: Sequence[int],
+    row_macs: int,
+    row_bytes: int,
+    *,
+    tile_share: float,
+    capacity: int = MAX_ROWS,
+    buckets: Sequence[int] = (),
+) -> list[PolicyCost]:
+    """Cost of every policy over the recorded *counts*, cheapest first.
+
+    *tile_share* is the part of a mosaic image that is not gutter.
+    """
+    seen = [c for c in counts if c > 0] or [1]
+    sizes = tuple(buckets) or bucket_sizes(seen)
+
+    def rows(per_image: list[int]) -> float:
+        return float(np.mean(per_image))
+
+    def calls(size: int) -> list[int]:
+        return [-(-c // size) for c in seen]
+
+    one, padded = calls(capacity), [size_for(c, sizes) for c in seen]
+    costs = [
+        PolicyCost("loop", rows(seen), rows(seen) * row_macs, rows(seen) * row_bytes, (1,)),
+        PolicyCost(
+            "mosaic",
+            rows(one),
+            rows(one) * capacity * row_macs / tile_share,
+            rows(one) * capacity * row_bytes / tile_share,
+            (capacity,),
+        ),
+        PolicyCost(
+            "bucket",
+            rows([-(-c // sizes[-1]) for c in seen]),
+            rows(padded) * row_macs / tile_share,
+            rows(padded) * row_bytes / tile_share,
+            sizes,
+        ),
+    ]
+    return sorted(costs, key=lambda c: c.weight)
+
+
+def size_for(count: int, sizes: Sequence[int]) -> int:
+    """Rows that run for *count* rows when pieces are padded to one of *sizes*."""
+    whole, rest = divmod(count, max(sizes))
+    tail = min((s for s in sizes if s >= rest), default=max(sizes)) if rest else 0
+    return whole * max(sizes) + tail
+
+
+class MosaicCalibration:
+    """Recorded rows packed into mosaic images. Tiles without a row repeat the sample's rows, so that
+    padding does not pull the statistics towards zero."""
+
+    def __init__(self, data: CalibrationData, layout: Mosaic) -> None:
+        self._data = data
+        self._layout = layout
+        self._grid = max(layout.grids, key=lambda g: g[0] * g[1])
+        self._count = sum(1 for count in row_counts(data) if count > 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        capacity = self._grid[0] * self._grid[1]
+        for sample in self._data:
+            count = min((a.shape[0] for a in sample.values()), default=0)
+            if count == 0:
+                continue
+            index = np.arange(capacity) % count
+            yield {
+                name: pack(sample[name][index], spec, self._grid)
+                for name, spec in self._layout.inputs.items()
+            }
