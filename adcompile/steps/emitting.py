@@ -13,8 +13,8 @@ from adcompile.backends.host.emit import emit_host
 from adcompile.check.diagnose import diagnose
 from adcompile.check.tolerance import default_tolerances
 from adcompile.check.verify import verify_bundle
-from adcompile.errors import PassError
-from adcompile.fileset import publish, staging
+from adcompile.errors import PassError, Unsupported
+from adcompile.fileset import FileSet, publish, staging
 from adcompile.job import BuildResult, Job
 from adcompile.lower.actions import run_actions
 from adcompile.manifest import MANIFEST, FileRecord, Manifest, file_sha256
@@ -56,7 +56,32 @@ def emit(job: Job) -> None:
         job.records.append(record.model_copy(update={"options": options}))
     job.files.add("plan.yaml", job.plan.dump())
     if job.options.host_code:
-        emit_host(job.parts, job.records, job.contract, job.golden, job.files)
+        _emit_host(job)
+
+
+def _emit_host(job: Job) -> None:
+    """The C++ project. An operator without a kernel is said, and leaves the bundle without one."""
+    assert job.source is not None
+    host = FileSet()
+    try:
+        emit_host(
+            job.parts,
+            job.records,
+            job.contract,
+            job.golden,
+            host,
+            model=job.source.name,
+            target=job.target.name,
+            outputs=[spec.name for spec in job.source.outputs],
+            tolerances=default_tolerances(record.precision for record in job.records),
+        )
+    except Unsupported as error:
+        if job.options.strict:
+            raise
+        reason = " ".join(str(error).split())
+        job.report.note(f"no C++ host project: {reason}; the host parts run from Python only")
+        return
+    job.files.merge(host)
 
 
 def write(job: Job) -> None:
