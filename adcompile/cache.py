@@ -74,7 +74,9 @@ class StepCache:
                 old: dict[str, str] = json.loads(key.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            differing = [k for k in sorted({*fields, *old} - {"step"}) if old.get(k) != fields.get(k)]
+            differing = [
+                k for k in sorted({*fields, *old} - {"step"}) if old.get(k) != fields.get(k)
+            ]
             if best is None or len(differing) < len(best):
                 best = differing
         return "first time" if best is None else "changed: " + ", ".join(best)

@@ -9,12 +9,16 @@ draws what it found. No download is needed: weights are random but calibrated to
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from photos import copy_photographs
+
 ROOT = Path(__file__).parent.parent
+CALIBRATION_PHOTOS = 4  # enough for a demonstration; a hundred for a product
 TARGETS = (("trt:rtx-ada", "fp16"), ("npu:stx", "a8w8"), ("drpai:v2h", "int8"))
 
 
@@ -44,9 +48,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
 
-    photos = out / "photos"
-    subprocess.run([sys.executable, ROOT / "examples" / "photos.py", photos], check=True)
-    shown = sorted(photos.glob("*.png"))[0]
+    photos = copy_photographs(out / "photos")
+    shown = next(p for p in photos if p.name == "astronaut.png")
+    calibration = out / "calibration"
+    calibration.mkdir(exist_ok=True)
+    for photo in photos[:: max(1, len(photos) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]:
+        shutil.copy(photo, calibration)
     model = out / "maskrcnn.onnx"
     export(model, arguments.size)
 
@@ -55,7 +62,7 @@ def main() -> None:
         bundle = out / target.replace(":", "-")
         adcompile(
             "build", model, "--target", target, "--precision", precision,
-            "--calib", photos, "--golden", shown, "-o", bundle, "--force",
+            "--calib", calibration, "--golden", shown, "-o", bundle, "--force",
         )  # fmt: skip
     bundle = out / "npu-stx"
     adcompile("run", bundle, "--input", f"image={shown}", "-o", out / "found")
