@@ -25,7 +25,7 @@ from adcompile.ir.screen import screen
 from adcompile.ir.screen_tensors import Source
 from adcompile.ir.slim import Buffer, map_file, slim, tensor_view, view_of
 from adcompile.ir.wire import NOT_ONNX, diagnose
-from adcompile.ir.writer import write_inline, write_split
+from adcompile.ir.writer import as_proto, write_inline, write_split
 
 MAX_PROTO_BYTES = (1 << 31) - 1
 MODERN_IR = 4
@@ -208,7 +208,7 @@ def _last_line(error: BaseException) -> str:
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The protobuf form. External data stays a reference."""
-    return ir.to_proto(model)
+    return as_proto(model)
 
 
 def to_bytes(model: ir.Model) -> bytes:

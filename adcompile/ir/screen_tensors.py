@@ -204,6 +204,7 @@ def check_external_path(location: str, folder: Path, where: str) -> Path:
         or "\0" in location
         or pure.is_absolute()
         or ".." in pure.parts
+        or not pure.parts
         or ":" in pure.parts[0]
     )
     if unsafe:

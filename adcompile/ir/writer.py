@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from adcompile.errors import ModelError
 from adcompile.ir.slim import field_header
 
 INLINE = 1 << 10  # bytes; smaller tensors stay in the model file when there is a data file
@@ -24,6 +25,24 @@ BLOCK = 1 << 24
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in onnx.proto
 _ASIDE = "set-aside"
+
+
+def as_proto(model: ir.Model) -> onnx.ModelProto:
+    """The protobuf form. Text that is not UTF-8 (in doc strings, metadata) is a ModelError."""
+    try:
+        return ir.to_proto(model)
+    except ir.serde.SerdeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if not isinstance(cause, UnicodeDecodeError):
+            raise
+        raise ModelError(
+            "text in the model is not UTF-8",
+            where=str(model.graph.name) or "model",
+            why=str(cause),
+            fix="export the model again",
+        ) from error
 
 
 @contextmanager
@@ -63,7 +82,7 @@ def light_proto(
     """
     main = set(model.graph.initializers.values())
     with weights_aside(model, above) as held:
-        proto: onnx.ModelProto = ir.to_proto(model)
+        proto = as_proto(model)
     if any(value not in main for value in held):
         _fill(proto.graph, model.graph, held, top=True)
     names = {v.name or "": t for v, t in held.items() if v in main}
