@@ -62,14 +62,24 @@ def mask_tensor(mask: Mask, spec: Preprocess) -> Mask:
     return np.asarray(moved[:, :, 0] != 0)
 
 
-def tensor_of(path: Path, spec: Preprocess) -> Batch:
-    """An image file as the float32 input [1, C, H, W] of the contract."""
-    tensor = preprocess(read_pixels(path), spec)
-    return np.asarray(tensor, dtype=np.float32)
+def tensor_of(source: Path | Sample, spec: Preprocess) -> Batch:
+    """An image file or sample as the float32 input [1, C, H, W] of the contract."""
+    if isinstance(source, Sample) and source.pixels is not None:
+        pixels = source.pixels
+    else:
+        pixels = read_pixels(source.path if isinstance(source, Sample) else source)
+    return np.asarray(preprocess(pixels, spec), dtype=np.float32)
+
+
+def truth_of(sample: Sample, spec: Preprocess) -> Mask | None:
+    """The mask of a sample at the size of the input; None without one."""
+    if sample.truth is not None:
+        return mask_tensor(sample.truth, spec)
+    return None if sample.mask is None else mask_tensor(read_mask(sample.mask), spec)
 
 
 def batches(samples: Sequence[Sample], spec: Preprocess, size: int = 1) -> Iterator[Batch]:
     """Inputs of all samples in order, *size* at a time, [n, C, H, W]."""
     for start in range(0, len(samples), size):
         part = samples[start : start + size]
-        yield np.concatenate([tensor_of(s.path, spec) for s in part], axis=0)
+        yield np.concatenate([tensor_of(sample, spec) for sample in part], axis=0)

@@ -7,17 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from adcompile.errors import InputError, UsageError
+from adcompile.runtime.images import ImageArray
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file. ``label`` 0 is normal, 1 anomalous; ``kind`` is "good" or the defect."""
+    """One image. ``label`` 0 is normal, 1 anomalous; ``kind`` is "good" or the defect.
+
+    ``pixels`` and ``truth`` hold image and mask when they are arrays; ``path`` is then a name.
+    """
 
     path: Path
     label: int
     kind: str = "good"
     mask: Path | None = None
+    pixels: ImageArray | None = field(default=None, compare=False, repr=False)
+    truth: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+
+    def has_mask(self) -> bool:
+        """True when a mask says which pixels are anomalous."""
+        return self.mask is not None or self.truth is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class DataSet:
     def has_masks(self) -> bool:
         """True when every anomalous image of validation and test has a mask."""
         bad = [s for s in (*self.validation, *self.test) if s.label]
-        return bool(bad) and all(s.mask is not None for s in bad)
+        return bool(bad) and all(s.has_mask() for s in bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,22 @@ def divide(
     if options.validation == "half":
         remarks.append("no anomalous test image: validation is taken from the normal images")
     return DataSet(category, layout, rest, held, tested, tuple(remarks))
+
+
+def from_arrays(
+    images: Sequence[ImageArray],
+    label: int = 0,
+    masks: Sequence[npt.NDArray[np.bool_]] = (),
+    kind: str = "",
+) -> tuple[Sample, ...]:
+    """Samples of decoded images (H×W×C, RGB, 8 or 16 bit), named by their position."""
+    if masks and len(masks) != len(images):
+        raise InputError("one mask per image", why=f"{len(images)} images, {len(masks)} masks")
+    name = kind or ("bad" if label else "good")
+    return tuple(
+        Sample(Path(f"{name}-{i:04d}"), label, name, None, image, masks[i] if masks else None)
+        for i, image in enumerate(images)
+    )
 
 
 def relabel(samples: Sequence[Sample], kind: str) -> tuple[Sample, ...]:

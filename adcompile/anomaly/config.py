@@ -1,0 +1,223 @@
+"""What a fit is made of: one name per hyper-parameter, in YAML or as ``--key value``.
+
+The effective configuration is saved beside the model as ``config.yaml`` and is accepted back.
+Names of the reference systems that mean the same are recognised and answered with ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adcompile.errors import FormatError, UsageError
+
+Method = Literal["patchcore", "padim", "efficientad", "vae"]
+Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
+MAX_CONFIG_BYTES = 1 << 20
+
+
+class FitConfig(BaseModel):
+    """Common to all methods.
+
+    ``image_size`` 0 means the preset's. ``threshold`` "auto" is best F1 where validation holds
+    anomalous images and mean + 3 sigma of good ones otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Method
+    preset: str = ""
+    image_size: int = Field(default=0, ge=0, le=4096)
+    seed: int = Field(default=0, ge=0)
+    batch: int = Field(default=8, ge=1, le=1024)
+    layout: str = "auto"
+    category: str = ""
+    test_ratio: float = Field(default=0.2, ge=0.01, le=0.99)
+    validation: Literal["half", "same", "train"] = "half"
+    threshold: Literal["auto", "best_f1", "good_only", "manual"] = "auto"
+    threshold_value: float | None = None
+    sigmas: float = Field(default=3.0, gt=0.0)
+    normalisation: Literal["preset", "min_max", "cdf", "sigma6", "none"] = "preset"
+    decision: float = Field(default=0.5, gt=0.01, lt=0.99)
+
+
+class BackboneConfig(FitConfig):
+    """A feature network: an ONNX file, ``filters`` (built in), or a torchvision/timm name.
+
+    ``layers`` are output names (or positions) of an ONNX file, or layer names of the network.
+    ``weights`` is ``imagenet``, ``random`` or a state-dict file, for networks made by torch.
+    """
+
+    backbone: str = "filters"
+    layers: tuple[str, ...] = ()
+    weights: str = "imagenet"
+
+
+class PatchcoreConfig(BackboneConfig):
+    """PatchCore. ``coreset_rows`` wins over ``coreset_ratio``; ``projection`` selects in a sparse
+    random projection of the features, as the reference systems do. ``whiten`` (0…1, shrinkage)
+    whitens the embedding and ``columns`` keeps that many directions; None means 0.01 for the
+    built-in filters and no whitening otherwise."""
+
+    method: Method = "patchcore"
+    preset: str = "r0"
+    coreset_ratio: Ratio = 0.1
+    coreset_rows: int = Field(default=0, ge=0)
+    projection: bool = False
+    whiten: float | None = Field(default=None, ge=0.0, le=1.0)
+    columns: int = Field(default=0, ge=0)
+    k: int = Field(default=0, ge=0, le=64)
+
+
+class PadimConfig(BackboneConfig):
+    """PaDiM. ``features`` 0 takes the published number for the backbone, or all channels;
+    ``covariance`` 0 takes the preset's multiple of the identity."""
+
+    method: Method = "padim"
+    preset: str = "anomalib"
+    features: int = Field(default=0, ge=0)
+    covariance: float = Field(default=0.0, ge=0.0)
+    square_root: bool | None = None
+    blur_sigma: float | None = Field(default=None, ge=0.0)
+
+
+class TrainedConfig(FitConfig):
+    """Networks that are trained here: steps, learning rate, early stop."""
+
+    learning_rate: float = Field(default=1e-4, gt=0.0)
+    epochs: int = Field(default=20, ge=1)
+    patience: int = Field(default=5, ge=1)
+    weights: str = ""
+
+
+class EfficientadConfig(TrainedConfig):
+    """EfficientAD. ``teacher`` is a teacher's state dict; without one it is distilled here."""
+
+    method: Method = "efficientad"
+    preset: str = "anomalib"
+    model_size: Literal["small", "medium"] = "small"
+    channels: int = Field(default=384, ge=8, le=1024)
+    teacher: str = ""
+    backbone: str = "filters"
+    layers: tuple[str, ...] = ()
+    weight_decay: float = Field(default=1e-5, ge=0.0)
+    padding: bool = False
+
+
+class VaeConfig(TrainedConfig):
+    """R1's VAE. ``latent`` is the size of the code, ``kl`` the weight of its divergence."""
+
+    method: Method = "vae"
+    preset: str = "r1"
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    latent: int = Field(default=128, ge=1, le=4096)
+    kl: float = Field(default=0.0005, ge=0.0)
+
+
+CONFIGS: Mapping[str, type[FitConfig]] = {
+    "patchcore": PatchcoreConfig,
+    "padim": PadimConfig,
+    "efficientad": EfficientadConfig,
+    "vae": VaeConfig,
+}
+
+OTHER_NAMES: Mapping[str, str] = {
+    "coreset_sampling_ratio": "coreset_ratio",
+    "num_neighbors": "k",
+    "backborn_id": "backbone",
+    "backbone_id": "backbone",
+    "input_size": "image_size",
+    "batch_size": "batch",
+    "train_batch_size": "batch",
+    "n_features": "features",
+    "num_epochs": "epochs",
+    "latent_dim": "latent",
+    "lr": "learning_rate",
+    "normalization_method": "normalisation",
+    "normalization": "normalisation",
+    "split": "test_ratio",
+    "weight_file": "weights",
+    "pretrained_pth": "weights",
+    "model_name": "method",
+}
+"""Names that reference systems use for our parameters."""
+
+
+def make_config(method: str, values: Mapping[str, object]) -> FitConfig:
+    """A checked configuration; unknown names are answered with the known or meant ones."""
+    kind = CONFIGS.get(method)
+    if kind is None:
+        raise UsageError(f"no method is called {method!r}", fix=f"one of {', '.join(CONFIGS)}")
+    given = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in given:
+        if name not in kind.model_fields:
+            raise _unknown(name, method, kind)
+    try:
+        return kind.model_validate(given | {"method": method})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{field} is not valid", where=method, why=first["msg"]) from error
+
+
+def _unknown(name: str, method: str, kind: type[FitConfig]) -> UsageError:
+    meant = OTHER_NAMES.get(name)
+    if meant in kind.model_fields:
+        return UsageError(
+            f"{name} is called {meant} here", fix=f"--{str(meant).replace('_', '-')}"
+        )
+    known = ", ".join(sorted(kind.model_fields))
+    return UsageError(f"{method} has no parameter {name!r}", fix=f"known: {known}")
+
+
+def parse_values(words: list[str]) -> dict[str, object]:
+    """``["--coreset-ratio", "0.01"]`` as typed values; ``--layers a,b`` becomes a list."""
+    found: dict[str, object] = {}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if not word.startswith("--") or len(word) < 3:
+            raise UsageError(f"unexpected argument {word!r}", fix="parameters are --NAME VALUE")
+        name, sign, value = word[2:].partition("=")
+        if not sign:
+            at += 1
+            if at >= len(words):
+                raise UsageError(f"--{name} needs a value")
+            value = words[at]
+        found[name.replace("-", "_")] = _typed(name, value)
+        at += 1
+    return found
+
+
+def _typed(name: str, text: str) -> object:
+    if name in {"layers", "layer"}:
+        return [part for part in text.split(",") if part]
+    try:
+        value: object = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
+
+
+def load_config(path: Path) -> dict[str, object]:
+    """The values of a ``config.yaml``."""
+    if not path.is_file():
+        raise UsageError("no such configuration", where=str(path))
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise FormatError("configuration is too large", where=str(path))
+    try:
+        data: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError("configuration is not YAML", where=str(path), why=str(error)) from error
+    if not isinstance(data, dict):
+        raise FormatError("configuration is not a mapping", where=str(path))
+    return {str(key): value for key, value in cast("dict[object, object]", data).items()}
+
+
+def dump_config(config: FitConfig) -> str:
+    """The configuration as YAML, sorted, every value written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True, allow_unicode=True)

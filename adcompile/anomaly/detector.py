@@ -1,0 +1,163 @@
+"""Running a finished detector over samples, and what comes out: scores, maps, metrics, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from adcompile.anomaly.images import tensor_of, truth_of
+from adcompile.anomaly.maps import Array
+from adcompile.anomaly.pixel_metrics import PixelAccumulator, PixelMetrics
+from adcompile.anomaly.samples import Sample
+from adcompile.anomaly.threshold import Evidence
+from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, parse_contract
+from adcompile.errors import InputError, ModelError
+from adcompile.ir import model_io
+from adcompile.runtime.session import Session, open_session
+
+Watch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """One image: raw score, extremes of the raw map, and the map itself when it was kept."""
+
+    sample: Sample
+    raw: float
+    map_low: float
+    map_high: float
+    anomaly_map: Array | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A detector's results over samples, in their order; pixel metrics when masks were there."""
+
+    images: tuple[ImageResult, ...]
+    pixel: PixelMetrics | None
+
+    @property
+    def scores(self) -> list[float]:
+        """Raw scores."""
+        return [image.raw for image in self.images]
+
+    @property
+    def labels(self) -> list[int]:
+        """0 normal, 1 anomalous."""
+        return [image.sample.label for image in self.images]
+
+    def evidence(self) -> Evidence:
+        """What thresholds are computed from."""
+        return Evidence(
+            tuple(self.scores),
+            tuple(self.labels),
+            tuple(image.map_low for image in self.images),
+            tuple(image.map_high for image in self.images),
+            None if self.pixel is None or not self.pixel.regions else self.pixel.best_threshold,
+        )
+
+
+Predict = Callable[[Array], tuple[Array, Array]]
+"""Images [n, C, H, W] -> raw scores [n] and raw maps [n, H, W]."""
+
+
+class Detector:
+    """A detector in one ONNX graph with the outputs that :mod:`adcompile.anomaly.heads` writes."""
+
+    def __init__(self, session: Session, contract: Contract) -> None:
+        self._session = session
+        self.contract = contract
+        spec = session.inputs[0]
+        self._input = spec.name
+        self._batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
+        roles = {role: name for name, role in contract.roles.items()}
+        if "map" not in roles or "raw_score" not in roles or self._input not in contract.inputs:
+            raise ModelError(
+                "the model is no anomaly detector of ours",
+                where=session.where,
+                why="its contract names no raw_score, map and input",
+            )
+        self._names = (roles["raw_score"], roles["map"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How images become the input."""
+        return self.contract.inputs[self._input]
+
+    def __call__(self, images: Array) -> tuple[Array, Array]:
+        """Raw scores [n] and raw maps [n, H, W]."""
+        step = self._batch or images.shape[0]
+        scores: list[Array] = []
+        maps: list[Array] = []
+        for start in range(0, images.shape[0], step):
+            part = images[start : start + step]
+            missing = step - part.shape[0]
+            if missing:
+                part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.float32)])
+            found = self._session.run({self._input: part}, self._names)
+            keep = step - missing
+            scores.append(np.asarray(found[self._names[0]], np.float32).reshape(-1)[:keep])
+            maps.append(np.asarray(found[self._names[1]], np.float32)[:keep, 0])
+        return np.concatenate(scores), np.concatenate(maps)
+
+
+def open_detector(source: Path | ir.Model, *, threads: int | None = None) -> Detector:
+    """A detector from a folder written by fit, an ONNX file, or a model in memory."""
+    path = source if isinstance(source, Path) else None
+    if path is not None and path.is_dir():
+        path = path / "model.onnx"
+    model = model_io.load_model(path) if path is not None else source
+    assert isinstance(model, ir.Model)
+    text = model.metadata_props.get(CONTRACT_KEY)
+    if text is None:
+        raise ModelError("the model declares no contract", where=str(path or model.graph.name))
+    data = path if path is not None else model_io.to_bytes(model)
+    return Detector(open_session(data, threads=threads), parse_contract(text, "model"))
+
+
+def run_samples(
+    predict: Predict,
+    samples: Sequence[Sample],
+    spec: Preprocess,
+    *,
+    batch: int = 8,
+    pixels: bool = True,
+    keep_maps: bool = False,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Score all samples. Maps are streamed: kept only on request.
+
+    Pixel metrics are computed when every anomalous sample has a mask and maps have the size of
+    the input. A score that is not finite is an error here: training data must be clean.
+    """
+    masks = (
+        pixels and all(s.has_mask() for s in samples if s.label) and any(s.label for s in samples)
+    )
+    accumulator = PixelAccumulator() if masks else None
+    found: list[ImageResult] = []
+    for part, images in _batches(samples, spec, batch):
+        scores, maps = predict(images)
+        for sample, score, heat in zip(part, scores, maps, strict=True):
+            if not np.isfinite(score) or not np.isfinite(heat).all():
+                raise InputError("the detector's result is not finite", where=str(sample.path))
+            low, high = float(heat.min()), float(heat.max())
+            kept = heat.copy() if keep_maps else None
+            found.append(ImageResult(sample, float(score), low, high, kept))
+            if accumulator is not None and heat.shape == spec.size:
+                accumulator.add(heat, truth_of(sample, spec))
+        if watch is not None:
+            watch(len(found), len(samples))
+    pixel = accumulator.result() if accumulator is not None else None
+    return Outcome(tuple(found), pixel if pixel is not None and pixel.maps else None)
+
+
+def _batches(
+    samples: Sequence[Sample], spec: Preprocess, size: int
+) -> Iterator[tuple[Sequence[Sample], Array]]:
+    for start in range(0, len(samples), size):
+        part = samples[start : start + size]
+        yield part, np.concatenate([tensor_of(sample, spec) for sample in part], axis=0)

@@ -1,0 +1,112 @@
+"""``adcompile fit``: train an anomaly detector from normal images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import TaskID
+
+from adcompile.anomaly.config import FitConfig, load_config, make_config, parse_values
+from adcompile.anomaly.fitting import fit
+from adcompile.anomaly.layouts import categories, read_folder
+from adcompile.anomaly.model_folder import Fitted, Metrics, save_fitted
+from adcompile.anomaly.samples import DataSet, SplitOptions
+from adcompile.cli import console
+from adcompile.errors import UsageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=EXTRA)
+def command(
+    context: typer.Context,
+    method: Annotated[str, typer.Argument(help="patchcore, padim, efficientad or vae")],
+    data: Annotated[Path, typer.Option(help="image folder; layouts: see README")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
+    config: Annotated[Path | None, typer.Option(help="a config.yaml to start from")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="every category, one folder each")] = False,
+    force: Annotated[bool, typer.Option(help="replace an existing folder")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Train, choose the threshold, measure, save. Any hyper-parameter as --NAME VALUE."""
+    values = load_config(config) if config is not None else {}
+    values.pop("method", None)
+    chosen = make_config(method, values | parse_values(context.args))
+    names = categories(data) if all_ and data.is_dir() else (chosen.category,)
+    if all_ and not names:
+        raise UsageError("the folder holds no categories", where=str(data))
+    for name in names:
+        target = output / name if all_ else output
+        if target.exists() and not force:
+            raise UsageError(
+                "the output folder exists", where=str(target), fix="--force, or another"
+            )
+    results: dict[str, Metrics] = {}
+    for name in names:
+        found = read_folder(data, split_of(chosen), layout=chosen.layout, category=name)
+        fitted = fit_with_progress(chosen.model_copy(update={"category": name}), found)
+        save_fitted(fitted, output / name if all_ else output, replace=force)
+        results[found.category] = fitted.metrics
+        if not as_json:
+            for note in fitted.notes:
+                console.say(f"note: {note}")
+    if as_json:
+        console.emit_json(results)
+        return
+    show(results)
+
+
+def split_of(config: FitConfig) -> SplitOptions:
+    """The split a configuration asks for."""
+    return SplitOptions(config.test_ratio, config.validation, config.seed)
+
+
+def fit_with_progress(config: FitConfig, data: DataSet) -> Fitted:
+    """Fit with a progress bar for each phase."""
+    with console.progress(f"fit {config.method}") as view:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = view.add_task(f"{data.category}: {what}", total=total)
+            view.update(tasks[what], completed=done, total=total)
+
+        return fit(config, data, watch=watch)
+
+
+def show(results: dict[str, Metrics]) -> None:
+    """The accuracy table: one row per category and an average."""
+    rows = [(name, *_cells(metrics)) for name, metrics in results.items()]
+    if len(rows) > 1:
+        columns = list(zip(*(row[1:] for row in rows), strict=True))
+        rows.append(("average", *(_mean(column) for column in columns)))
+    titles = [
+        "category",
+        "images",
+        "image AUROC",
+        "F1",
+        "precision",
+        "recall",
+        "pixel AUROC",
+        "AUPRO",
+    ]
+    console.table("Test images", titles, rows)
+
+
+_IMAGE = ("images", "auroc", "f1", "precision", "recall")
+_PIXEL = ("auroc", "aupro")
+
+
+def _cells(metrics: Metrics) -> list[str]:
+    measured = metrics.get("test", metrics.get("validation", {}))
+    image, pixel = measured.get("image", {}), measured.get("pixel", {})
+    values = [image.get(name) for name in _IMAGE] + [pixel.get(name) for name in _PIXEL]
+    return ["–" if v is None else f"{v}" if isinstance(v, int) else f"{v:.4f}" for v in values]
+
+
+def _mean(cells: tuple[str, ...]) -> str:
+    numbers = [float(cell) for cell in cells if cell != "–"]
+    return f"{sum(numbers) / len(numbers):.4f}" if numbers else "–"
