@@ -75,14 +75,13 @@ def build_bank(
             fix="check images and weights",
         )
     count = row_count(len(rows), config.coreset_ratio, config.coreset_rows)
+    if watch is not None:
+        watch("coreset", 0, 1)
     indices = choose_rows(
-        rows,
-        count,
-        seed=config.seed,
-        projection=config.projection,
-        first=chosen.first_centre,
-        watch=None if watch is None else lambda done, total: watch("coreset", done, total),
+        rows, count, seed=config.seed, projection=config.projection, first=chosen.first_centre
     )
+    if watch is not None:
+        watch("coreset", 1, 1)
     return np.ascontiguousarray(rows[indices])
 
 

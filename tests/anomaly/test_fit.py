@@ -32,7 +32,7 @@ from adcompile.anomaly.model_folder import (
 )
 from adcompile.anomaly.presets import PRESETS, preset
 from adcompile.anomaly.samples import DataSet, SplitOptions, divide, from_arrays
-from adcompile.anomaly.selection import choose_rows, k_centre, projected, row_count
+from adcompile.anomaly.selection import choose_rows, row_count
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import main
 from adcompile.errors import AdcompileError, InputError, ModelError, UsageError
@@ -189,23 +189,16 @@ def test_whitening_makes_unit_covariance() -> None:
     assert np.allclose(fit_whitening(rows, 1e-6, 2).apply(rows), white[:, :2], atol=1e-3)
 
 
-def test_k_centre_is_greedy_and_deterministic() -> None:
-    """Each row is the farthest from those before it; ratio 0 rows gives one; dropped forgets one."""
+def test_selection_rules() -> None:
+    """Ratio 0 rows gives one; "dropped" forgets the first pick; "index0" starts at row 0."""
     rows = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
-    chosen = k_centre(rows, 10, 4)
-    assert chosen[0] == 4
-    for step in range(1, 10):
-        gaps = np.linalg.norm(rows[:, None] - rows[chosen[:step]], axis=2).min(axis=1)
-        assert gaps[chosen[step]] == pytest.approx(gaps.max(), rel=1e-5)
     assert (choose_rows(rows, 5) == choose_rows(rows, 5)).all()
     kept, dropped = choose_rows(rows, 5), choose_rows(rows, 5, first="dropped")
     assert (dropped[:4] == kept[1:]).all()
     assert choose_rows(rows, 3, first="index0")[0] == 0
     assert row_count(100, 0.001) == 1
-    assert projected(rows, 0).shape == (60, 3)
-    wide = np.random.default_rng(1).standard_normal((60, 400)).astype(np.float32)
-    ratio = np.linalg.norm(projected(wide, 0), axis=1) / np.linalg.norm(wide, axis=1)
-    assert ratio.mean() == pytest.approx(1.0, abs=0.1)
+    with pytest.raises(UsageError, match="more rows"):
+        row_count(100, 0.1, 101)
 
 
 def test_arrays_instead_of_files(twill: DataSet) -> None:
