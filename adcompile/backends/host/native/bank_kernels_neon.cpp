@@ -10,6 +10,14 @@
 #define ADC_TARGET
 #define ADC_INLINE __attribute__((always_inline)) static inline
 
+// GCC takes the instruction in any build; Clang only where -march names it (armv8.2-a+dotprod).
+#if !defined(__clang__) || defined(__ARM_FEATURE_DOTPROD)
+#define ADC_HAS_SDOT 1
+#define ADC_SDOT_ARCH ".arch armv8.2-a+dotprod\n\t"
+#else
+#define ADC_HAS_SDOT 0
+#endif
+
 namespace adc::search {
 namespace {
 
@@ -147,6 +155,7 @@ struct Neon : Floats {
     }
 };
 
+#if ADC_HAS_SDOT
 struct NeonDot : Floats {
     struct I { int32x4_t v[4]; };
     static constexpr float kDenseCost = 4;
@@ -164,16 +173,17 @@ struct NeonDot : Floats {
         return r;
     }
     ADC_INLINE I dot(I s, const Bank& b, Code c) {
-        // Written out so that every compiler takes it without -march flags.
         for (int i = 0; i < 4; ++i)
-            __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+            __asm__(ADC_SDOT_ARCH "sdot %0.4s, %1.16b, %2.16b"
                     : "+w"(s.v[i]) : "w"(b.v[i]), "w"(c));
         return s;
     }
 };
+#endif
 
 #include "bank_kernels_impl.hpp"
 
+#if ADC_HAS_SDOT
 bool has_dot_product() {
 #if defined(__linux__)
     constexpr unsigned long asimddp = 1ul << 20;
@@ -184,6 +194,7 @@ bool has_dot_product() {
     return false;
 #endif
 }
+#endif
 
 }  // namespace
 
@@ -193,8 +204,12 @@ const Kernels* neon_kernels() {
 }
 
 const Kernels* neondot_kernels() {
+#if ADC_HAS_SDOT
     static const Kernels k = kernels_of<NeonDot>("neondot");
     return has_dot_product() ? &k : nullptr;
+#else
+    return nullptr;
+#endif
 }
 
 }  // namespace adc::search

@@ -1,0 +1,186 @@
+"""The C++ bank search as a host project compiles it: sanitizers, other machines, hostile files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adcompile.anomaly.bank import pack_bank, prepare_bank
+from adcompile.anomaly.search import NATIVE_HEADERS, NATIVE_SOURCES, knn
+from adcompile.native import SOURCES
+
+STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread")
+DRIVER = Path(__file__).with_name("bank_search_main.cpp")
+ARM_ROOT = "/usr/aarch64-linux-gnu"
+
+
+@dataclass(frozen=True)
+class Build:
+    """How to compile and start the test program, and the instruction sets to try."""
+
+    compiler: str
+    flags: tuple[str, ...]
+    paths: tuple[str, ...]
+    launcher: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+
+X86 = ("portable", "avx2", "avx512", "avx512vnni")
+BUILDS = {
+    "gcc-address-undefined": Build(
+        "g++",
+        ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+        X86,
+    ),
+    "gcc-thread": Build("g++", ("-O1", "-fsanitize=thread"), ("auto",)),
+    "clang": Build("clang++", ("-O2",), X86),
+    "aarch64": Build(
+        "aarch64-linux-gnu-g++",
+        ("-O2", "-static"),
+        ("portable", "neon", "neondot"),
+        ("qemu-aarch64", "-L", ARM_ROOT),
+    ),
+}
+SLOW = ("gcc-thread", "clang")
+PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BUILDS
+]
+
+
+class Program:
+    """The compiled driver."""
+
+    def __init__(self, build: Build, path: Path) -> None:
+        self.build = build
+        self._path = path
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+        """Start it; sanitizer reports make the return code non-zero."""
+        command = [*self.build.launcher, str(self._path), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The driver and the search, compiled with warnings as errors."""
+    build = BUILDS[request.param]
+    for tool in (build.compiler, *build.launcher[:1]):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    folder = tmp_path_factory.mktemp("build")
+
+    def compile_one(source: Path) -> str:
+        made = folder / f"{source.stem}.o"
+        command = [build.compiler, *STRICT, *build.flags, f"-I{SOURCES}", "-c", str(source)]
+        done = subprocess.run(
+            [*command, "-o", str(made)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return str(made)
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, [DRIVER, *(SOURCES / s for s in NATIVE_SOURCES)]))
+    target = folder / "bank_search"
+    command = [build.compiler, *STRICT, *build.flags, *objects, "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Program(build, target)
+
+
+def features(count: int, columns: int, seed: int) -> NDArray[np.float32]:
+    """Rows along few directions: they take the tree."""
+    random = np.random.default_rng(seed)
+    latent = random.standard_normal((count, 4)) @ random.standard_normal((4, columns)) * 4
+    return (latent + 0.1 * random.standard_normal((count, columns))).astype(np.float32)
+
+
+def noise(count: int, columns: int, seed: int) -> NDArray[np.float32]:
+    """Rows without structure: they take the dense scan."""
+    return np.random.default_rng(seed).standard_normal((count, columns)).astype(np.float32)
+
+
+CASES = {
+    "features": (features(2700, 96, 0), 2, 3),
+    "noise": (noise(900, 70, 1), 1, 9),
+    "tiny bank": (noise(170, 33, 2)[:140], 1, 2),
+    "huge": (np.clip(noise(300, 20, 3), -3, 3) * np.float32(1e37), 1, 2),
+    "ties": (np.floor(noise(500, 5, 4)), 2, 20),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_as_numpy(program: Program, tmp_path: Path, case: str) -> None:
+    """Every instruction set of every machine gives the same neighbours and distances."""
+    data, threads, k = CASES[case]
+    rows, queries = data[:-110], data[-110:].copy()
+    bank = prepare_bank(rows)
+    (tmp_path / "bank").write_bytes(pack_bank(bank))
+    (tmp_path / "queries").write_bytes(queries.tobytes())
+    squared, indices = knn(bank, queries, k, path="numpy")
+    ran = 0
+    for path in program.build.paths:
+        done = program.run("search", tmp_path / "bank", tmp_path / "queries", k, threads, path)
+        if b"not available here" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr.decode()
+        assert done.stdout == indices.tobytes() + squared.tobytes(), path
+        ran += 1
+    assert ran >= 1
+
+
+def test_misuse_is_answered(program: Program, tmp_path: Path) -> None:
+    """Null pointers, wrong k, NaN: a status each, no crash, and the searcher stays usable."""
+    (tmp_path / "bank").write_bytes(pack_bank(prepare_bank(noise(40, 6, 5))))
+    done = program.run("misuse", tmp_path / "bank")
+    assert (done.returncode, done.stdout) == (0, b"ok\n"), done.stderr.decode()
+
+
+def test_hostile_files_are_refused(program: Program, tmp_path: Path) -> None:
+    """Truncated, extended, with random bytes changed and checksums made right again."""
+    from tests.anomaly.test_bank import resealed
+
+    good = pack_bank(prepare_bank(noise(40, 6, 6)))
+    random = np.random.default_rng(0)
+    files = [good, good[:100], good[:300], good[:-64], good + bytes(64), b"", bytes(5000)]
+    for seal in (False, True):
+        for _ in range(60):
+            data = bytearray(good)
+            for at in random.integers(0, 1800, 2):
+                data[at] = int(random.integers(256))
+            files.append(resealed(bytes(data)) if seal else bytes(data))
+    names: list[Path] = []
+    for i, data in enumerate(files):
+        names.append(tmp_path / f"{i}")
+        names[-1].write_bytes(bytes(data))
+    done = program.run("open", *names)
+    assert done.returncode == 0, done.stderr.decode()
+    answers = done.stdout.decode().splitlines()
+    assert len(answers) == len(files)
+    assert answers[0].strip() == "0"
+    assert all(a.startswith("4 bank file") for a in answers[1:7])
+    assert all(a.startswith(("0", "4 bank file")) for a in answers)
+
+
+def test_the_lists_of_files_are_complete() -> None:
+    """What a host project copies is all there is, and compiles on its own."""
+    on_disk = {p.name for p in SOURCES.glob("bank_*")}
+    assert on_disk == set(NATIVE_SOURCES) | set(NATIVE_HEADERS)
+
+
+def test_fast_math_is_refused(tmp_path: Path) -> None:
+    """Bounds proved for IEEE arithmetic must not be compiled without it."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    source = str(SOURCES / "bank_top.cpp")
+    done = subprocess.run(
+        ["g++", "-std=c++17", "-Ofast", "-fsyntax-only", source],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "needs IEEE arithmetic" in done.stderr
