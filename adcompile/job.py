@@ -26,6 +26,7 @@ from adcompile.place.targets import Target, check_precision, resolve_target
 Watch = Callable[[str], None]
 Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
 BUILD_KEY = "build_key"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "xint8", "a8w8", "a16w8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class BuildOptions:
 
     ``precision`` None means the target's first. ``calib`` is a folder of images, a recording or
     ``model_io`` folders; ``golden`` images or ``.npz`` files to record reference data from.
-    ``pins`` maps a node name, ``op:TYPE`` or ``re:REGEX`` to ``host`` or ``device``.
+    ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
+    precision.
     """
 
     precision: str | None = None
@@ -62,9 +64,12 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.verify not in {"auto", "none"}:
             raise UsageError(f"--verify {self.verify!r}", fix="auto or none")
-        wrong = {v for v in self.pins.values()} - {"host", "device"}
+        known = {"host", "device", *PRECISIONS}
+        wrong = sorted({v for v in self.pins.values()} - known)
         if wrong:
-            raise UsageError(f"cannot pin to {', '.join(sorted(wrong))}", fix="host or device")
+            raise UsageError(
+                f"cannot pin to {wrong[0]!r}", fix="host or device, or a precision of the target"
+            )
 
 
 @dataclass

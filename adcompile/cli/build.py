@@ -12,11 +12,11 @@ from adcompile.cli import console
 from adcompile.errors import UsageError
 
 
-def parse_pairs(items: list[str], option: str) -> dict[str, str]:
-    """``["a=b"]`` as a dict; an item without "=" or with an empty name is a UsageError."""
+def parse_pairs(items: list[str], option: str, *, last: bool = False) -> dict[str, str]:
+    """``["a=b"]`` as a dict, cut at the first or *last* "="; no "=" or no name is a UsageError."""
     pairs: dict[str, str] = {}
     for item in items:
-        key, sign, value = item.partition("=")
+        key, sign, value = item.rpartition("=") if last else item.partition("=")
         if not sign or not key:
             raise UsageError(f"{option} {item!r} is not NAME=VALUE")
         if key in pairs:
@@ -59,7 +59,10 @@ def command(
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
     pin: Annotated[
         list[str] | None,
-        typer.Option(help="NODE=host|device; NODE is a name, op:TYPE or re:REGEX (repeat)"),
+        typer.Option(
+            help="NODE=host, device or a precision; NODE is a name, op:TYPE, re:REGEX or "
+            "role:ROLE (repeat)"
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="allow an approximate rewrite by name (repeat)")
@@ -101,7 +104,7 @@ def command(
         preprocess=preprocess,
         contract=None if contract is None else read_contract(contract),
         plan=plan,
-        pins=parse_pairs(pin or [], "--pin"),
+        pins=parse_pairs(pin or [], "--pin", last=True),
         allow=tuple(allow or ()),
         passes=tuple(passes or ()),
         backend_class=backend_file,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from adcompile.errors import Unsupported, UsageError
 from adcompile.job import Job
 from adcompile.place.apply import apply_plan
 from adcompile.place.planner import make_plan
+from adcompile.place.review import review
 from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 
-ROI_POLICY = "roi_policy"
+PLACEMENT_OPTIONS = ("roi_policy", "roi_rows", "min_macs", "keep_small")
 
 
 def place_and_partition(job: Job) -> None:
@@ -23,17 +26,31 @@ def place_and_partition(job: Job) -> None:
 
 
 def _made(job: Job) -> Plan:
-    pins = job.options.pins
-    settings = Settings.model_validate(
-        {
-            "device": tuple(n for n, where in pins.items() if where == "device"),
-            "host": tuple(n for n, where in pins.items() if where == "host"),
-            ROI_POLICY: job.options.backend_options.get(ROI_POLICY, ""),
-        }
-    )
     return make_plan(
-        job.ir, job.target, job.backend.supports, precision=job.precision, options=settings
+        job.ir, job.target, job.backend.supports, precision=job.precision, options=_settings(job)
     )
+
+
+def _settings(job: Job) -> Settings:
+    """The user's pins, and those backend options that are about placement."""
+    pins = job.options.pins
+    options = job.options.backend_options
+    asked: dict[str, object] = {
+        "device": tuple(n for n, where in pins.items() if where == "device"),
+        "host": tuple(n for n, where in pins.items() if where == "host"),
+        "precisions": {n: what for n, what in pins.items() if what not in {"host", "device"}},
+        **{name: options[name] for name in PLACEMENT_OPTIONS if name in options},
+    }
+    if "roi_buckets" in options:
+        asked["roi_buckets"] = tuple(options["roi_buckets"].split(","))
+    try:
+        return Settings.model_validate(asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise UsageError(
+            f"-O {name}={options.get(name, '')}", why=first["msg"], fix="adcompile plan --help"
+        ) from error
 
 
 def _given(job: Job) -> Plan:
@@ -46,11 +63,14 @@ def _given(job: Job) -> Plan:
     if path.stat().st_size > MAX_PLAN_BYTES:
         raise UsageError("plan is too large", where=str(path))
     plan = parse_plan(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    if plan.target != job.target.name:
+    objections = review(job.ir, plan, job.target, job.backend.supports)
+    if objections:
+        first = objections[0]
         raise UsageError(
-            f"the plan is for {plan.target}",
-            where=str(path),
-            why=f"building for {job.target.name}",
+            f"the plan puts {len(objections)} nodes on the device that it cannot run",
+            where=f"{path}: part {first.part}, node {first.node} ({first.op})",
+            why=first.verdict.reason,
+            fix=first.verdict.fix or "put the node into a host part",
         )
     return plan
 
