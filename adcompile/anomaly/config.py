@@ -44,6 +44,10 @@ class FitConfig(BaseModel):
     normalisation: Literal["preset", "min_max", "cdf", "sigma6", "none"] = "preset"
     decision: float = Field(default=0.5, gt=0.01, lt=0.99)
 
+    def category_in(self, folder: Path) -> str:
+        """The category to look for in *folder*: none when the folder is the category itself."""
+        return self.category if self.category and (folder / self.category).is_dir() else ""
+
 
 class BackboneConfig(FitConfig):
     """A feature network: an ONNX file, ``filters`` (built in), or a torchvision/timm name.

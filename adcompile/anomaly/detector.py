@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,8 @@ from adcompile.anomaly.threshold import Evidence
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, parse_contract
 from adcompile.errors import InputError, ModelError
 from adcompile.ir import model_io
+from adcompile.manifest import TensorSpec
+from adcompile.runtime.executor import Array as Feed
 from adcompile.runtime.session import Session, open_session
 
 Watch = Callable[[int, int], None]
@@ -61,6 +64,24 @@ class Outcome:
         )
 
 
+class Runner(Protocol):
+    """Something that executes a graph: a session, or a bundle."""
+
+    @property
+    def where(self) -> str:
+        """What it is, for messages."""
+        ...
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """Its inputs."""
+        ...
+
+    def run(self, feeds: Mapping[str, Feed], outputs: Sequence[str]) -> Mapping[str, Feed]:
+        """The named outputs."""
+        ...
+
+
 Predict = Callable[[Array], tuple[Array, Array]]
 """Images [n, C, H, W] -> raw scores [n] and raw maps [n, H, W]."""
 
@@ -68,7 +89,7 @@ Predict = Callable[[Array], tuple[Array, Array]]
 class Detector:
     """A detector in one ONNX graph with the outputs that :mod:`adcompile.anomaly.heads` writes."""
 
-    def __init__(self, session: Session, contract: Contract) -> None:
+    def __init__(self, session: Runner, contract: Contract) -> None:
         self._session = session
         self.contract = contract
         spec = session.inputs[0]
@@ -116,7 +137,18 @@ def open_detector(source: Path | ir.Model, *, threads: int | None = None) -> Det
     if text is None:
         raise ModelError("the model declares no contract", where=str(path or model.graph.name))
     data = path if path is not None else model_io.to_bytes(model)
-    return Detector(open_session(data, threads=threads), parse_contract(text, "model"))
+    session = open_session(data, threads=threads)
+    return Detector(_SessionRunner(session), parse_contract(text, "model"))
+
+
+class _SessionRunner:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.where = session.where
+        self.inputs = session.inputs
+
+    def run(self, feeds: Mapping[str, Feed], outputs: Sequence[str]) -> Mapping[str, Feed]:
+        return self._session.run(feeds, outputs)
 
 
 def run_samples(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ from adcompile.anomaly.config import (
 )
 from adcompile.anomaly.detector import Outcome, open_detector, run_samples
 from adcompile.anomaly.filters import filter_network
-from adcompile.anomaly.maps import Array
 from adcompile.anomaly.metrics import image_metrics
 from adcompile.anomaly.model_folder import Arrays, Fitted, Numbers
+from adcompile.anomaly.parts import Parts, Watch
 from adcompile.anomaly.presets import Preset, preset
 from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet, Sample
@@ -32,40 +32,23 @@ from adcompile.anomaly.threshold import Evidence, ThresholdOptions, fit_score, r
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, Score, parse_contract
 from adcompile.errors import InputError, UsageError
 
-Watch = Callable[[str, int, int], None]
-"""Progress: what is done, how many of how many."""
-
-Build = Callable[[Score], ir.Model]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a method's training gives: how to build the graph for a score, and what to save."""
-
-    score: Score
-    build: Build
-    spec: Preprocess
-    backbone: ir.Model | None = None
-    bank: Array | None = None
-    statistics: Arrays | None = None
-    weights: Arrays | None = None
-    notes: tuple[str, ...] = ()
-
 
 def fit(
     config: FitConfig,
     data: DataSet,
     *,
     backbone: Backbone | None = None,
+    start: Arrays | None = None,
     watch: Watch | None = None,
 ) -> Fitted:
     """Train a detector, choose its threshold on the validation images, measure it on the rest.
 
-    *backbone* overrides ``config.backbone``. The result depends on configuration, data and
+    *backbone* overrides ``config.backbone``; *start* are weights that training goes on from
+    (EfficientAD, VAE). The result depends on configuration, data and
     seed only.
     """
     chosen = preset(config.method, config.preset, side=config.image_size or None)
-    parts = _train(config, data, chosen, backbone, watch)
+    parts = _train(config, data, chosen, backbone, start, watch)
     plain = parts.score.model_copy(update={"normalisation": "none", "threshold": None})
     outcome = _run(parts.build(plain), data.validation, parts.spec, config, "validation", watch)
     evidence = outcome.evidence()
@@ -150,6 +133,7 @@ def _train(
     data: DataSet,
     chosen: Preset,
     backbone: Backbone | None,
+    start: Arrays | None,
     watch: Watch | None,
 ) -> Parts:
     if isinstance(config, PatchcoreConfig):
@@ -159,7 +143,7 @@ def _train(
     if isinstance(config, TrainedConfig):
         from adcompile.anomaly.train_networks import train
 
-        return train(config, data, chosen, watch)
+        return train(config, data, chosen, start or {}, watch)
     raise UsageError(f"nothing trains {config.method!r}")
 
 

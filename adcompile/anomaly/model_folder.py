@@ -27,9 +27,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 from pydantic import TypeAdapter, ValidationError
 
-from adcompile.anomaly.bank import prepare_bank, write_bank
+from adcompile.anomaly.bank import prepare_bank, read_bank, write_bank
 from adcompile.anomaly.config import FitConfig, dump_config, load_config, make_config
-from adcompile.anomaly.formats.npz import write_npz
+from adcompile.anomaly.formats.npz import read_npz, write_npz
 from adcompile.anomaly.threshold import Evidence
 from adcompile.contract import CONTRACT_KEY, Contract, parse_contract
 from adcompile.errors import FormatError
@@ -135,7 +135,7 @@ def read_contract_of(folder: Path) -> Contract:
         raise FormatError(
             "contract.json differs from the contract inside model.onnx",
             where=str(path),
-            fix="change thresholds with: adcompile fit --from-evidence",
+            fix="change thresholds with: adcompile retrain MODEL --only-threshold",
         )
     return contract
 
@@ -146,3 +146,24 @@ def _text(path: Path) -> str:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise FormatError("a fitted model's file is too large", where=str(path))
     return path.read_text(encoding="utf-8")
+
+
+def load_fitted(folder: Path) -> Fitted:
+    """A fitted model as it was saved. The bank is read from its file and checked."""
+    if not folder.is_dir() or not (folder / "config.yaml").is_file():
+        raise FormatError(
+            "not a folder written by adcompile fit", where=str(folder), why="it has no config.yaml"
+        )
+    bank_file, stats, weights = (folder / n for n in ("memory.bank", "stats.npz", "weights.npz"))
+    backbone = folder / "backbone.onnx"
+    return Fitted(
+        config=read_config(folder),
+        contract=read_contract_of(folder),
+        model=model_io.load_model(folder / "model.onnx"),
+        evidence=read_evidence(folder),
+        metrics=read_metrics(folder),
+        backbone=model_io.load_model(backbone) if backbone.is_file() else None,
+        bank=read_bank(bank_file).original_rows() if bank_file.is_file() else None,
+        statistics=read_npz(stats) if stats.is_file() else {},
+        weights=read_npz(weights) if weights.is_file() else {},
+    )

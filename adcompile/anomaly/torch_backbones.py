@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -133,7 +133,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _cut(torch: Any, network: Module, layers: Sequence[str]) -> Any:
     """A module that returns the named inner modules' outputs, in order."""
-    modules: dict[str, Module] = dict(network.named_modules())
+    named = cast("Iterator[tuple[str, Module]]", network.named_modules())
+    modules = dict(named)
     for layer in layers:
         if layer not in modules:
             known = [n for n in modules if n and "." not in n]

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from rich.progress import TaskID
 
+from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.config import FitConfig, load_config, make_config, parse_values
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.layouts import categories, read_folder
-from adcompile.anomaly.model_folder import Fitted, Metrics, save_fitted
+from adcompile.anomaly.model_folder import Arrays, Fitted, Metrics, save_fitted
 from adcompile.anomaly.samples import DataSet, SplitOptions
 from adcompile.cli import console
 from adcompile.errors import UsageError
@@ -64,8 +65,14 @@ def split_of(config: FitConfig) -> SplitOptions:
     return SplitOptions(config.test_ratio, config.validation, config.seed)
 
 
-def fit_with_progress(config: FitConfig, data: DataSet) -> Fitted:
-    """Fit with a progress bar for each phase."""
+def fit_with_progress(
+    config: FitConfig,
+    data: DataSet,
+    *,
+    backbone: Backbone | None = None,
+    start: Arrays | None = None,
+) -> Fitted:
+    """Fit with a progress bar for each phase; *start* are weights to go on from."""
     with console.progress(f"fit {config.method}") as view:
         tasks: dict[str, TaskID] = {}
 
@@ -74,13 +81,13 @@ def fit_with_progress(config: FitConfig, data: DataSet) -> Fitted:
                 tasks[what] = view.add_task(f"{data.category}: {what}", total=total)
             view.update(tasks[what], completed=done, total=total)
 
-        return fit(config, data, watch=watch)
+        return fit(config, data, backbone=backbone, start=start, watch=watch)
 
 
-def show(results: dict[str, Metrics]) -> None:
-    """The accuracy table: one row per category and an average."""
+def show(results: dict[str, Metrics], *, average: bool = True) -> None:
+    """The accuracy table: one row per entry, and their average."""
     rows = [(name, *_cells(metrics)) for name, metrics in results.items()]
-    if len(rows) > 1:
+    if average and len(rows) > 1:
         columns = list(zip(*(row[1:] for row in rows), strict=True))
         rows.append(("average", *(_mean(column) for column in columns)))
     titles = [

@@ -1,0 +1,30 @@
+"""A bundle as a detector, so that it is evaluated exactly like the model it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from adcompile.anomaly.detector import Detector
+from adcompile.manifest import TensorSpec
+from adcompile.runtime.bundle import Bundle, load
+from adcompile.runtime.executor import Array
+
+
+class _BundleRunner:
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.where = str(bundle.path)
+        self.inputs: Sequence[TensorSpec] = bundle.inputs
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
+        found = self._bundle.run(feeds).outputs
+        return {name: found[name] for name in outputs}
+
+
+@contextmanager
+def open_bundle_detector(path: Path, device: str = "auto") -> Generator[Detector, None, None]:
+    """The detector in a bundle; closed with the block. ModelError when it is none of ours."""
+    with load(path, device) as bundle:
+        yield Detector(_BundleRunner(bundle), bundle.manifest.contract)

@@ -1,0 +1,70 @@
+"""retrain and eval from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcompile.anomaly.model_folder import load_fitted
+from adcompile.cli import main
+from tests.anomaly.conftest import SIDE
+
+
+@pytest.fixture(scope="module")
+def model(twill_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted PatchCore folder."""
+    folder = tmp_path_factory.mktemp("models") / "m"
+    words = ["fit", "patchcore", "--data", str(twill_folder), "-o", str(folder)]
+    assert main([*words, "--image-size", str(SIDE), "--coreset-ratio", "0.05"]) == 0
+    return folder
+
+
+def test_retrain_refits_with_the_saved_configuration(
+    model: Path, twill_folder: Path, tmp_path: Path
+) -> None:
+    """Same images, same configuration: the same bank; another ratio changes its rows."""
+    words = ["retrain", str(model), "--data", str(twill_folder), "-o"]
+    assert main([*words, str(tmp_path / "same")]) == 0
+    assert main([*words, str(tmp_path / "less"), "--coreset-ratio", "0.03"]) == 0
+    old, same, less = (load_fitted(p) for p in (model, tmp_path / "same", tmp_path / "less"))
+    assert old.bank is not None
+    assert same.bank is not None
+    assert less.bank is not None
+    assert np.array_equal(old.bank, same.bank)
+    assert len(less.bank) < len(old.bank)
+    assert main([*words, str(tmp_path / "same")]) == 2
+
+
+def test_threshold_alone(model: Path, tmp_path: Path, twill_folder: Path) -> None:
+    """--only-threshold keeps bank and network and needs no images; with images it is refused."""
+    words = ["retrain", str(model), "-o", str(tmp_path / "t"), "--only-threshold"]
+    assert main([*words, "--threshold", "manual", "--threshold-value", "2.5"]) == 0
+    changed = load_fitted(tmp_path / "t")
+    assert changed.contract.score is not None
+    assert changed.contract.score.threshold == 2.5
+    assert main([*words, "--force", "--data", str(twill_folder)]) == 2
+    assert main(["retrain", str(model), "-o", str(tmp_path / "u")]) == 2
+    assert main(["retrain", str(tmp_path)]) == 2
+
+
+def test_eval_prints_metrics_and_flips(
+    model: Path, tmp_path: Path, twill_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder and its ONNX file agree; an absurd threshold shows every flipped image."""
+    high = tmp_path / "high"
+    words = ["retrain", str(model), "-o", str(high), "--only-threshold", "--threshold", "manual"]
+    assert main([*words, "--threshold-value", "1e6"]) == 0
+    capsys.readouterr()
+    subjects = [str(model), str(model / "model.onnx"), str(high)]
+    assert main(["eval", *subjects, "--data", str(twill_folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    image = found["results"]["m"]["test"]["image"]
+    assert image["images"] == 18
+    assert found["results"]["model.onnx"] == found["results"]["m"]
+    assert found["flips"]["model.onnx"] == []
+    flagged = round((image["recall"] * image["anomalous"]) / max(image["precision"], 1e-9))
+    assert len(found["flips"]["high"]) == flagged > 0
+    assert main(["eval", str(tmp_path / "none"), "--data", str(twill_folder)]) == 2
