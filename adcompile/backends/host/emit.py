@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adcompile.backends.host.codegen.names import identifier
+from adcompile.anomaly.bank import pack_bank, prepare_bank
+from adcompile.backends.host.codegen.constants import StoredBank
+from adcompile.backends.host.codegen.names import Namer, identifier
 from adcompile.backends.host.codegen.text import Generated, environment, generate
 from adcompile.backends.host.info import ProjectData, bundle_tables
 from adcompile.contract import Contract
@@ -17,8 +19,17 @@ NATIVE = Path(__file__).parent / "native"
 FOLDER = "host"
 
 # compiled into the core of every project; engines, programs and picture formats are options
-_NOT_CORE = ("app", "c_api", "engine_tensorrt", "engine_drpai", "engine_onnxruntime", "image_",
-             "selftest_main", "draw", "fuzz")
+_NOT_CORE = (
+    "app",
+    "c_api",
+    "engine_tensorrt",
+    "engine_drpai",
+    "engine_onnxruntime",
+    "image_",
+    "selftest_main",
+    "draw",
+    "fuzz",
+)
 _BUILD_FILES = {
     "CMakeLists.txt.j2": "CMakeLists.txt",
     "CMakePresets.json.j2": "CMakePresets.json",
@@ -58,7 +69,7 @@ def emit_host(
         golden=golden,
         outputs=outputs,
         tolerances=tolerances,
-        banks=[_add_bank(bank, out) for bank in generated.banks],
+        banks=_add_banks(generated.weights.banks, contract, out),
         generated={name: i for i, (name, _) in enumerate(host)},
     )
     tables = bundle_tables(data)
@@ -114,7 +125,15 @@ def program_name(contract: Contract) -> str:
     return "detect" if "boxes" in contract.roles.values() else "infer"
 
 
-def _add_bank(bank: tuple[str, bytes, int, int], out: FileSet) -> tuple[str, bytes, int, int]:
-    name, data, columns, neighbours = bank
-    path = out.add(f"bank/{name}.adbank", data)
-    return path, data, columns, neighbours
+def _add_banks(
+    banks: Sequence[StoredBank], contract: Contract, out: FileSet
+) -> list[tuple[str, bytes, int, int]]:
+    """Prepare every bank for search and add its file; (path, file, columns, neighbours) of each."""
+    namer = Namer()
+    found: list[tuple[str, bytes, int, int]] = []
+    for bank in banks:
+        prepared = prepare_bank(bank.rows, contract=contract.dump())
+        data = pack_bank(prepared)
+        path = out.add(f"bank/{namer.unique(bank.name, 'bank')}.adbank", data)
+        found.append((path, data, prepared.columns, bank.neighbours))
+    return found

@@ -93,9 +93,7 @@ def bundle_tables(data: ProjectData) -> dict[str, object]:
         "target": quoted(data.target),
         "ports": [_port(s) for s in values.specs.values()],
         "inputs": braces(values.number(n) for n in inputs),
-        "outputs": [
-            braces([values.number(n), quoted(roles.get(n, "tensor"))]) for n in outputs
-        ],
+        "outputs": [braces([values.number(n), quoted(roles.get(n, "tensor"))]) for n in outputs],
         "parts": [_part(r, values, data.generated) for r in data.records],
         "golden": [_golden(g, values) for g in data.golden],
         "tolerances": _tolerances(data.tolerances),
@@ -177,7 +175,9 @@ def _tolerances(table: Mapping[str, tuple[float, float]] | None) -> list[str]:
     known = {r: b for r, b in FLOAT_DEFAULTS.items() if ":" not in r}
     known |= {r: b for r, b in (table or {}).items() if ":" not in r and r not in known}
     return [
-        braces([quoted(role), repr(float(rtol)), repr(float(atol)), boolean(role in ABSOLUTE_ROLES)])
+        braces(
+            [quoted(role), repr(float(rtol)), repr(float(atol)), boolean(role in ABSOLUTE_ROLES)]
+        )
         for role, (rtol, atol) in sorted(known.items())
     ]
 

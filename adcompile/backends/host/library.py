@@ -50,7 +50,8 @@ def numpy_dtype(number: int) -> np.dtype[np.generic]:
         return np.dtype(name)
     import ml_dtypes  # comes with onnx-ir
 
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def to_c(array: Array) -> CTensor:
@@ -81,7 +82,9 @@ class HostLibrary:
         try:
             self._lib = ctypes.CDLL(str(path))
         except OSError as error:
-            raise InputError("cannot load the host library", where=str(path), why=str(error)) from error
+            raise InputError(
+                "cannot load the host library", where=str(path), why=str(error)
+            ) from error
         self._weights = None if weights is None else str(weights).encode()
         _declare(self._lib)
 

@@ -29,6 +29,10 @@ class Writer(Protocol):
         """``ws.fixed<…>(…)`` or ``ws.slot<…>(…)`` for a value that owns memory."""
         ...
 
+    def searcher(self, bank: ir.Value, neighbours: int) -> str:
+        """The searcher over a constant bank."""
+        ...
+
     def carried(self, value: ir.Value) -> bool:
         """True when *value* was given the buffer of a loop-carried value."""
         ...
@@ -112,6 +116,10 @@ class Call:
     def out(self, i: int = 0) -> str:
         """Destination of the i-th output."""
         return self._writer.dest(self.node.outputs[i])
+
+    def searcher(self, bank: ir.Value, neighbours: int) -> str:
+        """The searcher over a constant bank, prepared for at least *neighbours* neighbours."""
+        return self._writer.searcher(bank, neighbours)
 
     def grows_in_place(self) -> bool:
         """True when the result's memory is a carried buffer that this node extends."""

@@ -31,10 +31,20 @@ class Stored:
     size: int
 
 
+@dataclass
+class StoredBank:
+    """A memory bank that becomes a file: its name, rows, and the most neighbours asked for."""
+
+    name: str
+    rows: Array
+    neighbours: int
+
+
 class WeightStore:
-    """Collects tensors for the side file; equal bytes are stored once."""
+    """Collects tensors for the side file; equal bytes are stored once. Banks become own files."""
 
     def __init__(self) -> None:
+        self.banks: list[StoredBank] = []
         self._payload = bytearray()
         self._known: dict[bytes, Stored] = {}
 
@@ -49,6 +59,15 @@ class WeightStore:
         self._payload += data
         self._known[digest] = stored
         return stored
+
+    def bank(self, name: str, rows: Array, neighbours: int) -> int:
+        """Number of the bank with these rows; it is added when it is new."""
+        for number, known in enumerate(self.banks):
+            if known.rows is rows or np.array_equal(known.rows, rows):
+                known.neighbours = max(known.neighbours, neighbours)
+                return number
+        self.banks.append(StoredBank(name, rows, neighbours))
+        return len(self.banks) - 1
 
     @property
     def size(self) -> int:

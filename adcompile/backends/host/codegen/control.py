@@ -50,9 +50,7 @@ class ControlWriter:
             for outer, inner in zip(node.outputs, body.outputs, strict=True):
                 arm.append(Line(f"{self._w.name(outer)} = {self._w.name(inner)};"))
             arms[key] = arm
-        lines.append(
-            Block(head, arms["then_branch"], other=arms["else_branch"], has_other=True)
-        )
+        lines.append(Block(head, arms["then_branch"], other=arms["else_branch"], has_other=True))
         return lines
 
     # --- Loop -------------------------------------------------------------------------------
@@ -160,9 +158,7 @@ class ControlWriter:
         ):
             name = self._w.name(outer)
             place = self._w.place(storage, inner)
-            lines.append(
-                Line(f"{name} = op::append_row({place}, {name}, {self._w.name(inner)});")
-            )
+            lines.append(Line(f"{name} = op::append_row({place}, {name}, {self._w.name(inner)});"))
         return lines
 
     def _carry(self, node: ir.Node, plan: LoopPlan, shape: LoopShape) -> list[Statement]:

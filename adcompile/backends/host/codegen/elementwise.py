@@ -18,6 +18,7 @@ from adcompile.backends.host.codegen.registry import (
     UNSIGNED,
     Expression,
     Op,
+    Reads,
     T,
     Table,
 )
@@ -161,8 +162,12 @@ def _swish(call: Call, x: Sequence[str]) -> str:
     return f"{operand} * math::sigmoid({scaled})"
 
 
-def _op(types: Types, expression: Expression, since: int = 1, **more: object) -> Op:
-    return Op(None, types, since, expression=expression, **more)  # type: ignore[arg-type]
+def _op(types: Types, expression: Expression, since: int = 1, reads: Reads | None = None) -> Op:
+    return Op(None, types, since, expression=expression, reads=reads)
+
+
+def _first_input(node: ir.Node) -> Sequence[ir.Value | None]:
+    return node.inputs[:1]
 
 
 SELU_ALPHA, SELU_GAMMA = 1.6732631921768188, 1.0507010221481323
@@ -202,9 +207,13 @@ UNARY: Table = {
         FLOATS,
         _real("math::selu({0}, {alpha}, {gamma})", alpha=SELU_ALPHA, gamma=SELU_GAMMA),
     ),
-    "HardSigmoid": _op(FLOATS, _real("math::hard_sigmoid({0}, {alpha}, {beta})", alpha=0.2, beta=0.5)),
+    "HardSigmoid": _op(
+        FLOATS, _real("math::hard_sigmoid({0}, {alpha}, {beta})", alpha=0.2, beta=0.5)
+    ),
     "HardSwish": _op(
-        FLOATS, _real("{0} * math::hard_sigmoid({0}, decltype({0}){{1}} / 6, decltype({0}){{0.5}})"), 14
+        FLOATS,
+        _real("{0} * math::hard_sigmoid({0}, decltype({0}){{1}} / 6, decltype({0}){{0.5}})"),
+        14,
     ),
     "Softplus": _op(FLOATS, _real("math::softplus({0})")),
     "Softsign": _op(FLOATS, _real("{0} / (1 + std::fabs({0}))")),
@@ -217,7 +226,7 @@ UNARY: Table = {
     "IsNaN": _op(FLOATS, _real(NAN_TEST), 9),
     "IsInf": _op(FLOATS, _infinite, 10),
     "Cast": _op(ANY, _cast, 6),
-    "CastLike": _op(ANY, _cast, 15, reads=lambda node: node.inputs[:1]),
+    "CastLike": _op(ANY, _cast, 15, reads=_first_input),
 }
 
 BINARY: Table = {

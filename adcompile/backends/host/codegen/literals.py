@@ -61,7 +61,7 @@ def number(value: object, dtype: ir.DataType) -> str:
         return "true" if value else "false"
     if dtype in _FLOATS:
         return _real(float(value), dtype)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    return _whole(int(value), dtype)  # type: ignore[call-overload, no-any-return] # pyright: ignore[reportArgumentType]
+    return _whole(int(value), dtype)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 
 def _real(value: float, dtype: ir.DataType) -> str:
@@ -87,8 +87,10 @@ def _whole(value: int, dtype: ir.DataType) -> str:
     if dtype is ir.DataType.INT32 and value > -(2**31):
         return str(value)
     if dtype is ir.DataType.INT64:
-        return index(value) if value != int(np.int64(value)) or abs(value) > 2**31 - 1 else (
-            f"Index{{{value}}}"
+        return (
+            index(value)
+            if value != int(np.int64(value)) or abs(value) > 2**31 - 1
+            else (f"Index{{{value}}}")
         )
     info = np.iinfo(TYPES[dtype].numpy)
     if value == info.min and value < 0:

@@ -73,7 +73,9 @@ def map_statement(step: Step, writer: PartWriter) -> str:
     lines: list[str] = []
     for number, node in enumerate(step.absorbed):
         name = f"t{number}"
-        lines.append(f"const {_type(writer, node)} {name} = {_expression(node, writer, operands)};")
+        lines.append(
+            f"const {_type(writer, node)} {name} = {_expression(node, writer, operands)};"
+        )
         operands.local(node.outputs[0], name)
     last = _expression(step.node, writer, operands)
     if not operands.values:  # all operands are constants: keep one as the shape

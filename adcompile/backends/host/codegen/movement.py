@@ -77,8 +77,8 @@ def _shape_of(c: Call) -> str:
 def _slice(c: Call) -> str:
     if c.opset < 10:
         lists = [c.attr_ints(n) for n in ("starts", "ends")]
-        axes = c.attr_ints("axes", range(len(lists[0])))
-        return call("slice", c.out(), c.arg(0), *map(literals.shape, (*lists, axes, [])))
+        along = c.attr_ints("axes", range(len(lists[0])))
+        return call("slice", c.out(), c.arg(0), *map(literals.shape, (*lists, along, [])))
     starts, ends = c.shape_arg(1), c.shape_arg(2)
     if c.has(3):
         axes = c.shape_arg(3)
@@ -193,7 +193,7 @@ def _cumulate(name: str) -> Op:
         flags = [literals.boolean(c.attr_int(a)) for a in ("exclusive", "reverse")]
         return call(name, c.out(), c.arg(0), f"static_cast<Index>({c.arg(1)}.item())", *flags)
 
-    return Op(emit, FLOATS + (T.INT32, T.INT64, T.UINT32, T.UINT64), 11)
+    return Op(emit, (*FLOATS, T.INT32, T.INT64, T.UINT32, T.UINT64), 11)
 
 
 def _reverse_sequence(c: Call) -> str:
@@ -345,12 +345,8 @@ TABLE: Table = {
     "Gather": Op(_gather, ANY, others={1: INDICES}),
     "GatherElements": Op(_gather_elements, ANY, 11, others={1: INDICES}),
     "GatherND": Op(_gather_nd, ANY, 11, others={1: (T.INT64,)}),
-    "Scatter": Op(
-        lambda c: _scatter(c, "scatter_elements", str(c.attr_int("axis"))), ANY, 9
-    ),
-    "ScatterElements": Op(
-        _scatter_elements, ANY, 11, others={1: INDICES}, reads=_scatter_reads
-    ),
+    "Scatter": Op(lambda c: _scatter(c, "scatter_elements", str(c.attr_int("axis"))), ANY, 9),
+    "ScatterElements": Op(_scatter_elements, ANY, 11, others={1: INDICES}, reads=_scatter_reads),
     "ScatterND": Op(lambda c: _scatter(c, "scatter_nd"), ANY, 11, others={1: (T.INT64,)}),
     "NonZero": Op(_nonzero, ANY, 9),
     "Compress": Op(_compress, ANY, 9),

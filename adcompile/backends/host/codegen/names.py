@@ -11,7 +11,12 @@ import re
 MAX_IDENTIFIER = 48
 MAX_COMMENT = 80
 
-_KEYWORDS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_KEYWORDS = _words(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
     char32_t class compl concept const consteval constexpr constinit const_cast continue
     co_await co_return co_yield decltype default delete do double dynamic_cast else enum
@@ -20,11 +25,12 @@ _KEYWORDS = frozenset(
     reinterpret_cast requires return short signed sizeof static static_assert static_cast struct
     switch template this thread_local throw true try typedef typeid typename union unsigned
     using virtual void volatile wchar_t while xor xor_eq import module final override linux unix
-    errno assert stdin stdout stderr NULL EOF main signbit isnan isinf""".split()
+    errno assert stdin stdout stderr NULL EOF main signbit isnan isinf"""
 )
 # Names that generated code itself uses; a value of the model must not shadow them.
-_OURS = frozenset(
-    "adc op math std parts ws in out input_ports output_ports make kMaxRank".split()
+_OURS = _words(
+    """adc op math std parts ws in out input_ports output_ports make kMaxRank
+    resources_ workspace_"""
 )
 _SUFFIX = re.compile(r"_output_0$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
@@ -69,7 +75,7 @@ class Namer:
 
 def comment(text: str) -> str:
     """*text* for a ``//`` comment: harmless characters only, bounded length."""
-    clean = _COMMENT_UNSAFE.sub("?", text)
+    clean = _COMMENT_UNSAFE.sub("_", text)  # not "?": two of them start a trigraph
     if len(clean) > MAX_COMMENT:
         clean = "..." + clean[-(MAX_COMMENT - 3) :]
     return clean

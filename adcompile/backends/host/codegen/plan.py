@@ -171,10 +171,10 @@ class Planner:
         for value in body.outputs:
             self._touch(value)
         self._time += 1
-        for storage in self.plan.storages[:before]:
+        for earlier in self.plan.storages[:before]:
             # What the body reads must survive every trip, not only the first.
-            if storage.last >= start:
-                storage.last = max(storage.last, self._time)
+            if earlier.last >= start:
+                earlier.last = max(earlier.last, self._time)
         for storage in [*plan.carried, *plan.scanned]:
             self.plan.storages[storage].last = self._time
         for i, value in enumerate(node.outputs):

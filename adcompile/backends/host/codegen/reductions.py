@@ -7,7 +7,7 @@ from adcompile.backends.host.codegen.call import Call, call
 from adcompile.backends.host.codegen.registry import BOOL, FLOATS, NUMBERS, Op, T, Table
 
 SCRATCH = "ws.scratch()"
-_WIDE = FLOATS + (T.INT32, T.INT64, T.UINT32, T.UINT64)
+_WIDE = (*FLOATS, T.INT32, T.INT64, T.UINT32, T.UINT64)
 
 
 def _reduce(name: str) -> Op:

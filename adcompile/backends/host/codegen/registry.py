@@ -36,7 +36,8 @@ class Op:
     chains of them become one loop.
     ``types`` are the element types of input ``key`` (the first by default) that the table claims;
     ``others`` adds claims for further inputs. ``views`` lists inputs whose memory the outputs may
-    look at; ``reads`` names the values read when these are not the inputs; ``owns`` says whether outputs get memory of their own. ``control`` marks If, Loop, Scan.
+    look at; ``reads`` names the values read when these are not the inputs; ``owns`` says whether
+    outputs get memory of their own. ``control`` marks If, Loop, Scan.
     """
 
     emit: Emit | None

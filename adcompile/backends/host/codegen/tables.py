@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adcompile.backends.host.codegen import (
+    anomaly,
     detection,
     elementwise,
     movement,
@@ -18,7 +19,7 @@ CONTROL: Table = {
     "Scan": Op(None, ANY, 9, control=True),
 }
 
-TABLE: Table = (
+STANDARD: Table = (
     elementwise.TABLE
     | movement.TABLE
     | reductions.TABLE
@@ -27,3 +28,6 @@ TABLE: Table = (
     | detection.TABLE
     | CONTROL
 )
+
+TABLE: Table = STANDARD | anomaly.TABLE
+"""Operators by type. The ``adcompile`` domain shares no name with the standard one."""

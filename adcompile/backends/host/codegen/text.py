@@ -10,6 +10,7 @@ from functools import cache
 import jinja2
 import onnx_ir as ir
 
+from adcompile.backends.host.codegen.anomaly import without_functions
 from adcompile.backends.host.codegen.constants import WeightStore
 from adcompile.backends.host.codegen.names import Namer
 from adcompile.backends.host.codegen.statements import render
@@ -48,7 +49,6 @@ class Generated:
     files: Mapping[str, str]
     parts: Sequence[PartFiles]
     weights: WeightStore
-    banks: Sequence[tuple[str, bytes, int, int]] = ()  # name, file, columns, neighbours
 
 
 def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
@@ -58,7 +58,7 @@ def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
     parts: list[PartFiles] = []
     files: dict[str, str] = {}
     for name, model in models:
-        source = write_part(model, name, store)
+        source = write_part(without_functions(model), name, store)
         ident = namer.unique(name, "part").lower()
         text = part_text(source, ident)
         parts.append(PartFiles(source.name, ident, text, source))

@@ -113,6 +113,14 @@ class PartWriter:
         dims = self.facts.shape(value) or ()
         return f"ws.fixed<{cpp}>({record.place}, {literals.shape(dims)})"
 
+    def searcher(self, bank: ir.Value, neighbours: int) -> str:
+        """The searcher over a constant bank, which becomes a file of its own."""
+        rows = self.facts.constant(bank)
+        if rows is None:
+            raise TypeError("a bank that is not constant has no searcher")
+        number = self._store.bank(bank.name or "bank", rows, neighbours)
+        return f"resources_.searcher({number})"
+
     def carried(self, value: ir.Value) -> bool:
         """True when *value* was given the buffer of a loop-carried value."""
         return value in self.plan.grown

@@ -1,6 +1,7 @@
 // All operators of the host backend.
 #pragma once
 
+#include "anomaly.hpp"
 #include "control.hpp"
 #include "conv.hpp"
 #include "detection.hpp"

@@ -116,6 +116,11 @@ class Weights {
 struct Resources {
   Weights weights;
   std::vector<adc_searcher*> searchers;  // one per nearest-neighbour bank; owned by the bundle
+
+  [[nodiscard]] adc_searcher* searcher(std::size_t index) const {
+    if (index >= searchers.size()) fail("this part needs its memory bank: open the whole bundle");
+    return searchers[index];
+  }
 };
 
 /// Something that runs: a generated host part, or a part on a device. Results live in the stage and

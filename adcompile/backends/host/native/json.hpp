@@ -1,0 +1,34 @@
+// A small, strict JSON reader for the bundle's own files.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor.hpp"
+
+namespace adc {
+
+struct Json {
+  enum class Kind { null, boolean, number, text, list, object };
+  Kind kind = Kind::null;
+  bool boolean = false;
+  double number = 0;
+  std::string text;
+  std::vector<Json> items;
+  std::vector<std::pair<std::string, Json>> members;
+
+  /// A member by name, null when there is none (or this is no object).
+  [[nodiscard]] const Json* find(const std::string& name) const;
+};
+
+/// Parses a whole document. Depth is limited to 64, memory by the text's size; duplicate keys and
+/// anything after the document are errors. `where` names the source.
+[[nodiscard]] Json parse_json(const unsigned char* data, std::size_t size,
+                              const std::string& where);
+
+/// Checks a file of the bundle against the sizes and SHA-256 of its manifest. A file that the
+/// manifest does not list (a plan built on the board) passes.
+void check_bundle_file(const std::string& folder, const std::string& path);
+
+}  // namespace adc

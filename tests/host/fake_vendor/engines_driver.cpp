@@ -1,0 +1,62 @@
+// engines_driver KIND FOLDER ROWS: opens a part "net" (x [?, 3] -> y [?, 3]) on a fake runtime, runs
+// ROWS rows of 1, 2, 3 …, prints the results and what is still alive afterwards.
+#include <cstdio>
+#include <cstdlib>
+
+#include "engine.hpp"
+
+int fake_live_allocations();
+int fake_live_objects();
+
+namespace {
+
+void run(const std::string& kind, const std::string& folder, adc::Index rows) {
+  const bool drpai = kind == "drpai";
+  adc::BundleInfo info{};
+  const adc::Index free = drpai ? 2 : adc::kFree;
+  info.values = {{"x", adc::DType::kFloat32, {free, 3}}, {"y", adc::DType::kFloat32, {free, 3}}};
+  adc::PartInfo part{};
+  part.name = "net";
+  part.executor = drpai ? "drpai" : kind == "onnxruntime" ? "npu" : "trt";
+  part.by_row = !drpai;
+  part.generated = -1;
+  part.inputs = {0};
+  part.outputs = {1};
+  part.files = {{"plan", "net.plan"}, {"model", "net.onnx"}, {"session", "session.json"}};
+  const char* sizes = std::getenv("ROW_SIZES");
+  if (sizes != nullptr) part.row_sizes = {1, std::atoi(sizes)};
+  info.parts = {part};
+  adc::EngineContext context;
+  context.folder = folder;
+  context.info = &info;
+  context.part = &info.parts[0];
+  context.options = {{"drpai_address", "0x1000"}, {"drpai_frequency", "2"}};
+  auto stage = adc::open_engine("auto", context);
+  if (part.by_row) stage = adc::by_rows(std::move(stage), info.parts[0]);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    std::vector<float> x(static_cast<std::size_t>(rows) * 3 + 1);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i + 1);
+    const adc::AnyView in(adc::DType::kFloat32, adc::Shape{rows, 3}, x.data());
+    adc::AnyView out;
+    stage->run(&in, &out);
+    std::printf("y %s:", out.shape.text().c_str());
+    for (adc::Index i = 0; i < out.shape.size(); ++i) {
+      std::printf(" %g", static_cast<double>(static_cast<const float*>(out.data)[i]));
+    }
+    std::printf("\n");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int code = 0;
+  try {
+    run(argv[1], argv[2], argc > 3 ? std::atoi(argv[3]) : 2);
+  } catch (const std::exception& error) {
+    std::printf("error: %s\n", error.what());
+    code = 1;
+  }
+  std::printf("alive: %d %d\n", fake_live_allocations(), fake_live_objects());
+  return code;
+}

@@ -1,0 +1,111 @@
+"""The onnx package's node test cases, compiled and run: what the table lists, it computes.
+
+By default a sample (the first case of every third operator); ``-m slow`` runs all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from adcompile.backends.host.codegen.text import generate
+from adcompile.backends.host.library import HostLibrary
+from adcompile.errors import ModelError, Unsupported
+from tests.host.nodecases import NodeCase, all_cases, claimed
+from tests.host.support import QUICK, build
+
+# name -> why the case is not expected to pass
+KNOWN = {
+    "resize_downsample_scales_linear_align_corners": "the file expects a fractional length; "
+    "ONNX Runtime, our reference, uses the whole one",
+    "resize_downsample_scales_cubic_align_corners": "as above",
+    "mvn": "the file's own function body does not pass shape inference",
+    "mvn_expanded": "as above",
+    "reduce_log_sum_exp_empty_set_expanded": "shape inference broadcasts 0 and 1 to 1",
+}
+STEP = 3
+
+
+def ready(cases: Sequence[NodeCase]) -> list[tuple[NodeCase, ir.Model]]:
+    """Cases whose types the table claims and that are no training graphs."""
+    found: list[tuple[NodeCase, ir.Model]] = []
+    for case in cases:
+        if case.name in KNOWN or "training" in case.name:
+            continue
+        made = case.model()
+        if claimed(made):
+            found.append((case, made))
+    return found
+
+
+def sample() -> list[NodeCase]:
+    """The first case of every third operator, by name."""
+    first: dict[str, NodeCase] = {}
+    for case in all_cases():
+        if case.name in KNOWN or "training" in case.name:
+            continue
+        first.setdefault(case.name.partition("_")[0], case)
+    return list(first.values())[::STEP]
+
+
+def failures(library: HostLibrary, cases: Sequence[tuple[NodeCase, ir.Model]]) -> list[str]:
+    """One line per case whose result differs from the file's."""
+    bad: list[str] = []
+    for (case, made), name in zip(cases, library.names(), strict=True):
+        part = library.part(name)
+        for feeds, wanted in case.data(made):
+            results = part.run(feeds)
+            for key, value in zip(part.outputs, wanted, strict=True):
+                got = results[key]
+                if got.dtype != value.dtype or got.shape != value.shape:
+                    bad.append(
+                        f"{case.name}: {got.dtype}{got.shape}, not {value.dtype}{value.shape}"
+                    )
+                elif not close(got, value, case):
+                    bad.append(f"{case.name}: {key} differs")
+        part.close()
+    return bad
+
+
+def close(got: np.ndarray, wanted: np.ndarray, case: NodeCase) -> bool:
+    """Within the case's tolerance, or that of 16-bit floats."""
+    narrow = {2: 2e-3}.get(wanted.dtype.itemsize, 1e-3) if wanted.dtype.kind != "i" else 0.0
+    narrow = 2e-2 if wanted.dtype.name == "bfloat16" else narrow
+    a, b = got.astype(np.float64), wanted.astype(np.float64)
+    return bool(
+        np.allclose(a, b, rtol=max(case.rtol, narrow), atol=max(case.atol, 1e-6), equal_nan=True)
+    )
+
+
+def check(cases: Sequence[NodeCase], folder: Path) -> int:
+    """Build all cases into one library and compare; returns how many there were."""
+    todo = ready(cases)
+    library = build([(case.name, made) for case, made in todo], folder, QUICK)
+    assert failures(library, todo) == []
+    return len(todo)
+
+
+def test_sample_of_node_cases(tmp_path: Path) -> None:
+    """One case of every third operator equals its recorded result."""
+    assert check(sample(), tmp_path) >= 35
+
+
+@pytest.mark.slow
+def test_all_node_cases(tmp_path: Path) -> None:
+    """Every case of every listed operator equals its recorded result."""
+    count = check(all_cases(), tmp_path)
+    print(f"{count} node cases")
+    assert count > 1100
+
+
+def test_training_graphs_are_refused() -> None:
+    """What the table does not claim is refused by name, not computed wrongly."""
+    cases = [c for c in all_cases() if "training" in c.name]
+    assert cases
+    for case in cases:
+        with pytest.raises((Unsupported, ModelError)):
+            generate([(case.name, case.model())])
