@@ -1,0 +1,105 @@
+"""Patch features of a CNN over generated textures, for the benchmarks of search and coreset.
+
+The network is an ONNX file with a 128/512-channel 28x28 and a 256/1024-channel 14x14 output when
+one is given (ResNet layer2 and layer3), otherwise a small convolutional network with seeded random
+weights. The patch embedding is the reference systems': average 3x3, deeper map enlarged by nearest,
+concatenated, one row per position.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+F32 = NDArray[np.float32]
+SIDE = 224
+
+
+def texture(random: np.random.Generator) -> F32:
+    """A wood-like picture [224, 224, 3], 0 … 255: one material, another cut of it every time."""
+    spectrum = np.fft.rfft2(random.standard_normal((SIDE, SIDE)))
+    y, x = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]
+    angle = random.normal(0.3, 0.05)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = y * np.cos(angle) - x * np.sin(angle)
+    shape = np.exp(-((along / 0.12) ** 2) - (across / 0.02) ** 2)
+    shape = shape + 0.15 * np.exp(-(x**2 + y**2) / 0.15**2)
+    grain = np.fft.irfft2(spectrum * shape, s=(SIDE, SIDE))
+    grain = (grain - grain.mean()) / grain.std()
+    colour = np.array([150.0, 110.0, 70.0]) + random.normal(0, 4, 3)
+    picture = colour + grain[..., None] * np.array([35.0, 28.0, 20.0])
+    picture += random.normal(0, 3, picture.shape)
+    return np.clip(np.rint(picture), 0, 255).astype(np.float32)
+
+
+def random_network(columns: int) -> bytes:
+    """Seeded random weights; outputs of columns/3 channels at 28x28 and twice that at 14x14."""
+    random = np.random.default_rng(0)
+    shallow = columns // 3
+    layers = [(3, 64, 7, 2), (64, 64, 3, 2), (64, 64, 3, 1), (64, shallow, 3, 2),
+              (shallow, shallow, 3, 1), (shallow, 2 * shallow, 3, 2)]  # fmt: skip
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+    value = "input"
+    for i, (inside, outside, size, stride) in enumerate(layers):
+        spread = np.sqrt(2 / (inside * size * size))
+        kernel = random.normal(0, spread, (outside, inside, size, size)).astype(np.float32)
+        bias = random.normal(0, 0.1, outside).astype(np.float32)
+        weights += [
+            numpy_helper.from_array(kernel, f"w{i}"),
+            numpy_helper.from_array(bias, f"b{i}"),
+        ]
+        pads = [size // 2] * 4
+        nodes.append(
+            helper.make_node(
+                "Conv", [value, f"w{i}", f"b{i}"], [f"c{i}"], strides=[stride] * 2, pads=pads
+            )
+        )
+        value = {4: "layer2", 5: "layer3"}.get(i, f"r{i}")
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [value]))
+    graph = helper.make_graph(
+        nodes,
+        "random_network",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("layer2", "layer3")],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _averaged(maps: F32) -> F32:
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
+    height, width = maps.shape[1:]
+    total = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return np.asarray(total, np.float32) / np.float32(9)
+
+
+def features(images: int, columns: int, model: Path | None, *, seed: int = 1) -> tuple[F32, str]:
+    """Rows [images * 784, columns] and a sentence saying where they come from."""
+    random = np.random.default_rng(seed)
+    source = str(model) if model else random_network(columns)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    (name,) = [i.name for i in session.get_inputs()]
+    mean = np.array([0.485, 0.456, 0.406], np.float32)
+    std = np.array([0.229, 0.224, 0.225], np.float32)
+    out: list[F32] = []
+    for _ in range(images):
+        picture = (texture(random) / 255 - mean) / std
+        maps = session.run(None, {name: picture.transpose(2, 0, 1)[None].astype(np.float32)})
+        shallow, deep = sorted((np.asarray(m)[0] for m in maps), key=lambda m: m.shape[0])
+        deep = _averaged(deep).repeat(2, axis=1).repeat(2, axis=2)
+        both = np.concatenate([_averaged(shallow), deep])
+        out.append(both.reshape(len(both), -1).T)
+    rows = np.ascontiguousarray(np.concatenate(out), dtype=np.float32)
+    if rows.shape[1] != columns:
+        raise SystemExit(f"{model} gives {rows.shape[1]} columns, not {columns}")
+    what = f"ONNX file {model.name}" if model else "a CNN with seeded random weights"
+    return rows, f"{what} over {images} generated textures"
