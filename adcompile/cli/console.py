@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Progress]:
+def progress(title: str) -> Generator[Progress]:
     """A progress display on stderr; add tasks to it. Quiet when stderr is not a terminal."""
     with Progress(
         SpinnerColumn(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ REPRODUCER = "reproducer"  # only in a bundle that failed its verification
 
 
 @contextmanager
-def staged(job: Job) -> Iterator[None]:
+def staged(job: Job) -> Generator[None]:
     """A hidden sibling of the output; removed when the build ends in any other way than finish."""
     assert job.source is not None
     if job.output is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+from pydantic import BaseModel
 
 import adcompile
 from adcompile.interfaces import LowerContext, Part, Report
@@ -64,29 +65,29 @@ def _lowered(job: Job, part: Part) -> Part:
         done = job.backend.lower(part, replace(ctx, report=own))
         result.append(done)
         model_io.save_model(done.model, folder / MODEL)
-        record = {
-            "precision": done.precision,
-            "rewrites": [r.model_dump(mode="json") for r in own.rewrites],
-            "notes": own.notes,
-        }
-        (folder / RECORD).write_text(json.dumps(record, sort_keys=True), encoding="utf-8")
-        _take_over(job, record)
+        kept = Kept(precision=done.precision, rewrites=own.rewrites, notes=own.notes)
+        (folder / RECORD).write_text(kept.model_dump_json(), encoding="utf-8")
+        kept.replay(job)
 
     entry = job.cache.step(f"lower {part.name}".replace(" ", "-"), fields, produce)
     if result:
         return result[0]
     if entry is None:
         return job.backend.lower(part, ctx)
-    record = json.loads((entry / RECORD).read_text(encoding="utf-8"))
-    _take_over(job, record)
+    kept = Kept.model_validate_json((entry / RECORD).read_text(encoding="utf-8"))
+    kept.replay(job)
     model = model_io.load_model(entry / MODEL)
-    return replace(part, model=model, precision=record["precision"])
+    return replace(part, model=model, precision=kept.precision)
 
 
-def _take_over(job: Job, record: Mapping[str, object]) -> None:
-    rewrites = record["rewrites"]
-    notes = record["notes"]
-    assert isinstance(rewrites, list)
-    assert isinstance(notes, list)
-    job.report.rewrites += [RewriteRecord.model_validate(r) for r in rewrites]
-    job.report.notes += [str(n) for n in notes]
+class Kept(BaseModel):
+    """What is kept of a lowered part beside its model."""
+
+    precision: str
+    rewrites: list[RewriteRecord]
+    notes: list[str]
+
+    def replay(self, job: Job) -> None:
+        """Report again what was done when the part was lowered."""
+        job.report.rewrites += self.rewrites
+        job.report.notes += self.notes

@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from adcompile.check.calibration_source import kind_of, part_data
 from adcompile.check.golden import open_sample, record_boundaries
 from adcompile.check.recorder import record
@@ -97,7 +95,7 @@ def _rows(part: Part, feeds: Mapping[str, Array]) -> dict[str, Array]:
     if not part.rows:
         return dict(feeds)
     count = min(a.shape[0] for a in feeds.values() if a.ndim)
-    chosen = np.unique(np.linspace(0, max(count - 1, 0), ROWS_PER_SAMPLE).astype(int))
+    chosen = sorted({i * count // ROWS_PER_SAMPLE for i in range(ROWS_PER_SAMPLE)})
     return {n: a[chosen] if count and a.ndim else a for n, a in feeds.items()}
 
 
