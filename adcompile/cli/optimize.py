@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -189,7 +189,8 @@ def _show(
 def _count(counts: object) -> str:
     if not isinstance(counts, dict):
         return ""
-    top, everything = counts["top"], counts["all"]  # pyright: ignore[reportUnknownVariableType]
+    numbers = cast("dict[str, int]", counts)
+    top, everything = numbers["top"], numbers["all"]
     return str(top) if top == everything else f"{top} ({everything} with subgraphs)"
 
 
