@@ -52,8 +52,6 @@ class BuildOptions:
     passes: tuple[str | Pass, ...] = ()
     backend_class: str | None = None
     backend_options: Mapping[str, str] = field(default_factory=dict[str, str])
-    budget: str | None = None
-    data: Path | None = None
     verify: str = "auto"
     strict: bool = False
     host_code: bool = True

@@ -76,13 +76,6 @@ def command(
     option: Annotated[
         list[str] | None, typer.Option("-O", help="backend option NAME=VALUE (repeat)")
     ] = None,
-    budget: Annotated[
-        str | None, typer.Option(help='accuracy to hold, for example "snr>=30"')
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="normal images: rebuild the memory bank on the target's numbers"),
-    ] = None,
     verify: Annotated[str, typer.Option(help="auto or none")] = "auto",
     strict: Annotated[bool, typer.Option(help="refuse when something stays on the host")] = False,
     host_code: Annotated[bool, typer.Option(help="generate the C++ host project")] = True,
@@ -109,8 +102,6 @@ def command(
         passes=tuple(passes or ()),
         backend_class=backend_file,
         backend_options=parse_pairs(option or [], "-O"),
-        budget=budget,
-        data=data,
         verify=verify,
         strict=strict,
         host_code=host_code,
