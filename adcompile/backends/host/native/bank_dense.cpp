@@ -38,6 +38,7 @@ struct Worker::Dense {
     double length;  // |x'|
     double error;   // e_x
     double scale, longest;
+    bool fresh;     // no row was offered before the scan, so none can be offered twice
 
     struct Test { float slope, limit; };
 
@@ -51,13 +52,21 @@ struct Worker::Dense {
 
 // Evaluates roughly the k rows with the smallest values: which ones is only a guess, but they give
 // a limit. Returns the value up to which all rows were evaluated.
-float Worker::first_panels(const Dense& d, const float* values, int panels, int k) {
-    const bool few = k > kLanes || bank_.rows < kLanes;
+float Worker::guess(const Dense& d, const float* values, std::int64_t first, int panels, int k) {
+    const bool few = k > kLanes || bank_.rows - first * kLanes < kLanes;
     const float limit = few ? std::numeric_limits<float>::max() : kernels_.roughly_kth(values, panels, k);
-    const int found = kernels_.collect(bank_, values, 0, panels, std::numeric_limits<float>::lowest(),
+    const int found = kernels_.collect(bank_, values, first, panels, std::numeric_limits<float>::lowest(),
                                        0.0f, limit, rows_);
-    offer(d.query, rows_, found);
+    consider(d, found);
     return limit;
+}
+
+// Offers rows_[0, count).
+void Worker::consider(const Dense& d, int count) {
+    if (d.fresh)
+        offer(d.query, rows_, count);
+    else
+        evaluate(d.query, rows_, count);
 }
 
 // Codes of query `place` of the list, and what its test needs.
@@ -67,6 +76,7 @@ Worker::Dense Worker::encode(int i, int place, float* factor) {
     const Quantised q = kernels_.quantise(u_ + i * bank_.stride, bank_.stride, p.largest, codes);
     const double inflate = 1 + (static_cast<double>(bank_.stride) / 16 + 12) * kEps;
     Dense d;
+    d.fresh = false;
     d.query = i;
     d.square = q.square;
     d.length = std::sqrt(q.square);
@@ -83,7 +93,11 @@ void Worker::dense(const int* list, int count, int k) {
     float factors[kBlock];
     for (int j = 0; j < count; ++j) {
         queries[j] = encode(list[j], j, factors + j);
-        tops_[static_cast<std::size_t>(list[j])].start(&bank_, &kernels_, prepared_[list[j]].x, k, margin_);
+        // The stored order is not random: without a limit the first panels would mislead.
+        std::int32_t seeds[ADC_MAX_NEIGHBOURS];
+        std::copy(seeds_, seeds_ + seed_count_, seeds);
+        evaluate(list[j], seeds, seed_count_);
+        queries[j].fresh = tops_[static_cast<std::size_t>(list[j])].rows(seeds) == 0;
     }
     // A chunk of the shadow stays in the second-level cache while all queries pass over it.
     const std::int64_t fitting = kChunkBytes / (kLanes * bank_.stride);
@@ -103,11 +117,11 @@ void Worker::dense(const int* list, int count, int k) {
 }
 
 void Worker::look(const Dense& d, const float* values, std::int64_t first, int panels, int k) {
-    const bool start = first == 0;
-    const float seen = start ? first_panels(d, values, panels, k) : std::numeric_limits<float>::lowest();
-    const Dense::Test test = d.test(tops_[static_cast<std::size_t>(d.query)].limit());
-    const int found = kernels_.collect(bank_, values, first, panels, seen, test.slope, test.limit, rows_);
-    offer(d.query, rows_, found);
+    const Top& top = tops_[static_cast<std::size_t>(d.query)];
+    float seen = std::numeric_limits<float>::lowest();
+    if (first == 0 || top.limit() > 1e300) seen = guess(d, values, first, panels, k);
+    const Dense::Test test = d.test(top.limit());
+    consider(d, kernels_.collect(bank_, values, first, panels, seen, test.slope, test.limit, rows_));
 }
 
 }  // namespace adc::search

@@ -15,6 +15,7 @@ namespace {
 
 // Rough costs, in the unit of Kernels::dense_cost.
 constexpr float kPanelCost = 25;
+constexpr float kStartShare = 0.3f;  // of a dense scan, for the nearest groups
 constexpr int kEvaluated = 3;  // rows evaluated before the limit is looked at again
 
 }  // namespace
@@ -54,9 +55,9 @@ void Worker::refine(int i, int count) {
     }
 }
 
-// Bounds the rows of panels_[0, panels) and looks at those in reach. False when that costs more
-// than the dense scan would.
-bool Worker::scan(int i, int panels, bool first) {
+// Bounds the rows of panels_[0, panels) and looks at those in reach. False when the query has by
+// then cost more than the allowed part of a dense scan.
+bool Worker::scan(int i, int panels, bool first, float allowed) {
     Bounds& bounds = query_bounds_[static_cast<std::size_t>(i)];
     const int open = kernels_.scan(bank_, panels_, panels, bounds.head, bounds.head_limit, bounds_);
     if (open == 0) return true;
@@ -64,9 +65,9 @@ bool Worker::scan(int i, int panels, bool first) {
     counts.after_first += static_cast<std::uint64_t>(open) * kLanes;
     const int kept = kernels_.tails(bank_, panels_, bounds_, open, bounds.tail, bounds.head_limit,
                                     bounds.tail_limit, rows_, row_bounds_);
-    budget_[i] -= static_cast<float>(panels) * kPanelCost + static_cast<float>(open) * tail_cost_ +
+    spent_[i] += static_cast<float>(panels) * kPanelCost + static_cast<float>(open) * tail_cost_ +
                   static_cast<float>(kept) * exact_cost_;
-    if (budget_[i] < 0) return false;
+    if (spent_[i] > dense_cost_ * allowed) return false;
     refine(i, kept);
     bounds.update(tops_[static_cast<std::size_t>(i)].limit());
     return true;
@@ -111,7 +112,7 @@ bool Worker::start_tree(int i, int previous) {
     unsigned char* codes = tail_codes_ + i * kernels_.code_bytes * bank_.tail;
     bounds.start(bank_, z, prepared_[i].square, codes,
                  kernels_.quantise(z + kHead, bank_.tail, -1.0f, codes));
-    budget_[i] = dense_cost_;
+    spent_[i] = 0;
     float* group_bounds = group_bounds_ + i * bank_.supers * kLanes;
     kernels_.boxes(bank_.super_boxes, static_cast<int>(bank_.supers), bounds.box, group_bounds);
     std::int64_t nearest[kNearGroups];
@@ -128,7 +129,7 @@ bool Worker::start_tree(int i, int previous) {
         listed = list_panels(i, nearest[j], listed);
         group_bounds[nearest[j]] = std::numeric_limits<float>::infinity();
     }
-    return scan(i, listed, true);
+    return scan(i, listed, true, kStartShare);
 }
 
 // Searches the queries list[0, count); moves those that the boxes and axes do not separate from
@@ -143,11 +144,13 @@ int Worker::tree(int* list, int count) {
             list[left++] = list[j];
     }
     for (std::int64_t group = 0; group < bank_.groups; ++group) {
+        // A query that will not pay off is given up early.
+        const float done = static_cast<float>(group + 1) / static_cast<float>(bank_.groups);
         for (int j = 0; j < open; ++j) {
             const int i = alive[j];
             const float reach = query_bounds_[static_cast<std::size_t>(i)].box_limit;
             if (!(group_bounds_[i * bank_.supers * kLanes + group] <= reach)) continue;
-            if (scan(i, list_panels(i, group, 0), false)) continue;
+            if (scan(i, list_panels(i, group, 0), false, kStartShare + done)) continue;
             list[left++] = i;
             alive[j--] = alive[--open];
         }

@@ -13,6 +13,7 @@ constexpr int kProbes = 1;  // queries tried in the tree when it did not help th
 // projection on the axes, per column, and boxes.
 constexpr float kProjectCost = 6;
 constexpr float kTreeCost = 4000;
+constexpr float kSeedCost = 20000;  // of a dense scan from which on a first limit is worth having
 
 // Rows listed at once, by the tree or the dense scan, and what a compressed store may overwrite.
 constexpr std::size_t kScanned = kLanes * (kListed > kDensePanels ? kListed : kDensePanels) + kLanes;
@@ -160,6 +161,7 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
     const bool use_tree = dense_cost_ > kTreeCost + kProjectCost * static_cast<float>(bank_.stride);
     const int left = use_tree ? search_tree(todo, open) : open;
     if (left > 0) dense(todo, left, k);
+    seed_count_ = dense_cost_ > kSeedCost ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
     for (int i = 0; i < count; ++i)
         tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,
                                                   squared + static_cast<std::int64_t>(i) * k);

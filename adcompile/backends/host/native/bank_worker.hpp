@@ -48,14 +48,15 @@ private:
     bool start_tree(int i, int previous);
     int nearest_groups(const float* group_bounds, std::int64_t* nearest) const;
     int list_panels(int i, std::int64_t group, int listed);
-    bool scan(int i, int panels, bool first);
+    bool scan(int i, int panels, bool first, float allowed);
     void greedy(int i, int panels);
     void refine(int i, int count);
 
     void dense(const int* list, int count, int k);
     Dense encode(int i, int place, float* factor);
     void look(const Dense& d, const float* values, std::int64_t first, int panels, int k);
-    float first_panels(const Dense& d, const float* values, int panels, int k);
+    float guess(const Dense& d, const float* values, std::int64_t first, int panels, int k);
+    void consider(const Dense& d, int count);
 
     const BankView& bank_;
     const Kernels& kernels_;
@@ -64,7 +65,9 @@ private:
     float dense_cost_;                // of one query's scan
     float tail_cost_;                 // of the tails of a panel
     float exact_cost_;                // of one row in float32
-    float budget_[kBlock] = {};       // what a query's tree search may still cost
+    float spent_[kBlock] = {};        // by a query's tree search so far
+    std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
+    int seed_count_ = 0;
     AlignedBytes memory_;
     std::unique_ptr<Top[]> tops_;
     std::unique_ptr<Bounds[]> query_bounds_;
