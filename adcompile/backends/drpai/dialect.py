@@ -20,7 +20,6 @@ from adcompile.lower.violations import (
     is_qdq,
     output_format,
     qdq_nodes,
-    quantizers_of,
     read_format,
     stored_constant,
 )
@@ -94,9 +93,8 @@ def _weighted(node: ir.Node) -> Iterator[Violation]:
         return
     weight_index, bias_index = WEIGHTED[node.op_type]
     data, weight = input_format(node.inputs[0]), input_format(node.inputs[weight_index])
-    if (data is None) != (weight is None):
-        missing = "data" if data is None else "weight"
-        yield _broken("partly-quantized", node, f"{missing} in float")
+    if data is None and weight is not None:
+        yield _broken("partly-quantized", node, "data in float")
     if data is None or weight is None:
         return
     stored = stored_constant(node.inputs[weight_index])
@@ -142,6 +140,7 @@ def _between(node: ir.Node) -> Iterator[Violation]:
     made = node.inputs[0].producer()
     if made is None or is_qdq(made, DQ) or made.op_type not in WEIGHTED | {"Add": (0, 0)}:
         return
-    quantized = input_format(made.inputs[0]) is not None
-    if quantized and not quantizers_of(made.outputs[0]):
+    index = WEIGHTED[made.op_type][0] if made.op_type in WEIGHTED else 0
+    quantized = input_format(made.inputs[index]) is not None
+    if quantized:
         yield _broken("between", node, f"no Q/DQ between {made.op_type} {made.name} and it")

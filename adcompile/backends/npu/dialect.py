@@ -166,9 +166,17 @@ def _complete(node: ir.Node) -> Iterator[Violation]:
     names = [("data", 0), ("weight", weight)] + ([("bias", bias)] if bias > 0 else [])
     present = [(n, node.inputs[i]) for n, i in names if i < len(node.inputs) and node.inputs[i]]
     state = {name: input_format(value) is not None for name, value in present}
+    if not any(on for name, on in state.items() if name != "data"):
+        return  # a float op behind quantized ones
     if len(set(state.values())) > 1:
         missing = ", ".join(n for n, quantized in state.items() if not quantized)
         yield _broken("partly-quantized", node, f"{missing} in float")
+
+
+def _is_quantized(node: ir.Node) -> bool:
+    """True when a kernel of the NPU computes *node*: its weight, or else its data, is quantized."""
+    index = WEIGHTED[node.op_type][0] if node.op_type in WEIGHTED else 0
+    return index < len(node.inputs) and input_format(node.inputs[index]) is not None
 
 
 def _fusion(node: ir.Node) -> Iterator[Violation]:
@@ -181,6 +189,8 @@ def _fusion(node: ir.Node) -> Iterator[Violation]:
     source = restore.inputs[0].producer() if restore.inputs[0] is not None else None
     made = source.inputs[0].producer() if source is not None and source.inputs[0] else None
     if not is_qdq(source, Q) or made is None or made.op_type not in _FUSED_PRODUCERS:
+        return
+    if not _is_quantized(made):
         return
     if len(list(made.outputs[0].uses())) == 1 and len(list(restore.outputs[0].uses())) == 1:
         yield _broken("fused-activation", node, f"Q/DQ between it and {made.op_type} {made.name}")

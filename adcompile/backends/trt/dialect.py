@@ -73,14 +73,13 @@ def _partners(node: ir.Node) -> Iterator[Violation]:
 
 
 def _weights(node: ir.Node) -> Iterator[Violation]:
-    """Data and weight of a compute op are both quantized or both float; bias is float."""
+    """A quantized weight needs quantized data; bias is float."""
     if node.op_type not in WEIGHTED or len(node.inputs) < 2:
         return
     weight_index, bias_index = WEIGHTED[node.op_type]
     data, weight = input_format(node.inputs[0]), input_format(node.inputs[weight_index])
-    if (data is None) != (weight is None):
-        missing = "data" if data is None else "weight"
-        yield _broken("partly-quantized", node, f"{missing} in float")
+    if data is None and weight is not None:
+        yield _broken("partly-quantized", node, "data in float")
     bias = node.inputs[bias_index] if 0 < bias_index < len(node.inputs) else None
     if bias is not None and input_format(bias) is not None:
         yield _broken("float-bias", node, "bias is quantized")

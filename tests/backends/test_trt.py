@@ -1,0 +1,178 @@
+"""TensorRT: a real plan, recipes by version, plan headers, half precision."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcompile.backends.trt.backend import TrtBackend
+from adcompile.backends.trt.executor import TrtExecutor
+from adcompile.backends.trt.plan_header import PlanHeader, check_version, read_header
+from adcompile.backends.trt.trtexec import build_options
+from adcompile.errors import FormatError, ToolMissing, UsageError
+from adcompile.fileset import FileSet
+from adcompile.interfaces import LowerContext, Part, Report
+from adcompile.ir.evaluate import evaluate
+from adcompile.ir.graph import tensor_spec
+from adcompile.lower.actions import run_actions
+from adcompile.lower.half import to_half
+from adcompile.lower.observe import observe
+from adcompile.manifest import PartRecord
+from adcompile.place.targets import resolve_target
+from tests.lower.networks import Net, head, residual, samples, snr
+
+HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+
+
+def made(
+    target: str, precision: str, work: Path, kind: str = "", **options: str
+) -> tuple[PartRecord, FileSet, Part]:
+    model = head() if kind else residual()
+    part = Part(
+        "backbone", "device", "backbone", model,
+        tuple(tensor_spec(v) for v in model.graph.inputs),
+        tuple(tensor_spec(v) for v in model.graph.outputs),
+        rows=kind,
+    )  # fmt: skip
+    data = samples(model, 2, rows=3)
+    ctx = LowerContext(resolve_target(target), precision, data, [], work, options, Report())
+    backend, out = TrtBackend(), FileSet()
+    return backend.emit(part, backend.lower(part, ctx), ctx, out), out, part
+
+
+@pytest.mark.skipif(not HAS_RTX, reason="tensorrt-rtx is not installed")
+@pytest.mark.parametrize(("precision", "rows"), [("fp16", ""), ("int8", ""), ("fp32", "roi")])
+def test_a_real_plan_is_built_here(tmp_path: Path, precision: str, rows: str) -> None:
+    """The builder takes our typed files, also with a range of rows; the header is a plan's."""
+    record, out, _ = made("trt:rtx-ada", precision, tmp_path, rows)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    out.write_into(bundle)
+    (action,) = run_actions(bundle, out.actions)
+    assert (action.state, action.detail) == ("done", "")
+    header = read_header(bundle / record.files["plan"])
+    assert header.family == "TensorRT-RTX"
+    assert header.size == (bundle / record.files["plan"]).stat().st_size
+
+
+def test_without_a_gpu_the_simulation_says_so(tmp_path: Path) -> None:
+    """The typed file runs on the CPU; requiring the device is a missing tool."""
+    record, out, part = made("trt:orin-nx", "fp16", tmp_path)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    out.write_into(bundle)
+    executor = TrtExecutor()
+    executor.open(record, bundle, {})
+    feeds = next(iter(samples(part.model, 1)))
+    found, wanted = executor.run(feeds), evaluate(part.model, feeds)
+    assert executor.simulated
+    assert "simulating trt" in executor.where
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, atol=0.02)
+    executor.close()
+    with pytest.raises(ToolMissing, match="GPU"):
+        TrtExecutor().open(record, bundle, {"require_device": "true"})
+
+
+@pytest.mark.parametrize("version", ["8.5", "8.6", "10.3", "10.16"])
+def test_recipe_is_a_shell_script_for_its_version(tmp_path: Path, version: str) -> None:
+    """`sh -n` accepts it, options fit the version, and the action waits for the board."""
+    record, out, _ = made(f"trt:orin-nx@{version}", "fp16", tmp_path)
+    script = out.text(record.files["recipe"])
+    path = tmp_path / "build.sh"
+    path.write_text(script)
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    assert ("--stronglyTyped" in script) == (version.startswith("10"))
+    assert ("--buildOnly" in script) == (version == "8.5")
+    assert "--timingCacheFile" in script
+    assert out.actions[0].state == "pending"
+
+
+def test_recipe_runs_against_a_stand_in(tmp_path: Path) -> None:
+    """With a fake trtexec the script writes the plan; another version on the board is refused."""
+    record, out, _ = made("trt:orin-nx@10.3", "fp16", tmp_path)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    out.write_into(bundle)
+    tool = tmp_path / "trtexec"
+
+    def run(number: str) -> subprocess.CompletedProcess[str]:
+        tool.write_text(
+            f"#!/bin/sh\necho '&&&& RUNNING TensorRT.trtexec [TensorRT v{number}]'\n"
+            'for a in "$@"; do case $a in --saveEngine=*) echo plan > "${a#*=}";; esac; done\n'
+        )
+        tool.chmod(0o755)
+        return subprocess.run(
+            ["sh", str(bundle / record.files["recipe"])],
+            env={"TRTEXEC": str(tool), "PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    refused = run("8601")
+    assert (refused.returncode, "has 8.6" in refused.stderr) == (2, True)
+    assert run("100300").returncode == 0
+    assert (bundle / record.files["plan"]).read_text() == "plan\n"
+
+
+def test_options_are_known_to_the_version() -> None:
+    """What one version takes, another lacks."""
+    assert "--int8" in build_options((8, 6), "int8", profile={})
+    assert "--int8" not in build_options((11, 1), "int8", profile={})
+    shapes = build_options((10, 3), "fp32", profile={"x": [[1, 3], [4, 3], [8, 3]]})
+    assert "--optShapes=x:4x3" in shapes
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [("trt:orin-nano", {"dla_core": "0"}), ("trt:orin-nx@10.16", {"dla_core": "0"}),
+     ("trt:orin-nx", {"dla_core": "7"}), ("trt:orin-nx", {"rows": "5,1,9"})],
+)  # fmt: skip
+def test_contradicting_options_are_refused(
+    tmp_path: Path, target: str, options: dict[str, str]
+) -> None:
+    """No DLA on this chip or version, no such core, a range in the wrong order."""
+    with pytest.raises(UsageError):
+        made(target, "fp16", tmp_path, "roi", **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"short", "too short"),
+        (b"\x08" + bytes(80), "not a TensorRT plan"),
+        (b"vtrt" + bytes(12) + (999).to_bytes(8, "little") + bytes(60), "truncated"),
+    ],
+)
+def test_a_wrong_plan_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    """A short file, an ONNX file, a truncated copy."""
+    path = tmp_path / "model.plan"
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=message):
+        read_header(path)
+
+
+def test_a_plan_of_another_version_is_refused() -> None:
+    """Major and minor must be the runtime's."""
+    header = PlanHeader("TensorRT", (10, 3, 0, 26), 100)
+    check_version(header, "10.3.1", "p")
+    with pytest.raises(FormatError, match="another TensorRT"):
+        check_version(header, "10.7.0", "p")
+
+
+def test_values_beyond_half_stay_in_float() -> None:
+    """A layer whose result passes 65504 is kept in float32, and nothing becomes infinite."""
+    net = Net()
+    a = net.node("Mul", ["x", net.constant("big", np.float32(40000.0))], "a")
+    net.node("Mul", [a, net.constant("small", np.float32(1e-4))], "y")
+    model = net.model({"x": [1, 8]}, {"y": [1, 8]})
+    data = samples(model, 2)
+    seen = observe(model, ["a"], data)
+    half, kept = to_half(model, seen)
+    assert {k.node for k in kept} >= {"n_a"}
+    assert snr(model, half, data) > 50.0
+    careless, _ = to_half(residual(), {})
+    assert snr(residual(), careless, samples(residual(), 1)) > 40.0
