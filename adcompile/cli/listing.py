@@ -67,8 +67,11 @@ def _is(listed: Target, wanted: str | None) -> bool:
 
 
 def ops(target: str | None) -> list[Record]:
-    """What each family's support table says, op by op."""
+    """What each family's support table says, op by op; ``host`` is the generated C++."""
     from adcompile.place.targets import resolve_target
+
+    if target == "host":
+        return _host_ops()
 
     names = [target] if target else list(registry.BACKENDS)
     records: list[Record] = []
@@ -80,6 +83,24 @@ def ops(target: str | None) -> list[Record]:
         elif target:
             raise UsageError(f"{resolved.family} has no operator table", why="it runs every op")
     return records
+
+
+def _host_ops() -> list[Record]:
+    from adcompile.backends.host.ops import operators
+
+    return [
+        {
+            "op": row.op,
+            "target": "host",
+            "runs": "yes",
+            "precisions": "",
+            "types": row.types,
+            "conditions": f"opset {row.since} and newer" + (f"; {row.note}" if row.note else ""),
+            "instead": "",
+            "source": "",
+        }
+        for row in operators()
+    ]
 
 
 def _table(family: str) -> Table | None:

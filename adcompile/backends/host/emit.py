@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,8 +29,8 @@ _NOT_CORE = (
     "image_",
     "selftest_main",
     "draw",
-    "fuzz",
 )
+_TRAINING = ("coreset",)  # kernels of `adcompile fit`, not of a bundle
 _BUILD_FILES = {
     "CMakeLists.txt.j2": "CMakeLists.txt",
     "CMakePresets.json.j2": "CMakePresets.json",
@@ -85,8 +86,9 @@ def emit_host(
 
 
 def native_files() -> list[Path]:
-    """Every file of the kernel library and runtime, sorted."""
-    return sorted(p for p in NATIVE.iterdir() if p.suffix in {".hpp", ".cpp", ".h"})
+    """Every file of the kernel library and runtime that a bundle gets, sorted."""
+    found = (p for p in NATIVE.iterdir() if p.suffix in {".hpp", ".cpp", ".h"})
+    return sorted(p for p in found if not p.name.startswith(_TRAINING))
 
 
 def _add_native(out: FileSet) -> None:
@@ -130,9 +132,10 @@ def _add_banks(
 ) -> list[tuple[str, bytes, int, int]]:
     """Prepare every bank for search and add its file; (path, file, columns, neighbours) of each."""
     namer = Namer()
+    identity = hashlib.sha256(contract.dump().encode()).hexdigest()
     found: list[tuple[str, bytes, int, int]] = []
     for bank in banks:
-        prepared = prepare_bank(bank.rows, contract=contract.dump())
+        prepared = prepare_bank(bank.rows, contract=identity)
         data = pack_bank(prepared)
         path = out.add(f"bank/{namer.unique(bank.name, 'bank')}.adbank", data)
         found.append((path, data, prepared.columns, bank.neighbours))

@@ -1,0 +1,69 @@
+// libFuzzer target for everything that reads a file: the first byte chooses the reader. A refusal is
+// an adc::Error; anything else (crash, hang, over-read, huge allocation) is a finding.
+//
+// Longer runs:  python -m tests.host.test_fuzz 3600
+#include <cstdio>
+#include <unistd.h>
+
+#include "bank_search.hpp"
+#include "image.hpp"
+#include "json.hpp"
+#include "npy.hpp"
+
+namespace {
+
+/// A file with these bytes, for readers that take a path.
+std::string as_file(const std::uint8_t* data, std::size_t size) {
+  static const std::string path = "fuzz-input-" + std::to_string(::getpid());
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) std::abort();
+  std::fwrite(data, 1, size, file);
+  std::fclose(file);
+  return path;
+}
+
+void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
+  switch (which % 7) {
+    case 0:
+      static_cast<void>(adc::parse_npy(data, size, "fuzz"));
+      break;
+    case 1:
+      static_cast<void>(adc::parse_json(data, size, "fuzz"));
+      break;
+    case 2:
+    case 3:
+      static_cast<void>(adc::decode_image(data, size, "fuzz"));
+      break;
+    case 4: {
+      std::FILE* stream = std::fopen(as_file(data, size).c_str(), "rb");
+      adc::Image frame;
+      try {
+        while (adc::read_frame(stream, frame)) {
+        }
+      } catch (const adc::Error&) {
+      }
+      std::fclose(stream);
+      break;
+    }
+    case 5: {
+      const std::size_t payload = size < 64 ? 0 : size - 64;
+      static_cast<void>(adc::Weights(as_file(data, size), payload, "0"));
+      break;
+    }
+    default: {
+      adc_bank* bank = nullptr;
+      if (adc_bank_open_memory(data, size, &bank, nullptr, 0) == ADC_OK) adc_bank_close(bank);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  try {
+    read_one(data[0], data + 1, size - 1);
+  } catch (const adc::Error&) {  // refused with a sentence: what a bad file deserves
+  }
+  return 0;
+}

@@ -1,0 +1,258 @@
+"""The emitted project: configured and built by CMake, self-test, programs, tampering, C interface."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from adcompile.backends.host.build import NATIVE, find_compiler
+from adcompile.backends.host.emit import core_sources
+from tests.host.bundles import TestBundle, make_bundle
+
+Picture = npt.NDArray[np.uint8]
+
+
+def pictures() -> dict[str, Picture]:
+    """Two pictures of odd sizes, colour and grey."""
+    rng = np.random.default_rng(11)
+    return {
+        "a": rng.integers(0, 256, (23, 37, 3), dtype=np.uint8),
+        "b": rng.integers(0, 256, (16, 16, 1), dtype=np.uint8),
+    }
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> TestBundle:
+    made = make_bundle(tmp_path_factory.mktemp("bundle"), pictures())
+    made.pictures.mkdir()
+    Image.fromarray(pictures()["a"]).save(made.pictures / "a.png")
+    return made
+
+
+@pytest.fixture(scope="module")
+def built(bundle: TestBundle) -> Path:
+    """The build folder, with assertions of both sanitizers compiled in."""
+    out = bundle.folder / "host" / "build"
+    configure = ["cmake", "-S", str(bundle.folder / "host"), "-B", str(out)]
+    configure += ["-DCMAKE_BUILD_TYPE=Debug", "-DADC_SANITIZE=address,undefined"]
+    subprocess.run(configure, check=True, capture_output=True)
+    command = ["cmake", "--build", str(out), "-j2", "--target", "selftest", "patchcore"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return out
+
+
+def call(
+    program: Path, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(program), *arguments], capture_output=True, text=True, cwd=cwd, timeout=60
+    )
+
+
+def test_selftest_passes_and_says_what_it_compared(bundle: TestBundle, built: Path) -> None:
+    """Score, raw score and map of two samples equal the golden data."""
+    done = call(built / "selftest", str(bundle.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 tensors compared, 0 different, 0 parts skipped" in done.stdout
+
+
+def copy(bundle: TestBundle, to: Path) -> Path:
+    for name in ("golden", "bank"):
+        shutil.copytree(bundle.folder / name, to / name)
+    (to / "host").mkdir()
+    for file in (bundle.folder / "host").glob("weights.bin"):
+        shutil.copy(file, to / "host")
+    shutil.copy(bundle.folder / "manifest.json", to)
+    return to
+
+
+def test_changed_golden_data_fail(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """One different number: exit code 1."""
+    other = copy(bundle, tmp_path)
+    file = other / "golden" / "a" / "score.npy"
+    np.save(file, np.load(file) + np.float32(0.01))
+    done = call(built / "selftest", str(other))
+    assert done.returncode == 1
+    assert "DIFFERENT" in done.stdout
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damaged_bank_stops(damage: str, bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """A bank that is not the built one is refused before anything runs; never "Normal"."""
+    other = copy(bundle, tmp_path)
+    file = next((other / "bank").iterdir())
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[-1] ^= 1
+    file.write_bytes(data[:-64] if damage == "cut" else data)
+    if damage == "remove":
+        file.unlink()
+    done = call(built / "selftest", str(other))
+    assert done.returncode == 2
+    assert "error:" in done.stderr
+
+
+def test_empty_golden_is_a_failure(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """Missing golden files are an error, not an empty success."""
+    other = copy(bundle, tmp_path)
+    shutil.rmtree(other / "golden")
+    assert call(built / "selftest", str(other)).returncode != 0
+
+
+def run_program(
+    bundle: TestBundle, built: Path, cwd: Path, *extra: str
+) -> subprocess.CompletedProcess[str]:
+    return call(
+        built / "patchcore",
+        *("-d", str(bundle.pictures), "-b", str(bundle.folder), "--runtime", "recorded"),
+        *extra,
+        cwd=cwd,
+    )
+
+
+def test_program_scores_like_python(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """CSV with raw score and decision; the score is that of the Python reference."""
+    done = run_program(bundle, built, tmp_path, "-o", "drawn")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "result_patchcore.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    wanted = bundle.reference(pictures()["a"])
+    assert [r["filename"] for r in rows] == ["a.png"]
+    assert float(rows[0]["raw_score"]) == pytest.approx(float(wanted["raw_score"][0]), rel=1e-5)
+    anomalous = float(wanted["score"][0]) >= 0.5
+    assert rows[0]["decision"] == ("Anomaly" if anomalous else "Normal")
+    with Image.open(tmp_path / "drawn" / "a_result.bmp") as drawn:
+        assert drawn.size[0] > 37
+        assert drawn.size[1] == 23
+
+
+@pytest.mark.parametrize(("shift", "decision"), [(-0.01, "Anomaly"), (0.01, "Normal")])
+def test_threshold_option_is_raw_and_strict(
+    shift: float, decision: str, bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """-t compares the raw score; above is an anomaly."""
+    raw = float(bundle.reference(pictures()["a"])["raw_score"][0])
+    done = run_program(bundle, built, tmp_path, "-t", str(raw + shift))
+    assert done.returncode == 0
+    assert f"a.png: {decision}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("-d", "nowhere"), "nowhere"),
+        (("-m", "nowhere.adbank"), "nowhere.adbank"),
+        (("-i", "99"), "16 x 16"),
+        (("-t", "many"), "needs a number"),
+        (("--wrong", "1"), "unknown option"),
+    ],
+)
+def test_bad_usage_is_a_sentence_and_code_2(
+    arguments: tuple[str, str], sentence: str, bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """Wrong options, missing banks and empty folders never end in exit code 0."""
+    done = run_program(bundle, built, tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_no_option_prints_usage_and_fails(built: Path) -> None:
+    """The reference programs printed help and exited with 0."""
+    done = call(built / "patchcore")
+    assert done.returncode == 2
+    assert "--memory_bank" in done.stderr
+
+
+def test_damaged_picture_is_skipped_and_counted(
+    bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """One unreadable file among good ones: the rest is done, the exit code says so."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(bundle.pictures, folder)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = call(
+        built / "patchcore",
+        *("-d", str(folder), "-b", str(bundle.folder), "--runtime", "recorded"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "skipped" in done.stderr
+    assert "a.png" in done.stdout
+
+
+def test_frames_from_a_stream(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """Concatenated PPM pictures, as a camera program writes them."""
+    header = b"P6\n37 23\n255\n"
+    (tmp_path / "frames").write_bytes((header + pictures()["a"].tobytes()) * 2)
+    done = call(
+        built / "patchcore",
+        *("--frames", str(tmp_path / "frames"), "-b", str(bundle.folder)),
+        *("--runtime", "recorded"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "frame_1" in done.stdout
+
+
+def test_other_picture_does_not_get_the_recorded_answer(
+    bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """The recorded runtime refuses an input that it has not seen."""
+    Image.fromarray(255 - pictures()["a"]).save(tmp_path / "x.png")
+    done = call(
+        built / "patchcore",
+        *("-d", str(tmp_path), "-b", str(bundle.folder), "--runtime", "recorded"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "not the recorded one" in done.stderr
+
+
+def test_emission_is_deterministic(tmp_path: Path) -> None:
+    """Same input, same bytes, no path of this machine inside."""
+    trees = []
+    for name in ("one", "two"):
+        made = make_bundle(tmp_path / name, pictures())
+        files = {p.relative_to(made.folder): p.read_bytes() for p in made.folder.rglob("*.*")}
+        trees.append({k: v for k, v in files.items() if k.parts[0] in {"host", "bank"}})
+    assert trees[0] == trees[1]
+    assert not any(str(tmp_path).encode() in data for data in trees[0].values())
+
+
+def test_arm64_selftest(bundle: TestBundle, tmp_path: Path) -> None:
+    """The same golden data on aarch64, under qemu."""
+    cross = shutil.which("aarch64-linux-gnu-g++")
+    qemu = shutil.which("qemu-aarch64")
+    if cross is None or qemu is None:
+        pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64")
+    host = bundle.folder / "host"
+    sources = [host / "native" / n for n in (*core_sources(), "selftest_main.cpp")]
+    sources += sorted((host / "src").rglob("*.cpp"))
+    flags = ["-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-static"]
+    program = tmp_path / "selftest"
+    command = [cross, *flags, f"-I{host / 'native'}", *map(str, sources), "-pthread"]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    done = subprocess.run(
+        [qemu, str(program), str(bundle.folder)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 different" in done.stdout
+
+
+def test_two_threads_without_a_race(tmp_path: Path) -> None:
+    """The thread pool under ThreadSanitizer: results, exceptions, nesting."""
+    program = tmp_path / "threads"
+    source = Path(__file__).parent / "threads_main.cpp"
+    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-Wall", "-Wextra", "-Werror"]
+    command = [find_compiler(), *flags, f"-I{NATIVE}", str(source), str(NATIVE / "threads.cpp")]
+    subprocess.run([*command, "-o", str(program), "-pthread"], check=True)
+    done = call(program)
+    assert done.returncode == 0, done.stdout + done.stderr
