@@ -1,4 +1,7 @@
-"""Every reader of the C++ side under libFuzzer: bounded here, longer by ``python -m tests.host.test_fuzz SECONDS``."""
+"""Every reader of the C++ side under libFuzzer, for a bounded time.
+
+Longer: ``python -m tests.host.test_fuzz SECONDS``.
+"""
 
 from __future__ import annotations
 
