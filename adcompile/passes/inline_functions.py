@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from adcompile.ir.constants import lift_constants
 from adcompile.ir.graph import DOMAIN
 
 MAX_NODES = 1 << 20
+MAX_DEPTH = 200  # functions that call functions that call functions
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,30 @@ class InlineFunctions(Pass):
 
 
 def _check_size(model: ir.Model) -> None:
+    """Count the nodes after expansion, callees first; loading has made sure there is no circle."""
+    calls = {
+        key: Counter(n.op_identifier() for n in function.all_nodes())
+        for key, function in model.functions.items()
+    }
     sizes: dict[ir.OperatorIdentifier, int] = {}
-
-    def size(key: ir.OperatorIdentifier) -> int:
-        if key not in sizes:
-            sizes[key] = sum(
-                size(n.op_identifier()) if n.op_identifier() in model.functions else 1
-                for n in model.functions[key].all_nodes()
-            )
-        return sizes[key]
-
-    total = sum(
-        size(n.op_identifier()) if n.op_identifier() in model.functions else 1
-        for n in model.graph.all_nodes()
-    )
-    if total > MAX_NODES:
+    depths: dict[ir.OperatorIdentifier, int] = {}
+    pending = list(calls)
+    while pending:
+        key = pending[-1]
+        missing = [c for c in calls[key] if c in calls and c not in sizes]
+        if missing and key not in sizes:
+            pending += missing
+            continue
+        pending.pop()
+        sizes[key] = sum(sizes.get(c, 1) * count for c, count in calls[key].items())
+        depths[key] = 1 + max((depths.get(c, 0) for c in calls[key]), default=0)
+    total = sum(sizes.get(n.op_identifier(), 1) for n in model.graph.all_nodes())
+    deepest = max(depths.values(), default=0)
+    if total > MAX_NODES or deepest > MAX_DEPTH:
         raise ModelError(
-            "the model's functions expand to too many nodes",
+            "the model's functions expand to too many nodes"
+            if total > MAX_NODES
+            else "the model's functions call each other too deeply",
             where=model.graph.name or "model",
-            why=f"{total:,} nodes; the limit is {MAX_NODES:,}",
+            why=f"{total:,} nodes, {deepest:,} levels; the limits are {MAX_NODES:,} and {MAX_DEPTH}",
         )

@@ -410,6 +410,20 @@ def test_function_bomb() -> None:
     assert time.perf_counter() - start < SECONDS
 
 
+def test_function_tower() -> None:
+    """Functions that call functions, thousands of levels deep, do not exhaust the stack."""
+    model = proto([helper.make_node("f0", ["x"], ["y"], domain="d")])
+    imports = [helper.make_opsetid("d", 1), helper.make_opsetid("", 17)]
+    for i in range(3000):
+        call = helper.make_node(f"f{i + 1}", ["p"], ["q"], domain="d")
+        leaf = helper.make_node("Relu", ["p"], ["q"])
+        body = [call if i < 2999 else leaf]
+        model.functions.append(helper.make_function("d", f"f{i}", ["p"], ["q"], body, imports))
+    model.opset_import.append(helper.make_opsetid("d", 1))
+    with pytest.raises(ModelError, match="too deeply"):
+        InlineFunctions().run(model_io.from_bytes(model.SerializeToString()), Report())
+
+
 def test_constants_that_would_explode_are_not_folded() -> None:
     """A Tile or ConstantOfShape of gigabytes stays an operator."""
     shape = numpy_helper.from_array(np.asarray([100_000, 100_000], np.int64), "s")
