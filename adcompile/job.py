@@ -112,6 +112,7 @@ class Job:
     reference: ir.Model | None = None
     model: ir.Model | None = None
     contract: Contract = field(default_factory=Contract)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     fields: dict[str, str] = field(default_factory=dict[str, str])  # what decides the bundle
     # specialize, canonicalize, prepare
     pipeline: list[str] = field(default_factory=list[str])

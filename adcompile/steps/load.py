@@ -13,7 +13,7 @@ from adcompile.errors import UsageError
 from adcompile.ir import graph, model_io
 from adcompile.ir.dump import dump
 from adcompile.job import Job
-from adcompile.manifest import ModelRecord, file_sha256
+from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
 from adcompile.passes.specialize import real_inputs
 
 FITTED_MODEL = "model.onnx"
@@ -49,10 +49,15 @@ def load(job: Job, source: Source) -> None:
             where=name,
             fix="inputs: " + ", ".join(s.name for s in specs),
         )
-    fixed = tuple(
-        s.model_copy(update={"shape": job.options.input_shapes.get(s.name, s.shape)})
-        for s in specs
-    )
+    job.shapes = dict(job.options.input_shapes)
+    for spec in specs:
+        if spec.name not in job.shapes and _only_batch_is_free(spec):
+            job.shapes[spec.name] = (1, *(d for d in spec.shape[1:] if isinstance(d, int)))
+            job.report.note(
+                f"input {spec.name!r}: batch size set to 1 (--input-shape sets another)"
+            )
+    fixed = tuple(s.model_copy(update={"shape": job.shapes.get(s.name, s.shape)}) for s in specs)
+    job.source = job.source.model_copy(update={"inputs": fixed})
     for spec in fixed:
         if any(isinstance(d, str) for d in spec.shape):
             dims = "x".join(str(d) for d in spec.shape)
@@ -65,6 +70,15 @@ def load(job: Job, source: Source) -> None:
     )
     for note in notes:
         job.report.note(note)
+
+
+def _only_batch_is_free(spec: TensorSpec) -> bool:
+    """A batch of images (N×C×H×W or N×H×W×C) whose size is open and nothing else."""
+    return (
+        len(spec.shape) == 4
+        and isinstance(spec.shape[0], str)
+        and all(isinstance(d, int) for d in spec.shape[1:])
+    )
 
 
 def _open(source: Source) -> tuple[ir.Model, str, str]:

@@ -19,7 +19,7 @@ HEADS = ("raise-anomaly",)
 def specialize(job: Job) -> None:
     """Fix input shapes, and fold what became constant."""
     passes: list[Pass] = [BindDefaults(), NameNodes()]
-    shapes = job.options.input_shapes
+    shapes = job.shapes
     if shapes:
         texts = tuple(f"{n}={'x'.join(map(str, s))}" for n, s in sorted(shapes.items()))
         passes.append(Specialize(shapes=texts))
