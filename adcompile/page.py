@@ -144,7 +144,8 @@ def _box(box: Box) -> list[str]:
     middle = box.x + BOX_WIDTH // 2
     detail = f"{part.precision} · {part.nodes} nodes · {part.macs / 1e6:,.1f} M multiply-adds"
     return [
-        f'<rect class="{kind}" x="{box.x}" y="{box.y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8"/>',
+        f'<rect class="{kind}" x="{box.x}" y="{box.y}" width="{BOX_WIDTH}" '
+        f'height="{BOX_HEIGHT}" rx="8"/>',
         f'<text class="name" x="{middle}" y="{box.y + 24}">{escape(part.name)}</text>',
         f'<text class="detail" x="{middle}" y="{box.y + 44}">{escape(detail)}</text>',
     ]
