@@ -237,11 +237,10 @@ ADC_TARGET Quantised encode(const float* values, std::int64_t count, float large
     // A tiny step has no finite inverse; codes 0 with the whole length as error stay correct.
     const float inverse = q.step > 1e-30f ? 1.0f / q.step : 0.0f;
     const F scale = V::set(inverse), step = V::set(q.step);
-    const F top = V::set(127.0f), bottom = V::set(-127.0f);
     F error = V::zero(), square = V::zero();
     for (std::int64_t i = 0; i < count; i += 16) {
         const F value = V::load(values + i);
-        const F code = V::max(V::min(V::round(V::mul(value, scale)), top), bottom);
+        const F code = V::round(V::mul(value, scale));  // within ±127, as |value| <= largest
         const F rest = V::sub(value, V::mul(code, step));
         error = V::fma(rest, rest, error);
         square = V::fma(code, code, square);  // integers below 2^24: exact up to 16k columns a lane
@@ -321,6 +320,8 @@ ADC_TARGET void dense_impl(const BankView& b, const void* codes, const float* fa
     for (; q + V::kDenseQueries <= queries; q += V::kDenseQueries)
         dense_panels<V, V::kDenseQueries>(b, bytes + q * code_stride, factors + q, first, panels,
                                           out + q * out_stride);
+    for (; q + 4 <= queries; q += 4)
+        dense_panels<V, 4>(b, bytes + q * code_stride, factors + q, first, panels, out + q * out_stride);
     for (; q < queries; ++q)
         dense_panels<V, 1>(b, bytes + q * code_stride, factors + q, first, panels, out + q * out_stride);
 }

@@ -19,7 +19,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr float kDenseCost = 32;
+    static constexpr float kDenseCost = 1.5f;
     static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
 
     template <class Op>
