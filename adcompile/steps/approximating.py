@@ -13,6 +13,7 @@ from adcompile.interfaces import Exactness, Pass
 from adcompile.ir.evaluate import evaluate
 from adcompile.job import Job
 from adcompile.manifest import RewriteRecord
+from adcompile.passes.check_weights import ALLOWED as NAN_WEIGHTS
 from adcompile.rewrite.pipeline import Pipeline, known_passes, rules_of
 from adcompile.steps.inputs import golden_inputs
 
@@ -46,7 +47,7 @@ def approximate(job: Job) -> Pipeline:
 
 def _allowed(job: Job) -> tuple[Pass, ...]:
     """The passes that hold what was allowed, in the order of the pass table."""
-    wanted = set(job.report.allowed)
+    wanted = set(job.report.allowed) - {NAN_WEIGHTS}
     found: list[Pass] = []
     known: list[str] = []
     for name, kind in known_passes().items():

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from adcompile.compiler import BuildOptions, compile
-from adcompile.errors import UsageError
+from adcompile.errors import ModelError, UsageError
 from adcompile.ir import model_io
 from tests.compile.models import _weight, finish
 
@@ -78,3 +78,14 @@ def test_a_failed_verification_leaves_a_reproducer(tmp_path: Path) -> None:
     result = compile(subsampled(), "npu", tmp_path / "b", options)
     assert "pool" in str(result.manifest.results["culprit"])
     assert list((tmp_path / "b" / "reproducer").glob("*.onnx"))
+
+
+def test_nan_weights_are_refused_unless_allowed(tmp_path: Path) -> None:
+    """A diverged or damaged weight stops the build; the user may insist."""
+    model = subsampled()
+    weights = np.full((8, 3, 3, 3), np.nan, dtype=np.float32)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w0"))
+    with pytest.raises(ModelError, match="contains NaN"):
+        compile(model, "npu", tmp_path / "b", QUICK)
+    allowed = replace(QUICK, allow=("nan-weights",), verify="none")
+    assert any("NaN" in note for note in compile(model, "npu", tmp_path / "b", allowed).notes)
