@@ -82,7 +82,7 @@ def main() -> None:
         for number, tensors in enumerate(samples(options.bundle, manifest)):
             for record in parts:
                 part = library.part(record.name)
-                feeds = {name: np.ascontiguousarray(tensors[name]) for name in part.inputs}
+                feeds = {name: np.asarray(tensors[name], order="C") for name in part.inputs}
                 kind: type[ctypes.Array[CTensor]] = CTensor * max(len(feeds), 1)
                 inputs = kind(*(to_c(a) for a in feeds.values()))
                 path = str(options.bundle / record.files["model"])

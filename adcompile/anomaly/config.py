@@ -99,17 +99,18 @@ class TrainedConfig(FitConfig):
 
 
 class EfficientadConfig(TrainedConfig):
-    """EfficientAD. ``teacher`` is a teacher's state dict; without one it is distilled here."""
+    """EfficientAD. ``width`` scales the hidden channels of the networks (1 is published);
+    ``teacher`` is a teacher's state dict, without one it is distilled from the built-in filters
+    in ``distill`` steps. ``learning_rate`` and ``weight_decay`` are Adam's."""
 
     method: Method = "efficientad"
     preset: str = "anomalib"
     model_size: Literal["small", "medium"] = "small"
     channels: int = Field(default=384, ge=8, le=1024)
+    width: float = Field(default=1.0, gt=0.0, le=2.0)
     teacher: str = ""
-    backbone: str = "filters"
-    layers: tuple[str, ...] = ()
+    distill: int = Field(default=300, ge=0, le=1_000_000)
     weight_decay: float = Field(default=1e-5, ge=0.0)
-    padding: bool = False
 
 
 class VaeConfig(TrainedConfig):

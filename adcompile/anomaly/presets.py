@@ -10,6 +10,8 @@
 | ``paper`` | Euclidean | neighbours of nearest | bilinear | bilinear, σ 4 | ``>=`` |
 
 For PaDiM: ``r1_host`` (squared form, patch grid), ``r3`` and ``anomalib`` (root, bilinear, σ 4).
+For the VAE: ``r1`` (mean squared error of the image) and ``local`` (largest deviation of the
+blurred error map from what is usual at its place).
 """
 
 from __future__ import annotations
@@ -175,6 +177,20 @@ _VAE: dict[str, Preset] = {
         _image(256, plain=True),
         "bilinear",
         ThresholdOptions(range_of="scores"),
+    ),
+    "local": Preset(
+        "local",
+        Score(
+            method="vae",
+            preset="local",
+            k=1,
+            map_upsampling="nearest",
+            blur_sigma=3.0,
+            compare=">",
+        ),
+        _image(128, plain=True),
+        "bilinear",
+        ThresholdOptions(range_of="maps_and_scores"),
     ),
 }
 

@@ -37,7 +37,6 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "fit": ("fit", "Train an anomaly detector from normal images"),
     "retrain": ("retrain", "Refit an anomaly detector on other images"),
     "bank": ("bank", "Convert, check or describe memory banks and trained-model files"),
-    "category": ("category", "Add, remove or list the categories of a bundle"),
 }
 
 

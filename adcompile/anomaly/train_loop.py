@@ -1,0 +1,97 @@
+"""What the trained methods share: batches of tensors, early stop, checkpoints, tensors as arrays."""
+
+# torch's own annotations are partial
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from adcompile.anomaly.images import tensor_of
+from adcompile.anomaly.model_folder import Arrays
+from adcompile.anomaly.samples import Sample
+from adcompile.contract import Preprocess
+from adcompile.errors import FormatError, InputError
+
+MAX_CACHED_BYTES = 4 << 30
+
+
+def load_images(samples: Sequence[Sample], spec: Preprocess) -> Tensor:
+    """All images as one float32 tensor [N, C, H, W]; refuses what would not fit in memory."""
+    if not samples:
+        raise InputError("there is no image to train on")
+    first = tensor_of(samples[0], spec)
+    if first.nbytes * len(samples) > MAX_CACHED_BYTES:
+        raise InputError(
+            "the training images do not fit in memory",
+            why=f"{len(samples)} images of {first.nbytes} bytes",
+            fix="fewer images, or a smaller --image-size",
+        )
+    stack = np.empty((len(samples), *first.shape[1:]), dtype=np.float32)
+    for index, sample in enumerate(samples):
+        stack[index] = tensor_of(sample, spec)[0]
+    return torch.from_numpy(stack)
+
+
+def shuffled(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index batches of one epoch in a seeded random order."""
+    order = torch.randperm(count, generator=generator)
+    yield from torch.split(order, batch)
+
+
+@dataclass
+class Keeper:
+    """Keeps the best state of a network and says when to stop: ``patience`` epochs without gain."""
+
+    network: Module
+    patience: int
+    best: float = float("inf")
+    waited: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def done(self, loss: float) -> bool:
+        """Record the loss of an epoch; True when training should stop."""
+        if not np.isfinite(loss):
+            raise InputError(
+                "training diverged", why=f"the loss is {loss}", fix="a smaller --learning-rate"
+            )
+        if loss < self.best * (1.0 - 1e-4):
+            self.best, self.waited = loss, 0
+            self.state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            return False
+        self.waited += 1
+        return self.waited >= self.patience
+
+    def restore(self) -> None:
+        """Put the best state back."""
+        if self.state:
+            self.network.load_state_dict(self.state)
+
+
+def to_arrays(
+    network: Module, prefix: str = ""
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    """The tensors of a network by name."""
+    return {prefix + name: t.detach().numpy().copy() for name, t in network.state_dict().items()}
+
+
+def from_arrays(network: Module, arrays: Arrays, where: str, prefix: str = "") -> None:
+    """Load saved tensors; missing, unexpected and misshaped ones are named."""
+    given = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    own: Mapping[str, Tensor] = network.state_dict()
+    missing = sorted(set(own) - set(given))
+    odd = sorted(set(given) - set(own))
+    wrong = sorted(k for k in set(own) & set(given) if tuple(own[k].shape) != given[k].shape)
+    if missing or odd or wrong:
+        raise FormatError(
+            "the weights do not fit the network",
+            where=where,
+            why=f"missing {missing[:5]}, unexpected {odd[:5]}, other shape {wrong[:5]}",
+        )
+    network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in given.items()})

@@ -1,0 +1,175 @@
+"""R1's variational autoencoder: training, and the detector as one deterministic graph.
+
+Encoder of three convolutions (4×4, stride 2; 32, 64, 128 channels), code mean and log variance,
+decoder of three transposed convolutions, sigmoid. Trained on mean squared error plus a small
+divergence term. At inference the code's *mean* is used: no sampling, so the same image always
+scores the same (the reference export leaves RandomNormalLike in the graph).
+
+Preset ``r1`` scores the mean squared error of the image. Preset ``local`` finds small defects: the
+blurred error map is compared with what is usual at each place (mean and spread over the normal
+images), in both directions, and the largest deviation is the score.
+"""
+
+# torch's own annotations are partial
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adcompile.anomaly import heads, ops
+from adcompile.anomaly.config import TrainedConfig, VaeConfig
+from adcompile.anomaly.maps import Array, blur_map
+from adcompile.anomaly.model_folder import Arrays
+from adcompile.anomaly.parts import Parts, Watch
+from adcompile.anomaly.presets import Preset
+from adcompile.anomaly.samples import DataSet
+from adcompile.anomaly.scoring import squared_error_map
+from adcompile.anomaly.torch_export import export_network
+from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
+from adcompile.contract import Preprocess, Score
+from adcompile.errors import UsageError
+
+SPREAD_FLOOR = 0.1
+"""Share of the mean spread added to every place's spread, so that no place decides alone."""
+
+
+class Vae(nn.Module):
+    """[N, 3, side, side] in 0…1 to its reconstruction; ``code`` gives mean and log variance."""
+
+    def __init__(self, side: int, latent: int) -> None:
+        super().__init__()
+        if side % 8:
+            raise UsageError(
+                "the VAE needs an image side that is a multiple of 8", why=f"got {side}"
+            )
+        self.grid = side // 8
+        flat = 128 * self.grid * self.grid
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 32, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 4, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.mean = nn.Linear(flat, latent)
+        self.log_variance = nn.Linear(flat, latent)
+        self.expand = nn.Linear(latent, flat)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(128, 64, 4, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(64, 32, 4, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 3, 4, 2, 1),
+            nn.Sigmoid(),
+        )
+
+    def code(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the code, each [N, latent]."""
+        hidden = self.encoder(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """The image of a code."""
+        hidden = self.expand(code).view(-1, 128, self.grid, self.grid)
+        out: Tensor = self.decoder(hidden)
+        return out
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruction from the mean of the code: deterministic."""
+        return self.decode(self.code(images)[0])
+
+
+def train(
+    config: TrainedConfig, data: DataSet, chosen: Preset, start: Arrays, watch: Watch | None
+) -> Parts:
+    """Train on the normal images (or go on from *start*) and describe the detector."""
+    assert isinstance(config, VaeConfig)
+    torch.manual_seed(config.seed)
+    network = Vae(chosen.preprocess.size[0], config.latent)
+    if start:
+        from_arrays(network, start, "weights.npz")
+    images = load_images(data.train, chosen.preprocess)
+    learn(network, images, config, watch)
+    statistics = _usual(network, images, chosen.score) if chosen.score.preset == "local" else {}
+
+    def build(score: Score) -> ir.Model:
+        return build_model(network, score, chosen.preprocess, statistics)
+
+    return Parts(
+        chosen.score, build, chosen.preprocess, weights=to_arrays(network), statistics=statistics
+    )
+
+
+def learn(network: Vae, images: Tensor, config: VaeConfig, watch: Watch | None = None) -> float:
+    """Minimise squared error + kl · divergence; keeps the best epoch. Returns its loss."""
+    generator = torch.Generator().manual_seed(config.seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    keeper = Keeper(network, config.patience)
+    network.train()
+    for epoch in range(config.epochs):
+        total = 0.0
+        for index in shuffled(len(images), config.batch, generator):
+            batch = images[index]
+            mean, log_variance = network.code(batch)
+            spread = torch.randn(mean.shape, generator=generator)
+            back = network.decode(mean + spread * torch.exp(0.5 * log_variance))
+            divergence = -0.5 * torch.mean(1 + log_variance - mean**2 - log_variance.exp())
+            loss = functional.mse_loss(back, batch) + config.kl * divergence
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total += float(loss.detach()) * len(batch)
+        if watch is not None:
+            watch("epochs", epoch + 1, config.epochs)
+        if keeper.done(total / len(images)):
+            break
+    keeper.restore()
+    network.eval()
+    return keeper.best
+
+
+def _usual(network: Vae, images: Tensor, score: Score) -> dict[str, Array]:
+    """Mean and spread of the blurred error at every place over the normal images, [1, 1, H, W]."""
+    errors: list[Array] = []
+    with torch.no_grad():
+        for part in torch.split(images, 16):
+            back = network(part).numpy()
+            errors.append(blur_map(squared_error_map(part.numpy(), back), score.blur_sigma))
+    every = np.concatenate(errors)
+    mean, spread = every.mean(axis=0), every.std(axis=0)
+    # neighbouring places see the same texture: smooth both, or 30 images make a noisy yardstick
+    mean, spread = blur_map(mean, 8.0), blur_map(spread, 8.0)
+    spread = spread + SPREAD_FLOOR * spread.mean() + 1e-8
+    return {
+        "usual_error": mean[None, None].astype(np.float32),
+        "usual_spread": spread[None, None].astype(np.float32),
+    }
+
+
+def build_model(
+    network: Vae, score: Score, spec: Preprocess, statistics: dict[str, Array]
+) -> ir.Model:
+    """Image to score and map; the reconstruction error is computed in the graph, on 0…1 images."""
+    model = export_network(network, ["reconstruction"], spec.size[0])
+    back = model.graph.outputs[0]
+    model.graph.outputs.clear()
+    writer = heads.GraphWriter(model)
+    error = writer.one("SquaredErrorMap", [model.graph.inputs[0], back], domain=ops.DOMAIN)
+    if not statistics:
+        error.shape = ir.Shape([None, 1, *spec.size])
+        axes = writer.integers("spatial", [1, 2, 3])
+        count = writer.constant("head/pixels", np.array(spec.size[0] * spec.size[1], np.float32))
+        total = writer.one("ReduceSum", [error, axes], {"keepdims": 0})
+        return heads.finish(writer, writer.one("Div", [total, count]), error, score, spec)
+    smooth = heads.add_map(writer, error, spec.size, spec.size, score)
+    above = writer.one("Sub", [smooth, writer.constant("usual_error", statistics["usual_error"])])
+    spread = writer.constant("usual_spread", statistics["usual_spread"])
+    deviation = writer.one("Abs", [writer.one("Div", [above, spread])])
+    return heads.finish(writer, heads.add_maximum(writer, deviation), deviation, score, spec)

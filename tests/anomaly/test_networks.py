@@ -1,0 +1,131 @@
+"""EfficientAD and VAE: training runs, the graph equals the networks and formulas, bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # tiny networks: threads only cost
+
+from adcompile.anomaly import efficientad, scoring, vae  # noqa: E402
+from adcompile.anomaly.config import make_config  # noqa: E402
+from adcompile.anomaly.detector import open_detector  # noqa: E402
+from adcompile.anomaly.efficientad_networks import Networks  # noqa: E402
+from adcompile.anomaly.fitting import fit  # noqa: E402
+from adcompile.anomaly.images import batches  # noqa: E402
+from adcompile.anomaly.model_folder import load_fitted, save_fitted  # noqa: E402
+from adcompile.anomaly.presets import preset  # noqa: E402
+from adcompile.anomaly.samples import DataSet  # noqa: E402
+from adcompile.anomaly.train_loop import Keeper, from_arrays, to_arrays  # noqa: E402
+from adcompile.errors import FormatError, InputError, UsageError  # noqa: E402
+
+TINY = {"image_size": 64, "batch": 5, "epochs": 2, "learning_rate": 1e-3}
+SMALL = TINY | {"channels": 8, "width": 0.05, "distill": 3}
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [("vae", TINY | {"preset": "r1", "latent": 8}), ("vae", TINY | {"preset": "local", "latent": 8}),
+     ("efficientad", SMALL)],
+)  # fmt: skip
+def test_fit_is_deterministic_and_saves(
+    method: str, values: dict[str, object], twill: DataSet, tmp_path: Path
+) -> None:
+    """Same seed, same bytes; the folder reads back; scoring twice gives the same numbers."""
+    config = make_config(method, values)
+    for name in ("a", "b"):
+        save_fitted(fit(config, twill), tmp_path / name)
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    found = load_fitted(tmp_path / "a")
+    assert found.weights
+    detector = open_detector(found.model)
+    images = np.concatenate(list(batches(twill.test[:3], detector.preprocess)))
+    first, second = detector(images), detector(images)
+    assert (first[0] == second[0]).all()
+    assert first[1].shape == (3, 64, 64)
+    assert "RandomNormalLike" not in {node.op_type for node in found.model.graph}
+
+
+def test_vae_graph_equals_formula(twill: DataSet) -> None:
+    """Preset r1: the score is the mean squared error of the mean code's reconstruction."""
+    chosen = preset("vae", "r1", side=64)
+    torch.manual_seed(0)
+    network = vae.Vae(64, 8).eval()
+    model = vae.build_model(network, chosen.score, chosen.preprocess, {})
+    images = np.concatenate(list(batches(twill.test[:3], chosen.preprocess)))
+    with torch.no_grad():
+        back = network(torch.from_numpy(images)).numpy()
+    expected = scoring.vae_scores(images, back)
+    scores, maps = open_detector(model)(images)
+    assert np.allclose(scores, expected.scores, rtol=1e-4)
+    assert np.allclose(maps, expected.maps, rtol=1e-3, atol=1e-5)
+
+
+def test_efficientad_graph_equals_formula(twill: DataSet) -> None:
+    """Two error maps, padded by 4, enlarged, scaled by quantiles once, averaged; score is the max."""
+    chosen = preset("efficientad", "anomalib", side=64)
+    torch.manual_seed(0)
+    networks = Networks("medium", 64, 8, 0.05).eval()
+    quantiles = scoring.Quantiles(0.1, 0.5, 0.2, 0.9)
+    model = efficientad.build_model(networks, quantiles, chosen.score, chosen.preprocess)
+    images = np.concatenate(list(batches(twill.test[:3], chosen.preprocess)))
+    assert images.max() <= 1.0
+    with torch.no_grad():
+        outputs = [tensor.numpy() for tensor in networks(torch.from_numpy(images))]
+    expected = scoring.efficientad_scores(outputs[0], outputs[1], outputs[2], quantiles, (64, 64))
+    scores, maps = open_detector(model)(images)
+    assert np.allclose(scores, expected.scores, rtol=1e-4, atol=1e-5)
+    assert np.allclose(maps, expected.maps, rtol=1e-3, atol=1e-4)
+
+
+def test_going_on_from_saved_weights(twill: DataSet) -> None:
+    """retrain starts from the saved tensors: with a vanishing step they hardly move."""
+    config = make_config("vae", TINY | {"latent": 8})
+    first = fit(config, twill)
+    still = make_config("vae", TINY | {"latent": 8, "learning_rate": 1e-12, "epochs": 1})
+    again = fit(still, twill, start=first.weights)
+    fresh = fit(still, twill)
+    name = "encoder.0.weight"
+    assert np.allclose(again.weights[name], first.weights[name], atol=1e-6)
+    assert not np.allclose(fresh.weights[name], first.weights[name], atol=1e-4)
+
+
+def test_weights_that_do_not_fit_are_named() -> None:
+    """Missing, unexpected and misshaped tensors are listed."""
+    network = vae.Vae(64, 8)
+    arrays = dict(to_arrays(network))
+    arrays["extra"] = arrays.pop("mean.bias")
+    with pytest.raises(FormatError) as caught:
+        from_arrays(network, arrays, "w.npz")
+    assert "mean.bias" in caught.value.why
+    assert "extra" in caught.value.why
+
+
+def test_keeper_stops_and_restores() -> None:
+    """Patience counts epochs without gain; the best state comes back; NaN is an error."""
+    network = torch.nn.Linear(1, 1)
+    keeper = Keeper(network, patience=2)
+    assert not keeper.done(1.0)
+    best = network.weight.detach().clone()
+    torch.nn.init.constant_(network.weight, 9.0)
+    assert not keeper.done(1.0)
+    assert keeper.done(2.0)
+    keeper.restore()
+    assert torch.equal(network.weight, best)
+    with pytest.raises(InputError, match="diverged"):
+        keeper.done(float("nan"))
+
+
+def test_impossible_sizes(twill: DataSet) -> None:
+    """Sides the networks cannot take, and empty training data, are refused."""
+    with pytest.raises(UsageError, match="multiple of 32"):
+        fit(make_config("efficientad", SMALL | {"image_size": 72}), twill)
+    with pytest.raises(UsageError, match="multiple of 8"):
+        fit(make_config("vae", TINY | {"image_size": 60}), twill)
+    with pytest.raises(InputError, match="no image to train on"):
+        fit(make_config("vae", TINY), replace(twill, train=()))
