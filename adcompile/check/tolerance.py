@@ -53,7 +53,7 @@ FLOAT_DEFAULTS: Mapping[str, tuple[float, float]] = {
 
 # precision -> (SNR of a device part, SNR of outputs, matched detections, |score| of an anomaly)
 _COARSE: Mapping[str, tuple[float, float, float, float]] = {
-    "fp16": (40.0, 35.0, 0.9, 0.02),
+    "fp16": (25.0, 20.0, 0.5, 0.05),
     "bf16": (25.0, 20.0, 0.7, 0.05),
     "a16w8": (20.0, 15.0, 0.5, 0.1),
     "int8": (10.0, 6.0, 0.2, 0.3),
@@ -69,7 +69,7 @@ def default_tolerances(precisions: Iterable[str]) -> dict[str, tuple[float, floa
     """Tolerances of a bundle whose device parts have *precisions*; the coarsest one decides.
 
     All fp32: :data:`FLOAT_DEFAULTS`. Otherwise signal-to-noise bounds, which catch a broken
-    network, not a slightly worse one; accuracy is what ``--budget`` and ``eval`` are for.
+    network, not a slightly worse one; accuracy is what ``adcompile eval`` is for.
     """
     found = dict(FLOAT_DEFAULTS)
     coarse = [

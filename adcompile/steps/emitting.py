@@ -23,6 +23,7 @@ from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
 
 REPORT = "report.html"
+TRACE_WORK = 10**12  # multiply-adds: tracing runs a part about once per node
 REPRODUCER = "reproducer"  # only in a bundle that failed its verification
 
 
@@ -123,7 +124,12 @@ def verify(job: Job) -> None:
     job.ok = outcome.ok
     results = outcome.results()
     files = dict(job.manifest.files)
-    if not outcome.ok:
+    if not outcome.ok and not _worth_tracing(job):
+        job.report.note(
+            f"verification failed, first bad part: {outcome.first_bad or 'none by itself'}; "
+            "`adcompile verify BUNDLE --model MODEL` looks for the node (this takes a while)"
+        )
+    elif not outcome.ok:
         job.watch("find the culprit")
         found = diagnose(job.staged, outcome, job.staged / REPRODUCER, model=job.reference)
         job.report.note(found.text)
@@ -132,6 +138,12 @@ def verify(job: Job) -> None:
     job.manifest = job.manifest.model_copy(
         update={"results": results, "verified_on": outcome.verified_on, "files": files}
     )
+
+
+def _worth_tracing(job: Job) -> bool:
+    """A wrong fp32 bundle is a defect and always traced; a coarse one only when that is quick."""
+    work = sum(part.macs * part.nodes for part in job.records if part.precision != "fp32")
+    return work <= TRACE_WORK
 
 
 def finish(job: Job) -> BuildResult:
