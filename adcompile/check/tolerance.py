@@ -53,9 +53,9 @@ FLOAT_DEFAULTS: Mapping[str, tuple[float, float]] = {
 
 # precision -> (SNR of a device part, SNR of outputs, matched detections, |score| of an anomaly)
 _COARSE: Mapping[str, tuple[float, float, float, float]] = {
-    "fp16": (25.0, 20.0, 0.5, 0.05),
-    "bf16": (25.0, 20.0, 0.7, 0.05),
-    "a16w8": (20.0, 15.0, 0.5, 0.1),
+    "fp16": (20.0, 15.0, 0.5, 0.05),
+    "bf16": (15.0, 10.0, 0.4, 0.1),
+    "a16w8": (15.0, 10.0, 0.4, 0.1),
     "int8": (10.0, 6.0, 0.2, 0.3),
     "a8w8": (10.0, 6.0, 0.2, 0.3),
     "xint8": (8.0, 5.0, 0.2, 0.3),
