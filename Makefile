@@ -15,7 +15,7 @@ check: setup ## formatting, lint and types
 	$(BIN)/ruff check adcompile tests examples benchmarks
 	$(BIN)/ruff format --check adcompile tests examples benchmarks
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 setup: $(VENV)/.ready
 
