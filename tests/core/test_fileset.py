@@ -29,7 +29,7 @@ def test_no_accepted_path_leaves_its_root(name: str) -> None:
         path = check_bundle_path(name)
     except FormatError:
         return
-    root = Path("/root/of/bundle")
+    root = Path("/bundles/one")
     assert (root / path).is_relative_to(root)
     assert ".." not in path.parts
 
