@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import onnx_ir as ir
 
 from adcompile.fileset import FileSet
+from adcompile.ir.dump import dump
 from adcompile.ir.model_io import EXTERNAL_ABOVE, save_model, to_bytes, weight_bytes
 
 
@@ -25,3 +27,14 @@ def add_model(out: FileSet, path: str, model: ir.Model) -> str:
     out.add_writer(path, write)
     out.add_writer(f"{path}.data", written_with_the_model)  # sorts after, so it is there by then
     return path
+
+
+def model_digest(model: ir.Model) -> str:
+    """SHA-256 over structure and weights, one tensor in memory at a time."""
+    total = hashlib.sha256(dump(model, metadata=True).encode())
+    for graph_ in model.graphs():
+        for name, value in sorted(graph_.initializers.items()):
+            if value.const_value is not None:
+                total.update(name.encode() + b"\0")
+                total.update(value.const_value.tobytes())
+    return total.hexdigest()

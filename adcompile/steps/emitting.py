@@ -17,7 +17,7 @@ from adcompile.errors import PassError, Unsupported
 from adcompile.fileset import FileSet, publish, staging
 from adcompile.job import BuildResult, Job
 from adcompile.lower.actions import run_actions
-from adcompile.manifest import MANIFEST, FileRecord, Manifest, file_sha256
+from adcompile.manifest import MANIFEST, FileRecord, Manifest, PartRecord, file_sha256
 from adcompile.page import page
 from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
@@ -109,8 +109,17 @@ def act(job: Job) -> None:
             path = job.staged / name
             if action.state == "done" and path.is_file():
                 files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
-    job.manifest = job.manifest.model_copy(update={"actions": tuple(done), "files": files})
+    parts = tuple(_with_files_that_exist(part, files) for part in job.manifest.parts)
+    job.manifest = job.manifest.model_copy(
+        update={"actions": tuple(done), "files": files, "parts": parts}
+    )
     _save(job)
+
+
+def _with_files_that_exist(part: PartRecord, files: dict[str, FileRecord]) -> PartRecord:
+    """A file that a pending or failed action was to make is not there: the part must not name it."""
+    present = {use: file for use, file in part.files.items() if file in files}
+    return part.model_copy(update={"files": present})
 
 
 def verify(job: Job) -> None:

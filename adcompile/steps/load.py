@@ -11,7 +11,7 @@ import onnx_ir as ir
 from adcompile.declare import find_contract
 from adcompile.errors import UsageError
 from adcompile.ir import graph, model_io
-from adcompile.ir.dump import dump
+from adcompile.ir.emit import model_digest
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
 from adcompile.passes.specialize import real_inputs
@@ -91,17 +91,6 @@ def _open(source: Source) -> tuple[ir.Model, str, str]:
         return _open_path(Path(source))
     data = source.SerializeToString()
     return model_io.from_bytes(data), "model", hashlib.sha256(data).hexdigest()
-
-
-def model_digest(model: ir.Model) -> str:
-    """SHA-256 over structure and weights, one tensor in memory at a time."""
-    total = hashlib.sha256(dump(model, metadata=True).encode())
-    for graph_ in model.graphs():
-        for name, value in sorted(graph_.initializers.items()):
-            if value.const_value is not None:
-                total.update(name.encode() + b"\0")
-                total.update(value.const_value.tobytes())
-    return total.hexdigest()
 
 
 def _open_path(path: Path) -> tuple[ir.Model, str, str]:

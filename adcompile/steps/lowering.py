@@ -11,9 +11,9 @@ from pydantic import BaseModel
 import adcompile
 from adcompile.interfaces import LowerContext, Part, Report
 from adcompile.ir import model_io
+from adcompile.ir.emit import model_digest
 from adcompile.job import Job
 from adcompile.manifest import RewriteRecord
-from adcompile.steps.load import model_digest
 from adcompile.steps.tools import tool_versions
 
 MODEL = "lowered.onnx"

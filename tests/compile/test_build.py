@@ -16,7 +16,7 @@ import adcompile
 from adcompile.cache import StepCache
 from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import AdcompileError, Unsupported, UsageError
-from adcompile.manifest import check_files, read_manifest
+from adcompile.manifest import ActionRecord, check_files, read_manifest
 from tests.compile.models import cnn, detector, dynamic
 
 TARGETS = [("trt", "fp32"), ("npu", "fp32"), ("drpai", "fp32")]
@@ -237,3 +237,19 @@ def test_cache_off_keeps_nothing(tmp_path: Path) -> None:
     assert StepCache(None).step("x", {}, lambda _p: None) is None
     compile(cnn(), "npu", tmp_path / "b", replace(QUICK, precision="xint8"))
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_failed_vendor_command_leaves_a_bundle_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the builder fails, the action says so and the part no longer names the missing plan."""
+
+    def fail(_bundle: Path, actions: tuple[ActionRecord, ...]) -> list[ActionRecord]:
+        return [a.model_copy(update={"state": "failed", "detail": "no"}) for a in actions]
+
+    monkeypatch.setattr("adcompile.steps.emitting.run_actions", fail)
+    result = compile(cnn(), "trt:rtx-ada", tmp_path / "b", replace(QUICK, precision="fp16"))
+    assert [a.state for a in result.manifest.actions] == ["failed"]
+    assert result.ok
+    with adcompile.load(tmp_path / "b") as bundle:
+        assert set(bundle.run({"image": image()}).outputs) == {"features"}

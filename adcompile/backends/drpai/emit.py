@@ -12,6 +12,7 @@ from adcompile.backends.drpai.preprocessing import preprocessing_plan
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, CalibrationData, LowerContext, Part
 from adcompile.ir.graph import opset, tensor_spec
+from adcompile.ir.emit import add_model
 from adcompile.ir.model_io import to_bytes
 from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
 from adcompile.render import render, to_json
@@ -27,7 +28,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     """Add the part's folder: models, calibration, scripts, reference results, readme."""
     folder = f"parts/{part.name}"
     device = device_float(part)
-    files = {"model": out.add(f"{folder}/model.onnx", to_bytes(device))}
+    files = {"model": add_model(out, f"{folder}/model.onnx", device)}
     files["simulation"] = files["model"]
     if lowered.precision == "int8":
         data = to_bytes(lowered.model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 
 import onnx_ir as ir
 
@@ -11,6 +10,7 @@ from adcompile.backends.npu.session import SessionPlan, Wishes, cache_identity, 
 from adcompile.backends.tiles import Mosaic
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
+from adcompile.ir.emit import add_model, model_digest
 from adcompile.ir.model_io import to_bytes
 from adcompile.lower.mosaic import mosaic, resize_mosaic
 from adcompile.lower.shape import fix_rows
@@ -21,7 +21,7 @@ from adcompile.render import render, to_json
 def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
     """Add everything of one part to *out*."""
     folder = f"parts/{part.name}"
-    files = {"model": out.add(f"{folder}/model.onnx", to_bytes(part.model))}
+    files = {"model": add_model(out, f"{folder}/model.onnx", part.model)}
     options = {
         "chip": ctx.target.name.partition(":")[2].partition("@")[0] or "stx",
         "release": ctx.target.toolchain.rpartition(" ")[2],
@@ -49,7 +49,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         else:
             files["device"] = files["model"] if source is part.model else files["simulation"]
     device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
-    digest = hashlib.sha256(to_bytes(lowered.model)).hexdigest()
+    digest = model_digest(lowered.model)
     plan = _session(part, options, lowered.precision, digest, ctx)
     files["session"] = out.add(f"{folder}/session.json", plan.as_json())
     if plan.provider_options.get("config_file") == "vaiml_config.json":
@@ -94,7 +94,7 @@ def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, lo
     if low.model is part.model:
         return files["model"]
     suffix = "bf16" if low.precision == "bf16" else "int8"
-    return out.add(f"{folder}/model.{suffix}.onnx", to_bytes(low.model))
+    return add_model(out, f"{folder}/model.{suffix}.onnx", low.model)
 
 
 def _session(

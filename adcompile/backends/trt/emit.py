@@ -8,7 +8,7 @@ from adcompile.backends.trt.trtexec import build_options, has_option, parse_vers
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
-from adcompile.ir.model_io import to_bytes
+from adcompile.ir.emit import add_model
 from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
 from adcompile.render import render, to_json
 
@@ -19,12 +19,12 @@ Profile = dict[str, list[list[int]]]
 def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
     """Add typed ONNX, plan action or recipe, expected inputs and outputs, readme."""
     folder = f"parts/{part.name}"
-    files = {"model": out.add(f"{folder}/model.onnx", to_bytes(part.model))}
+    files = {"model": add_model(out, f"{folder}/model.onnx", part.model)}
     if lowered.model is part.model:
         files["simulation"] = files["model"]
     else:
         name = f"{folder}/model.{lowered.precision}.onnx"
-        files["simulation"] = out.add(name, to_bytes(lowered.model))
+        files["simulation"] = add_model(out, name, lowered.model)
     typed = files["simulation"].rpartition("/")[2]
     profile = make_profile(part.inputs, ctx)
     here = ctx.target.facts.get("build") == "here"
