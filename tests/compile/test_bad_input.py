@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,13 +161,9 @@ def test_equal_calibration_images_are_no_crash(folder: Path) -> None:
     assert code in {0, 1, 2}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No permission is said, with exit code 2."""
-    locked = folder / "locked"
-    locked.mkdir()
-    locked.chmod(0o500)
-    assert main(["build", str(folder / "m.onnx"), "-t", "npu", "-o", str(locked / "b")]) == 2
+    """Where nobody may make a folder, root included, that is said, with exit code 2."""
+    assert main(["build", str(folder / "m.onnx"), "-t", "npu", "-o", "/proc/adcompile/b"]) == 2
     assert "cannot write" in capsys.readouterr().err
 
 
