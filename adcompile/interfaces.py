@@ -161,6 +161,29 @@ class Part:
     macs: int = 0
     options: dict[str, str] = field(default_factory=dict[str, str])
 
+    def record(
+        self,
+        executor: str,
+        precision: str,
+        files: dict[str, str],
+        options: Mapping[str, str] | None = None,
+    ) -> PartRecord:
+        """The part's entry in the manifest; empty *options* are left out."""
+        return PartRecord(
+            name=self.name,
+            placement=self.placement,
+            role=self.role,
+            executor=executor,
+            precision=precision,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            files=files,
+            options={key: value for key, value in (options or {}).items() if value},
+            rows=self.rows,
+            nodes=len(self.model.graph),
+            macs=self.macs,
+        )
+
 
 class CalibrationData(Protocol):
     """Recorded tensors at the inputs of one part; iterable any number of times, one sample each.

@@ -72,7 +72,7 @@ class FloatParts:
     ) -> None:
         self.parts = tuple(parts)
         self._threads = threads
-        self._records = [_record(part) for part in parts]
+        self._records = [part.record("cpu", "fp32", {}) for part in parts]
         names = [spec.name for spec in inputs], [spec.name for spec in outputs]
         self.schedule = Schedule.of(self._records, *names)
         self._executors: list[_Float] = []
@@ -93,17 +93,3 @@ class FloatParts:
     def run(self, feeds: Mapping[str, Array], *, tap: Tap | None = None) -> RunResult:
         """Run all parts; *tap* sees every tensor between them."""
         return run_parts(self.schedule, self._executors, feeds, tap=tap)
-
-
-def _record(part: Part) -> PartRecord:
-    return PartRecord(
-        name=part.name,
-        placement=part.placement,
-        role=part.role,
-        executor="cpu",
-        precision="fp32",
-        inputs=part.inputs,
-        outputs=part.outputs,
-        files={},
-        rows=part.rows,
-    )

@@ -72,17 +72,4 @@ class AbacusBackend:
             "model": out.add(f"{folder}/model.onnx", to_bytes(lowered.model)),
             "program": out.add(f"{folder}/program.txt", "\n".join(lines) + "\n"),
         }
-        return PartRecord(
-            name=part.name,
-            placement=part.placement,
-            role=part.role,
-            executor="cpu",
-            precision=lowered.precision,
-            inputs=part.inputs,
-            outputs=part.outputs,
-            files=files,
-            options=dict(part.options),
-            rows=part.rows,
-            nodes=len(lowered.model.graph),
-            macs=part.macs,
-        )
+        return part.record("cpu", lowered.precision, files, part.options)

@@ -40,16 +40,4 @@ class CpuBackend:
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
         """Write ``parts/<name>/model.onnx``."""
         file = add_model(out, f"parts/{part.name}/model.onnx", lowered.model)
-        return PartRecord(
-            name=part.name,
-            placement=part.placement,
-            role=part.role,
-            executor=self.name,
-            precision=lowered.precision,
-            inputs=part.inputs,
-            outputs=part.outputs,
-            files={"model": file},
-            rows=part.rows,
-            nodes=count_nodes(lowered.model)[0],
-            macs=part.macs,
-        )
+        return part.record(self.name, lowered.precision, {"model": file})

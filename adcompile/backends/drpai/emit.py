@@ -60,23 +60,11 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         text = render(f"drpai/{name}.j2", values)
         files[key] = out.add(f"{folder}/{name}", text, executable=executable)
     out.act(_action(part, folder, files))
-    return PartRecord(
-        name=part.name,
-        placement=part.placement,
-        role=part.role,
-        executor="drpai",
-        precision=lowered.precision,
-        inputs=part.inputs,
-        outputs=part.outputs,
-        files=files,
-        options={
-            "product": ctx.target.facts.get("product", ""),
-            **({"roi_policy": "loop"} if part.rows else {}),
-        },
-        rows=part.rows,
-        nodes=len(part.model.graph),
-        macs=part.macs,
-    )
+    options = {
+        "product": ctx.target.facts.get("product", ""),
+        "roi_policy": "loop" if part.rows else "",
+    }
+    return part.record("drpai", lowered.precision, files, options)
 
 
 _TEXTS = (("run.sh", True), ("compile.py", False), ("compare.py", False), ("README.md", False))

@@ -64,20 +64,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         "sizes": sorted(int(n[7:]) for n in files if n.startswith("device_")),
     }
     files["readme"] = out.add(f"{folder}/README.md", render("npu/README.md.j2", values))
-    return PartRecord(
-        name=part.name,
-        placement=part.placement,
-        role=part.role,
-        executor="npu",
-        precision=lowered.precision,
-        inputs=part.inputs,
-        outputs=part.outputs,
-        files=files,
-        options={k: v for k, v in options.items() if v},
-        rows=part.rows,
-        nodes=len(part.model.graph),
-        macs=part.macs,
-    )
+    return part.record("npu", lowered.precision, files, options)
 
 
 def _packed_models(

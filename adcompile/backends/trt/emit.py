@@ -49,20 +49,8 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     values = {"part": part, "precision": lowered.precision, "target": ctx.target, "typed": typed}
     values |= {"here": here, "profile": profile}
     files["readme"] = out.add(f"{folder}/README.md", render("trt/README.md.j2", values))
-    return PartRecord(
-        name=part.name,
-        placement=part.placement,
-        role=part.role,
-        executor="trt",
-        precision=lowered.precision,
-        inputs=part.inputs,
-        outputs=part.outputs,
-        files=files,
-        options={"tensorrt": ctx.target.toolchain, "sm": ctx.target.facts.get("sm", "")},
-        rows=part.rows,
-        nodes=len(part.model.graph),
-        macs=part.macs,
-    )
+    options = {"tensorrt": ctx.target.toolchain, "sm": ctx.target.facts.get("sm", "")}
+    return part.record("trt", lowered.precision, files, options)
 
 
 def make_profile(inputs: tuple[TensorSpec, ...], ctx: LowerContext) -> Profile:
