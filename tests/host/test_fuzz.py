@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,18 @@ from adcompile.anomaly.bank import pack_bank, prepare_bank
 from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.codegen.constants import WeightStore
 from adcompile.backends.host.emit import core_sources
+from tests.host.pictures import claims
 
 HERE = Path(__file__).parent
 SECONDS = 4
-MEMORY_MIB = 1024
+LONGEST_FILE = 4096
+# A PNG of LONGEST_FILE bytes holds at most 1032 times as many packed bytes; one bit of a palette
+# picture becomes three bytes. Nothing else may take as much at once.
+LARGEST_MIB = LONGEST_FILE * 1032 * 24 // 2**20 + 1
+MEMORY_MIB = 3 * LARGEST_MIB
+# Freed memory must not count as used: libFuzzer looks at what the process holds.
+LARGEST_CLAIM_MIB = 2  # a stream is taken in pieces of one MiB
+SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
 
 
 def seeds(folder: Path) -> None:
@@ -43,9 +52,18 @@ def seeds(folder: Path) -> None:
         (6, pack_bank(prepare_bank(rows))),
     ]
     picture = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
-    for kind in ("PNG", "JPEG", "BMP", "PPM"):
+    palette = picture.quantize(2)
+    for image, kind, options in (
+        (picture, "PNG", {}),
+        (palette, "PNG", {"bits": 1}),
+        (picture, "JPEG", {}),
+        (picture, "JPEG", {"progressive": True}),
+        (palette, "BMP", {}),
+        (picture, "BMP", {}),
+        (picture, "PPM", {}),
+    ):
         stream = io.BytesIO()
-        picture.save(stream, kind)
+        image.save(stream, kind, **options)
         samples.append((2, stream.getvalue()))
     samples.append((4, stream.getvalue() * 2))
     for number, (which, data) in enumerate(samples):
@@ -55,7 +73,15 @@ def seeds(folder: Path) -> None:
 def build(folder: Path) -> Path:
     """The fuzzer with both sanitizers."""
     program = folder / "fuzzer"
-    wanted = {"image.cpp", "json.cpp", "npy.cpp", "part.cpp", "sha256.cpp"}
+    wanted = {
+        "image.cpp",
+        "image_pnm.cpp",
+        "image_bmp.cpp",
+        "json.cpp",
+        "npy.cpp",
+        "part.cpp",
+        "sha256.cpp",
+    }
     names = [n for n in core_sources() if n in wanted or n.startswith("bank_")]
     files = [HERE / "fuzz_main.cpp", *(NATIVE / n for n in names)]
     files += [NATIVE / "image_png.cpp", NATIVE / "image_jpeg.cpp"]
@@ -66,29 +92,39 @@ def build(folder: Path) -> Path:
     return program
 
 
-def fuzz(folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+def fuzz(program: Path, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """Run for *seconds*; libFuzzer's exit code is not 0 when it finds something."""
-    program = build(folder)
     seeds(folder / "seeds")
-    limits = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", "-timeout=10"]
+    limits = [f"-max_total_time={seconds}", "-timeout=10", f"-max_len={LONGEST_FILE}"]
+    limits += [f"-malloc_limit_mb={LARGEST_MIB}", f"-rss_limit_mb={MEMORY_MIB}"]
     return subprocess.run(
-        [str(program), *limits, "-max_len=4096", "-seed=1", str(folder / "seeds")],
+        [str(program), *limits, "-seed=1", str(folder / "seeds")],
         capture_output=True,
         text=True,
         cwd=folder,
+        env={**os.environ, "ASAN_OPTIONS": SANITIZER},
     )
 
 
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="libFuzzer comes with clang")
 def test_readers_survive_damaged_files(tmp_path: Path) -> None:
     """No crash, no hang, no over-read, bounded memory."""
-    done = fuzz(tmp_path, SECONDS)
+    program = build(tmp_path)
+    for number, data in enumerate(claims().values()):
+        for which in (2, 4):  # a whole file; a stream of frames
+            (tmp_path / f"claim{number}-{which}").write_bytes(bytes([which]) + data)
+    few = [f"-malloc_limit_mb={LARGEST_CLAIM_MIB}", *map(str, sorted(tmp_path.glob("claim*")))]
+    claimed = subprocess.run([str(program), *few], capture_output=True, text=True, cwd=tmp_path)
+    assert claimed.returncode == 0, claimed.stderr[-3000:]
+    done = fuzz(program, tmp_path, SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done" in done.stderr
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        result = fuzz(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 600)
+        result = fuzz(
+            build(Path(place)), Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 600
+        )
         sys.stderr.write(result.stderr)
         sys.exit(result.returncode)

@@ -14,8 +14,10 @@ from adcompile.backends.host.build import NATIVE, STRICT, find_compiler
 from adcompile.contract import Preprocess
 from adcompile.runtime.images import read_image
 from adcompile.runtime.preprocess import preprocess
+from tests.host.pictures import claims
 
-SOURCES = ("image", "image_png", "image_jpeg", "preprocess", "resample", "npy", "part", "sha256")
+PICTURES = ("image", "image_pnm", "image_bmp", "image_png", "image_jpeg")
+SOURCES = (*PICTURES, "preprocess", "resample", "npy", "part", "sha256")
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +164,16 @@ def test_truncated_files_are_refused(
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("kind", ["pnm", "bmp", "png", "jpeg", "jpeg-progressive"])
+def test_a_claimed_size_needs_bytes(kind: str, program: Path, tmp_path: Path) -> None:
+    """8000 x 8000 pixels in a hundred bytes: refused for that reason, not for a later one."""
+    picture = tmp_path / "claim"
+    picture.write_bytes(claims()[kind])
+    words = [picture, tmp_path / "out.npy", 8, 8, "stretch", 0, 0, "bilinear", "rgb", "nchw"]
+    done = subprocess.run(
+        [str(program), *map(str, words), "float32"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "too short" in done.stderr or "file of this size" in done.stderr

@@ -26,7 +26,8 @@ _NOT_CORE = (
     "engine_tensorrt",
     "engine_drpai",
     "engine_onnxruntime",
-    "image_",
+    "image_png",
+    "image_jpeg",
     "selftest_main",
     "draw",
 )

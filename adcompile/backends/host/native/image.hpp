@@ -26,7 +26,9 @@ struct Image {
   }
 };
 
-/// An empty picture; sizes are checked (1 … 65536 a side, at most 2^26 pixels).
+/// Fails unless a side has 1 … 65536 and the whole at most 2^26 pixels.
+void check_picture_size(int width, int height, const std::string& where);
+/// A black picture of a checked size.
 [[nodiscard]] Image make_image(int width, int height, int channels, const std::string& where);
 
 /// Decodes a file by its content. Transparency is dropped, palettes become RGB, 16-bit samples
@@ -45,12 +47,5 @@ void write_image(const std::string& path, const Image& image);
 
 /// Names of picture files directly inside a folder, sorted; fails when there is none.
 [[nodiscard]] std::vector<std::string> find_images(const std::string& folder);
-
-// One per format; called by decode_image when the content starts like that format.
-[[nodiscard]] Image decode_png(const unsigned char* data, std::size_t size,
-                               const std::string& where);
-[[nodiscard]] Image decode_jpeg(const unsigned char* data, std::size_t size,
-                                const std::string& where);
-void write_png(const std::string& path, const Image& image);
 
 }  // namespace adc

@@ -5,7 +5,7 @@
 
 #include <csetjmp>
 
-#include "image.hpp"
+#include "image_format.hpp"
 
 namespace adc {
 
@@ -31,20 +31,51 @@ void keep_warning(j_common_ptr info, int level) {
 struct Decoder {
   jpeg_decompress_struct info{};
   Errors errors{};
+  jpeg_progress_mgr progress{};
   ~Decoder() { jpeg_destroy_decompress(&info); }
 };
+
+/// Scans of a progressive picture; cameras and editors write about ten. Each costs a pass over all
+/// coefficients, so a small file with many would take very long.
+constexpr int kMostScans = 100;
+
+void stop_at_many_scans(j_common_ptr info) {
+  const auto* decoder = reinterpret_cast<j_decompress_ptr>(info);
+  if (decoder->input_scan_number <= kMostScans) return;
+  auto* errors = reinterpret_cast<Errors*>(info->err);
+  std::snprintf(errors->text.data(), errors->text.size(), "more than %d scans", kMostScans);
+  std::longjmp(errors->jump, 1);
+}
+
+/// The sentence why this picture is not decoded, or null. Looked at before memory is taken: a
+/// progressive picture is buffered whole.
+const char* refusal(const jpeg_decompress_struct& info, std::size_t size) {
+  if (info.image_width > 65536 || info.image_height > 65536 ||
+      std::uint64_t{info.image_width} * info.image_height > (std::uint64_t{1} << 26)) {
+    return "too many pixels";
+  }
+  if (info.arith_code != 0) return "arithmetic coding is not supported";
+  // Every block of 8 x 8 samples costs at least one bit, its first coefficient's Huffman code.
+  std::uint64_t blocks = 0;
+  for (int i = 0; i < info.num_components; ++i) {
+    const jpeg_component_info& component = info.comp_info[i];
+    blocks += std::uint64_t{component.width_in_blocks} * component.height_in_blocks;
+  }
+  if (blocks > std::uint64_t{8} * size) return "more pixels than a file of this size can hold";
+  return nullptr;
+}
 
 bool open_picture(Decoder& d, const unsigned char* data, std::size_t size) {
   if (setjmp(d.errors.jump) != 0) return false;
   jpeg_create_decompress(&d.info);
   jpeg_mem_src(&d.info, data, static_cast<unsigned long>(size));
   jpeg_read_header(&d.info, TRUE);
-  // A progressive picture is buffered whole: its size is checked before that.
-  if (d.info.image_width > 65536 || d.info.image_height > 65536 ||
-      std::uint64_t{d.info.image_width} * d.info.image_height > (std::uint64_t{1} << 26)) {
-    std::snprintf(d.errors.text.data(), d.errors.text.size(), "too many pixels");
+  if (const char* why = refusal(d.info, size)) {
+    std::snprintf(d.errors.text.data(), d.errors.text.size(), "%s", why);
     return false;
   }
+  d.progress.progress_monitor = stop_at_many_scans;
+  d.info.progress = &d.progress;
   d.info.out_color_space = d.info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
   d.info.dct_method = JDCT_ISLOW;
   jpeg_start_decompress(&d.info);
@@ -68,13 +99,13 @@ Image decode_jpeg(const unsigned char* data, std::size_t size, const std::string
   d.info.err = jpeg_std_error(&d.errors.base);
   d.errors.base.error_exit = keep_error;
   d.errors.base.emit_message = keep_warning;
-  if (!open_picture(d, data, size)) fail(where + ": damaged picture: " + d.errors.text.data());
+  if (!open_picture(d, data, size)) damaged(where, d.errors.text.data());
   if (d.info.num_components != 1 && d.info.num_components != 3) {
     fail(where + ": a JPEG with " + std::to_string(d.info.num_components) + " channels");
   }
   Image image = make_image(static_cast<int>(d.info.output_width),
                            static_cast<int>(d.info.output_height), d.info.output_components, where);
-  if (!read_rows(d, image)) fail(where + ": damaged picture: " + d.errors.text.data());
+  if (!read_rows(d, image)) damaged(where, d.errors.text.data());
   return image;
 }
 

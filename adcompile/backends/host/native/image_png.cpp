@@ -2,9 +2,8 @@
 #include <png.h>
 
 #include <csetjmp>
-#include <memory>
 
-#include "image.hpp"
+#include "image_format.hpp"
 
 namespace adc {
 
@@ -46,10 +45,17 @@ struct Writer {
   ~Writer() { png_destroy_write_struct(&png, &info); }
 };
 
+/// Deflate makes at most 258 bytes of two bits, 1032 : 1;.
+constexpr std::uint64_t kHighestRatio = 1032;
+
 /// Up to the point where size and channels are known. False: an error was kept.
-bool open_picture(Reader& r, int& width, int& height, int& channels) {
+bool open_picture(Reader& r, std::size_t file_size, int& width, int& height, int& channels) {
   if (setjmp(png_jmpbuf(r.png)) != 0) return false;
   png_read_info(r.png, r.info);
+  const std::uint64_t packed_row = std::uint64_t{png_get_rowbytes(r.png, r.info)} + 1;
+  if (packed_row * png_get_image_height(r.png, r.info) > kHighestRatio * file_size) {
+    png_error(r.png, "more pixels than a file of this size can hold");
+  }
   png_set_palette_to_rgb(r.png);
   png_set_expand_gray_1_2_4_to_8(r.png);
   png_set_strip_16(r.png);
@@ -94,27 +100,23 @@ Image decode_png(const unsigned char* data, std::size_t size, const std::string&
   Reader r;
   r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &why, keep_error, ignore_warning);
   if (r.png != nullptr) r.info = png_create_info_struct(r.png);
-  if (r.info == nullptr) fail(where + ": damaged picture: " + why);
+  if (r.info == nullptr) damaged(where, why);
   png_set_user_limits(r.png, 1 << 16, 1 << 16);
   Input input{data, size};
   png_set_read_fn(r.png, &input, read_bytes);
   int width = 0;
   int height = 0;
   int channels = 0;
-  if (!open_picture(r, width, height, channels)) fail(where + ": damaged picture: " + why);
-  if (channels != 1 && channels != 3) fail(where + ": damaged picture: channels");
+  if (!open_picture(r, size, width, height, channels)) damaged(where, why);
+  if (channels != 1 && channels != 3) damaged(where, "channels");
   Image image = make_image(width, height, channels, where);
   std::vector<png_bytep> rows = row_pointers(image);
-  if (!read_rows(r, rows.data())) fail(where + ": damaged picture: " + why);
+  if (!read_rows(r, rows.data())) damaged(where, why);
   return image;
 }
 
 void write_png(const std::string& path, const Image& image) {
-  struct Close {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-  };
-  const std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "wb"));
-  if (!file) fail(path + ": cannot write");
+  OutputFile file(path);
   std::string why = "out of memory";
   Writer w;
   w.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &why, keep_error, ignore_warning);
@@ -122,7 +124,8 @@ void write_png(const std::string& path, const Image& image) {
   if (w.info == nullptr) fail(path + ": " + why);
   Image copy = image;
   std::vector<png_bytep> rows = row_pointers(copy);
-  if (!write_rows(w, file.get(), copy, rows.data())) fail(path + ": " + why);
+  if (!write_rows(w, file.stream(), copy, rows.data())) fail(path + ": " + why);
+  file.finish();
 }
 
 }  // namespace adc
