@@ -29,11 +29,19 @@ class Record(BaseModel):
 
 
 class TensorSpec(Record):
-    """Name, numpy dtype name and shape of a tensor; a free dimension is its symbol as a string."""
+    """Name, numpy dtype name and shape of a tensor; a free dimension is its symbol as a string.
+
+    Values that are no tensors have types like ``sequence(float32)`` and ``optional(float32)``.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def is_tensor(self) -> bool:
+        """False for sequences and optionals."""
+        return "(" not in self.dtype
 
 
 class FileRecord(Record):

@@ -172,7 +172,8 @@ def record_boundaries(
                 known: Mapping[str, Array] = each.feeds,
                 out: _Writer = writer,
             ) -> None:
-                if name not in known and name not in final:
+                tensor = isinstance(array, np.ndarray)  # sequences between parts have no file
+                if tensor and name not in known and name not in final:
                     kept[name] = out.save(name, array)
 
             float_parts.run(each.feeds, tap=tap)

@@ -69,12 +69,21 @@ def tensor_spec(value: ir.Value) -> TensorSpec:
 
 
 def dtype_name(value: ir.Value) -> str:
-    """The numpy name of a value's element type ("float32"), "" when it is unknown or no tensor."""
-    if value.dtype is None or not isinstance(value.type, ir.TensorType):
+    """The numpy name of a value's element type ("float32"), "" when it is unknown.
+
+    Values that are no tensors have theirs inside: ``sequence(float32)``, ``optional(float32)``.
+    """
+    return _type_name(value.type)
+
+
+def _type_name(kind: ir.TypeProtocol | None) -> str:
+    if isinstance(kind, ir.SequenceType):
+        return f"sequence({_type_name(kind.elem_type)})"
+    if isinstance(kind, ir.OptionalType):
+        return f"optional({_type_name(kind.elem_type)})"
+    if not isinstance(kind, ir.TensorType):
         return ""
-    if value.dtype == ir.DataType.STRING:
-        return "str"
-    return str(np.dtype(value.dtype.numpy()))
+    return "str" if kind.dtype == ir.DataType.STRING else str(np.dtype(kind.dtype.numpy()))
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -12,6 +12,7 @@ import numpy as np
 from adcompile.errors import FormatError, InputError
 from adcompile.manifest import check_bundle_path
 from adcompile.runtime.executor import Array
+from adcompile.runtime.narrow import NARROW_BITS, narrow_dtype
 
 # our own files, and names that Windows keeps for devices
 _RESERVED = frozenset({"detections", "heatmap", "con", "nul", "aux", "prn"})
@@ -43,7 +44,13 @@ def file_name(index: int, name: str) -> str:
 
 
 def save_array(path: Path, array: Array) -> int:
-    """Write one ``.npy`` file; returns its size. Raises InputError when the disk refuses."""
+    """Write one ``.npy`` file; returns its size. Raises InputError when the disk refuses.
+
+    A type that numpy lacks (bfloat16) is kept as a record with one field of that name, so that
+    plain numpy can read the bits and say what they are.
+    """
+    if str(array.dtype) in NARROW_BITS:
+        array = array.view([(str(array.dtype), NARROW_BITS[str(array.dtype)])])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as stream:
@@ -68,4 +75,7 @@ def open_array(root: Path, name: str) -> Array:
         raise FormatError("recorded tensor cannot be read", where=name, why=str(error)) from error
     if not isinstance(loaded, np.ndarray):
         raise FormatError("recorded tensor is not a .npy file", where=name)
+    names = loaded.dtype.names or ()
+    if len(names) == 1 and names[0] in NARROW_BITS:
+        return cast(Array, loaded.view(narrow_dtype(names[0])))
     return cast(Array, loaded)

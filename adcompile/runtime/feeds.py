@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -64,7 +64,32 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> dict
             fix="it has " + "; ".join(describe(spec) for spec in specs),
         )
     symbols: dict[str, int] = {}
-    return {spec.name: _checked(spec, np.asarray(feeds[spec.name]), symbols) for spec in specs}
+    return {spec.name: _value(spec, feeds[spec.name], symbols) for spec in specs}
+
+
+def _value(spec: TensorSpec, value: object, symbols: dict[str, int]) -> Array:
+    """One checked input. A sequence is a list of arrays, an absent optional None; ONNX Runtime
+    takes both as they are, so they travel under the type of an array."""
+    if spec.is_tensor:
+        return _checked(spec, np.asarray(value), symbols)
+    inner = spec.dtype.removeprefix("optional(")
+    if value is None and inner != spec.dtype:
+        return cast(Array, value)
+    if inner.startswith("sequence("):
+        element = inner.partition("(")[2].rstrip(")")
+        if not isinstance(value, list | tuple):
+            raise InputError(
+                f"input {spec.name!r} is a sequence",
+                why=f"a {type(value).__name__} was given",
+                fix=f"give a list of {element} arrays",
+            )
+        items = [np.asarray(item) for item in cast("Sequence[object]", value)]
+        if any(str(item.dtype) != element and element != "str" for item in items):
+            raise InputError(
+                f"input {spec.name!r} holds an array of the wrong type", fix="expected " + element
+            )
+        return cast(Array, items)
+    return np.asarray(value)
 
 
 def _checked(spec: TensorSpec, array: Array, symbols: dict[str, int]) -> Array:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
 
 from adcompile.errors import FormatError
 from adcompile.manifest import PartRecord
@@ -125,8 +128,15 @@ def step(
         del flow.values[name]
 
 
-def _bytes(arrays: Mapping[str, Array]) -> int:
-    return sum(array.nbytes for array in arrays.values())
+def _bytes(values: Mapping[str, object]) -> int:
+    return sum(_nbytes(value) for value in values.values())
+
+
+def _nbytes(value: object) -> int:
+    """Bytes of an array, or of the arrays of a sequence; an absent optional has none."""
+    if isinstance(value, list):
+        return sum(_nbytes(item) for item in cast("list[object]", value))
+    return np.asarray(value).nbytes if value is not None else 0
 
 
 def run_parts(

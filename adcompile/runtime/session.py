@@ -15,11 +15,12 @@ from typing import Protocol, cast
 from adcompile.errors import FormatError, InputError, ToolMissing, UsageError
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.executor import Array
+from adcompile.runtime.narrow import NARROW, OrtValue, from_ort, to_ort
 
 CPU_PROVIDER = "CPUExecutionProvider"
 MAX_THREADS = 16
 
-# ONNX Runtime's type names and numpy's; bfloat16 and the 8-bit floats have no numpy type
+# ONNX Runtime's type names and numpy's; ``narrow`` has those that numpy lacks
 TYPE_NAMES: Mapping[str, str] = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -34,6 +35,7 @@ TYPE_NAMES: Mapping[str, str] = {
     "tensor(uint64)": "uint64",
     "tensor(bool)": "bool",
     "tensor(string)": "str",
+    **{name: narrow.name for name, narrow in NARROW.items()},
 }
 
 
@@ -45,6 +47,9 @@ class _Value(Protocol):
 
 class _Inference(Protocol):
     def run(self, names: list[str], feeds: dict[str, Array]) -> list[Array]: ...
+    def run_with_ort_values(
+        self, names: list[str], feeds: dict[str, OrtValue]
+    ) -> list[OrtValue]: ...
     def get_inputs(self) -> list[_Value]: ...
     def get_outputs(self) -> list[_Value]: ...
     def get_providers(self) -> list[str]: ...
@@ -127,6 +132,9 @@ class Session:
         self.outputs = tuple(_spec(value) for value in inference.get_outputs())
         self.providers = tuple(inference.get_providers())
         self._output_names = [spec.name for spec in self.outputs]
+        self._kinds = {value.name: value.type for value in inference.get_inputs()}
+        kinds = {*self._kinds.values(), *(value.type for value in inference.get_outputs())}
+        self._narrow = not kinds.isdisjoint(NARROW)
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -134,7 +142,10 @@ class Session:
         """Execute once. Inputs are not copied; raises InputError with ONNX Runtime's reason."""
         names = list(outputs) if outputs is not None else self._output_names
         try:
-            results = self._inference.run(names, dict(feeds))
+            if self._narrow:
+                results = self._run_narrow(names, feeds)
+            else:
+                results = self._inference.run(names, dict(feeds))
         except self._errors as error:
             raise InputError(
                 "the model could not be run on this input",
@@ -142,6 +153,11 @@ class Session:
                 why=short_reason(error),
             ) from error
         return dict(zip(names, results, strict=True))
+
+    def _run_narrow(self, names: list[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """A run in which a type takes part that numpy lacks."""
+        given = {name: to_ort(array, self._kinds.get(name, "")) for name, array in feeds.items()}
+        return [from_ort(v) for v in self._inference.run_with_ort_values(names, given)]
 
 
 def open_session(
@@ -212,8 +228,19 @@ def _with_options(
 
 
 def _spec(value: _Value) -> TensorSpec:
-    dims = tuple(d if isinstance(d, int | str) else "?" for d in value.shape or ())
-    return TensorSpec(name=value.name, dtype=TYPE_NAMES.get(value.type, value.type), shape=dims)
+    shape = value.shape if value.type.startswith("tensor") else None
+    dims = tuple(d if isinstance(d, int | str) else "?" for d in shape or ())
+    return TensorSpec(name=value.name, dtype=_type_name(value.type), shape=dims)
+
+
+def _type_name(kind: str) -> str:
+    """``seq(tensor(float))`` as ``sequence(float32)``; unknown names stay as they are."""
+    if kind in TYPE_NAMES:
+        return TYPE_NAMES[kind]
+    outer, _, inner = kind.removesuffix(")").partition("(")
+    if outer not in {"seq", "optional"}:
+        return kind
+    return f"{'sequence' if outer == 'seq' else outer}({_type_name(inner)})"
 
 
 def short_reason(error: Exception) -> str:

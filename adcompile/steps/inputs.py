@@ -12,7 +12,16 @@ FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 
 def wants_golden(job: Job) -> bool:
-    """False only when nothing will be verified, calibrated or recorded on request."""
+    """False only when nothing will be verified, calibrated or recorded on request, or when the
+    model's values cannot be recorded: sequences and optionals have no file format."""
+    assert job.source is not None
+    odd = [s for s in (*job.source.inputs, *job.source.outputs) if not s.is_tensor]
+    if odd:
+        job.report.note(
+            f"no golden data: {odd[0].name!r} is {odd[0].dtype}, which cannot be recorded; "
+            "nothing was verified"
+        )
+        return False
     if job.options.golden:
         return True
     if job.options.golden_count < 1:
