@@ -35,8 +35,10 @@ from adcompile.errors import AdcompileError
 from adcompile.runtime.session import open_session
 
 RANDOM_OPS = frozenset(
-    ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike")
-    + ("RandomUniform", "RandomUniformLike")
+    (
+        *("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"),
+        *("RandomUniform", "RandomUniformLike"),
+    )
 )
 OPTIONS = BuildOptions(
     precision="fp32", verify="none", golden_count=0, host_code=False, force=True, cache=False

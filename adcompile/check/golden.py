@@ -158,6 +158,8 @@ def record_boundaries(
         return samples
     spent = 0
     final = {spec.name for spec in results}
+    made = (spec for part in parts for spec in part.outputs)
+    unrecordable = {spec.name for spec in made if not spec.is_tensor}  # sequences have no file
     with FloatParts(parts, specs, results, threads=threads) as float_parts:
         for number, each in enumerate(inputs):
             if spent >= max_bytes:
@@ -172,8 +174,7 @@ def record_boundaries(
                 known: Mapping[str, Array] = each.feeds,
                 out: _Writer = writer,
             ) -> None:
-                tensor = isinstance(array, np.ndarray)  # sequences between parts have no file
-                if tensor and name not in known and name not in final:
+                if name not in known and name not in final and name not in unrecordable:
                     kept[name] = out.save(name, array)
 
             float_parts.run(each.feeds, tap=tap)

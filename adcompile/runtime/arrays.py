@@ -75,7 +75,6 @@ def open_array(root: Path, name: str) -> Array:
         raise FormatError("recorded tensor cannot be read", where=name, why=str(error)) from error
     if not isinstance(loaded, np.ndarray):
         raise FormatError("recorded tensor is not a .npy file", where=name)
-    names = loaded.dtype.names or ()
-    if len(names) == 1 and names[0] in NARROW_BITS:
-        return cast(Array, loaded.view(narrow_dtype(names[0])))
-    return cast(Array, loaded)
+    array = cast(Array, loaded)
+    field = next(iter(array.dtype.fields or {}), "")
+    return array.view(narrow_dtype(field)) if field in NARROW_BITS else array

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -49,6 +50,7 @@ def deliver(
     Raises InputError when the folder cannot be written.
     """
     delivery = Delivery()
+    outputs = _tensors(outputs)
     roles = manifest.roles or manifest.contract.roles
     _arrays(delivery, outputs, roles, folder)
     picture = None if image is None else _rgb(image)
@@ -61,6 +63,18 @@ def deliver(
             _heatmap(delivery, outputs[name], folder, picture, where)
             break
     return delivery
+
+
+def _tensors(outputs: Mapping[str, object]) -> dict[str, Array]:
+    """All outputs as tensors: items of a sequence are numbered, an absent optional is left out."""
+    found: dict[str, Array] = {}
+    for name, value in outputs.items():
+        items = cast("list[Array]", value) if isinstance(value, list) else None
+        if items is not None:
+            found |= {f"{name}_{index}": item for index, item in enumerate(items)}
+        elif value is not None:
+            found[name] = cast(Array, value)
+    return found
 
 
 def _arrays(

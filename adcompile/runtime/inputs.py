@@ -69,6 +69,8 @@ def _tensor(
                 fix="give a .npy file with " + describe(spec),
             )
         value = read_image(path)
+    if not spec.is_tensor:  # a list of arrays, or None: check_feeds looks at it
+        return cast(Array, value), None
     if not isinstance(value, np.ndarray):
         raise InputError(
             f"input {spec.name!r}: cannot use a {type(value).__name__}",

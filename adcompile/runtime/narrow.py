@@ -44,7 +44,8 @@ NARROW_BITS = {n.name: "<u2" if n.bits == 16 else "|u1" for n in NARROW.values()
 
 def narrow_dtype(name: str) -> np.dtype[np.generic]:
     """The numpy dtype of an ``ml_dtypes`` name."""
-    return np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
+    kind: type[np.generic] = getattr(importlib.import_module("ml_dtypes"), name)
+    return np.dtype(kind)
 
 
 class OrtValue(Protocol):
@@ -93,7 +94,9 @@ def from_ort(value: OrtValue) -> Array:
     shape = tuple(value.shape())
     count = int(np.prod(shape, dtype=np.int64))
     dtype = narrow_dtype(narrow.name)
-    octets = np.frombuffer(ctypes.string_at(value.data_ptr(), (count * narrow.bits + 7) // 8), np.uint8)
+    octets = np.frombuffer(
+        ctypes.string_at(value.data_ptr(), (count * narrow.bits + 7) // 8), np.uint8
+    )
     if narrow.bits != 4:
         return octets.view(dtype).reshape(shape).copy()
     halves = np.stack([octets & 0x0F, octets >> 4], axis=1).reshape(-1)[:count]
