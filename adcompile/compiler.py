@@ -11,6 +11,7 @@ from adcompile.steps.identity import reuse
 from adcompile.steps.load import Source, load
 from adcompile.steps.lowering import lower
 from adcompile.steps.placing import place_and_partition
+from adcompile.steps.policies import choose_policies
 from adcompile.steps.recording import record_golden
 from adcompile.steps.rewriting import canonicalize, prepare, raise_heads, specialize
 
@@ -47,6 +48,7 @@ def compile(
         prepare(job)
         place_and_partition(job)
         record_golden(job)
+        choose_policies(job)
         lower(job)
         with staged(job):
             emit(job)

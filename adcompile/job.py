@@ -125,6 +125,7 @@ class Job:
     boundaries: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
     calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])
     calibration_id: str = ""  # digest of the calibration data
+    row_counts: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # per image
     # lower
     lowered: dict[str, Part] = field(default_factory=dict[str, Part])
     # emit, write

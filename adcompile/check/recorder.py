@@ -163,9 +163,12 @@ class _Recorder:
         chosen: dict[tuple[str, int], np.ndarray[tuple[int, ...], np.dtype[np.intp]]] = {}
         rng = np.random.default_rng(int(rank, 16))
         files: dict[str, str] = {}
+        counts: dict[str, int] = {}
 
         def tap(tensor: str, array: Array) -> None:
             owner = self._rows.get(tensor)
+            if owner is not None:
+                counts.setdefault(owner, len(array))
             if owner is not None and len(array) > self._identity.rows_per_sample:
                 key = (owner, len(array))
                 if key not in chosen:
@@ -190,7 +193,7 @@ class _Recorder:
             for file in files.values()
         }
         self.samples[rank] = SampleRecord(
-            source=name, rank=rank, folder=place, tensors=files, files=records
+            source=name, rank=rank, folder=place, tensors=files, files=records, rows=counts
         )
         self._save()
 

@@ -49,13 +49,17 @@ class Identity(_Record):
 
 
 class SampleRecord(_Record):
-    """One image: its name, its place in the random order, its tensors and their files."""
+    """One image: its name, its place in the random order, its tensors and their files.
+
+    ``rows`` has the number of regions that reached each region part, before some were chosen.
+    """
 
     source: str
     rank: str
     folder: str
     tensors: dict[str, str]
     files: dict[str, FileRecord]
+    rows: dict[str, int] = Field(default_factory=dict)
 
 
 class IndexRecord(_Record):
@@ -104,6 +108,10 @@ class Recording:
         """Names of all recorded tensors."""
         names = {name: None for s in self.index.samples for name in s.tensors}
         return tuple(names)
+
+    def row_counts(self, part: str) -> list[int]:
+        """Regions per image of a region part, images without any included; empty when unknown."""
+        return [s.rows[part] for s in self.index.samples if part in s.rows]
 
     def of_part(self, name: str, inputs: Sequence[TensorSpec]) -> PartRecording:
         """Calibration data of a part: the samples that hold all of its *inputs*, with rows.

@@ -37,7 +37,8 @@ def command(
         ),
     ] = None,
     roi_policy: Annotated[
-        str, typer.Option(help="parts per region: loop, bucket, profile, mosaic, whole or host")
+        str,
+        typer.Option(help="parts per region: auto, loop, bucket, profile, mosaic, whole or host"),
     ] = "",
     roi_rows: Annotated[int, typer.Option(help="nominal regions per image, for all counts")] = 100,
     min_macs: Annotated[int, typer.Option(help="smaller parts go to the host")] = 0,

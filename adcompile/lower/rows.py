@@ -12,9 +12,9 @@ import numpy as np
 from adcompile.backends.tiles import Mosaic, pack
 from adcompile.errors import UsageError
 from adcompile.interfaces import Array, CalibrationData
+from adcompile.place.cost import BYTES_PER_US, CALL_US, HOST_MACS_PER_US
 
-MAX_ROWS = 1000  # torchvision's detectors keep at most so many proposals
-CALL_MACS = 2_000_000  # one call of a device costs about as much as this many multiply-adds
+DEVICE_MACS_PER_US = 1_000_000.0  # a tenth of the 8-bit peak of the smallest NPU
 
 
 def row_counts(data: CalibrationData) -> list[int]:
@@ -55,18 +55,23 @@ def bucket_sizes(counts: Sequence[int], most: int = 4) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCost:
-    """Mean per image: calls, multiply-adds on the device (padding included), bytes moved."""
+    """Mean per image: calls, multiply-adds (padding and gutters included), bytes moved, and a rough
+    time in microseconds that only serves to compare policies."""
 
     policy: str
     calls: float
     macs: float
     bytes: float
+    us: float
     sizes: tuple[int, ...] = ()
 
-    @property
-    def weight(self) -> float:
-        """One number to compare policies by, in multiply-adds."""
-        return self.macs + self.calls * CALL_MACS
+    def text(self) -> str:
+        """One line for a person."""
+        sizes = f" of {','.join(map(str, self.sizes))} rows" if self.sizes else ""
+        return (
+            f"{self.policy}{sizes}: {self.calls:.1f} calls, {self.macs / 1e6:,.1f} M multiply-adds, "
+            f"{self.bytes / 1e6:,.2f} MB, about {self.us:,.0f} us"
+        )
 
 
 def policy_costs(
@@ -74,42 +79,37 @@ def policy_costs(
     row_macs: int,
     row_bytes: int,
     *,
-    tile_share: float,
-    capacity: int = MAX_ROWS,
+    tile_share: float = 0.0,
     buckets: Sequence[int] = (),
 ) -> list[PolicyCost]:
-    """Cost of every policy over the recorded *counts*, cheapest first.
+    """Cost of every policy over the recorded *counts* (rows per image), cheapest first.
 
-    *tile_share* is the part of a mosaic image that is not gutter.
+    *tile_share* is the part of a mosaic image that is not gutter; 0 when the part has no mosaic form,
+    which leaves out ``mosaic`` and ``bucket``. *buckets*: sizes to use instead of the best ones.
     """
     seen = [c for c in counts if c > 0] or [1]
+    images = max(len(counts), 1)
     sizes = tuple(buckets) or bucket_sizes(seen)
+    most = max(seen)
 
-    def rows(per_image: list[int]) -> float:
-        return float(np.mean(per_image))
+    def cost(policy: str, calls: float, rows: float, share: float = 1.0) -> PolicyCost:
+        """*calls* and *rows* are sums over all images."""
+        work, moved = rows * row_macs / share / images, rows * row_bytes / share / images
+        if policy == "host":
+            us, calls, moved = work / HOST_MACS_PER_US, 0.0, 0.0
+        else:
+            us = work / DEVICE_MACS_PER_US + calls / images * CALL_US + moved / BYTES_PER_US
+        chosen = {"bucket": sizes, "mosaic": (most,)}.get(policy, ())
+        return PolicyCost(policy, calls / images, work, moved, us, chosen)
 
-    def calls(size: int) -> list[int]:
-        return [-(-c // size) for c in seen]
-
-    one, padded = calls(capacity), [size_for(c, sizes) for c in seen]
-    costs = [
-        PolicyCost("loop", rows(seen), rows(seen) * row_macs, rows(seen) * row_bytes, (1,)),
-        PolicyCost(
-            "mosaic",
-            rows(one),
-            rows(one) * capacity * row_macs / tile_share,
-            rows(one) * capacity * row_bytes / tile_share,
-            (capacity,),
-        ),
-        PolicyCost(
-            "bucket",
-            rows([-(-c // sizes[-1]) for c in seen]),
-            rows(padded) * row_macs / tile_share,
-            rows(padded) * row_bytes / tile_share,
-            sizes,
-        ),
-    ]
-    return sorted(costs, key=lambda c: c.weight)
+    total = float(sum(seen))
+    costs = [cost("loop", total, total), cost("host", 0.0, total)]
+    if tile_share > 0.0:
+        padded = float(sum(size_for(c, sizes) for c in seen))
+        calls = float(sum(-(-c // max(sizes)) for c in seen))
+        costs.append(cost("bucket", calls, padded, tile_share))
+        costs.append(cost("mosaic", float(len(seen)), float(len(seen) * most), tile_share))
+    return sorted(costs, key=lambda c: (c.us, len(c.sizes), c.policy))
 
 
 def size_for(count: int, sizes: Sequence[int]) -> int:

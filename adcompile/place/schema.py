@@ -23,7 +23,7 @@ MAX_PLAN_BYTES = 64 << 20
 MAX_DEPTH = 16
 SAFE_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
-RoiPolicy = Literal["", "loop", "bucket", "profile", "mosaic", "whole", "host"]
+RoiPolicy = Literal["", "auto", "loop", "bucket", "profile", "mosaic", "whole", "host"]
 
 
 class Settings(BaseModel):
@@ -32,6 +32,7 @@ class Settings(BaseModel):
     ``device`` and ``host`` are selectors: ``name:NODE``, ``op:TYPE``, ``re:REGEX`` on node names,
     ``role:ROLE`` for what a part is, or a bare node name or op type. ``precisions`` maps a selector
     to a precision other than the plan's. ``roi_policy`` empty means the target's default,
+    ``auto`` that the build chooses by cost when it knows how many regions images have,
     ``roi_buckets`` are the row counts of the policy ``bucket``;
     ``roi_rows`` is the nominal number of regions per image for every count. Parts below
     ``min_macs`` multiply-adds, and those that cost more than they save, go to the host unless

@@ -19,6 +19,7 @@ from adcompile.errors import InputError, UsageError
 from adcompile.interfaces import Array, Part
 from adcompile.job import Job
 from adcompile.lower.calibration import MemoryCalibration
+from adcompile.lower.rows import row_counts
 from adcompile.runtime.images import find_images
 from adcompile.steps.identity import digest_of
 from adcompile.steps.inputs import (
@@ -44,6 +45,10 @@ def record_golden(job: Job) -> None:
         tables = (sample.inputs, sample.outputs, sample.boundaries)
         listed = {file: None for table in tables for file in table.values()}
         job.boundaries.append(open_sample(job.work, sample, listed).values)
+    for part in job.parts:
+        if part.rows:
+            found = [len(next(iter(feeds.values()))) for feeds, _ in job.samples_of(part)]
+            job.row_counts[part.name] = found
     needy = [
         p for p in job.parts if p.placement == "device" and p.precision not in FLOAT_PRECISIONS
     ]
@@ -70,7 +75,11 @@ def _calibrate(job: Job, parts: Sequence[Part]) -> None:
         )
     job.calibration_id = digest_of([calib])
     for part in parts:
-        job.calibration[part.name] = part_data(calib, part.name, part.inputs)
+        data = job.calibration[part.name] = part_data(calib, part.name, part.inputs)
+        if kind == "arrays" and part.rows:
+            job.row_counts[part.name] = row_counts(data)
+    if kind == "recording":
+        _count_rows(job, Recording.open(calib))
 
 
 def _from_golden(job: Job, parts: Sequence[Part]) -> None:
@@ -129,3 +138,11 @@ def _from_recording(job: Job, recording: Recording, parts: Sequence[Part]) -> No
     job.calibration_id = hashlib.sha256(recording.index.dump().encode()).hexdigest()
     for part in parts:
         job.calibration[part.name] = recording.of_part(part.name, part.inputs)
+    _count_rows(job, recording)
+
+
+def _count_rows(job: Job, recording: Recording) -> None:
+    """Take the regions per image from *recording*, which has seen more images than the golden data."""
+    for part in job.parts:
+        if part.rows and (counts := recording.row_counts(part.name)):
+            job.row_counts[part.name] = counts

@@ -81,6 +81,9 @@ def test_buckets_waste_least() -> None:
 
 def test_costs_prefer_few_calls_for_many_rows() -> None:
     """The report orders policies by work plus calls."""
-    costs = policy_costs([90, 100], 1000, 100, tile_share=0.8, capacity=100)
+    costs = policy_costs([90, 100], 10**7, 100, tile_share=0.8)
     assert costs[0].policy in ("mosaic", "bucket")
-    assert {c.policy for c in costs} == {"loop", "mosaic", "bucket"}
+    assert {c.policy for c in costs} == {"loop", "mosaic", "bucket", "host"}
+    assert policy_costs([2, 90, 2, 2], 10**7, 100, tile_share=0.8)[0].policy == "bucket"
+    assert policy_costs([1, 0, 1], 100, 100, tile_share=0.8)[0].policy == "host"
+    assert {c.policy for c in policy_costs([5], 10**9, 100)} == {"loop", "host"}

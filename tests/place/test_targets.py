@@ -47,7 +47,7 @@ def test_every_target_is_consistent(target: object) -> None:
     assert resolve_target(target.name) == target
     assert "fp32" in target.precisions
     assert len(set(target.precisions)) == len(target.precisions)
-    assert target.facts["roi_policy"] in {"loop", "profile", "whole"}
+    assert target.facts["roi_policy"] in {"auto", "loop", "profile", "whole"}
 
 
 def test_aliases_and_spelling() -> None:
