@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adcompile.job import BuildOptions, BuildResult, Job, Watch
+from adcompile.steps.budget import check_budget, meet_budget
 from adcompile.steps.emitting import act, emit, finish, staged, verify, write
 from adcompile.steps.identity import reuse
 from adcompile.steps.load import Source, load
@@ -49,10 +50,12 @@ def compile(
         place_and_partition(job)
         record_golden(job)
         choose_policies(job)
+        meet_budget(job)
         lower(job)
         with staged(job):
             emit(job)
             write(job)
             act(job)
             verify(job)
+            check_budget(job)
             return finish(job)

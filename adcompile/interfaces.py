@@ -6,11 +6,11 @@ Every class here is small and stable. Executors have their own protocol in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -206,6 +206,24 @@ class LowerContext:
     work: Path  # scratch folder of this build; anything written here is thrown away
     options: Mapping[str, str]
     report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """For the sensitivity of one part: the nodes that compute, by name, and a function that gives the
+    lowered model with any nodes left in float, cheaply."""
+
+    nodes: tuple[str, ...]
+    without: Callable[[frozenset[str]], ir.Model]
+
+
+@runtime_checkable
+class Drafting(Protocol):
+    """What a backend may have besides: a fast way to try which nodes cost accuracy."""
+
+    def draft(self, part: Part, ctx: LowerContext) -> Trial | None:
+        """The trial of a part, or None where its precision has none."""
+        ...
 
 
 class Backend(Protocol):

@@ -19,6 +19,7 @@ from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Report
+from adcompile.lower.search import parse_budget
 from adcompile.manifest import GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
 from adcompile.place.targets import Target, check_precision, resolve_target
@@ -36,7 +37,8 @@ class BuildOptions:
     ``precision`` None means the target's first. ``calib`` is a folder of images, a recording or
     ``model_io`` folders; ``golden`` images or ``.npz`` files to record reference data from.
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
-    precision.
+    precision. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
+    precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
     """
 
     precision: str | None = None
@@ -52,6 +54,10 @@ class BuildOptions:
     passes: tuple[str | Pass, ...] = ()
     backend_class: str | None = None
     backend_options: Mapping[str, str] = field(default_factory=dict[str, str])
+    budget: str | None = None
+    coco: Path | None = None
+    coco_images: Path | None = None
+    eval_samples: int = 100
     verify: str = "auto"
     strict: bool = False
     host_code: bool = True
@@ -60,6 +66,10 @@ class BuildOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.budget is not None:
+            parse_budget(self.budget)
+        if self.eval_samples < 1:
+            raise UsageError(f"{self.eval_samples} images to evaluate", fix="at least one")
         if self.verify not in {"auto", "none"}:
             raise UsageError(f"--verify {self.verify!r}", fix="auto or none")
         known = {"host", "device", *PRECISIONS}
@@ -80,6 +90,7 @@ class BuildResult:
     notes: list[str]
     steps: list[tuple[str, str, str]]
     seconds: float
+    search: dict[str, object] = field(default_factory=dict[str, object])
 
     def record(self) -> dict[str, object]:
         """The result as plain data, for ``--json``."""
@@ -89,6 +100,7 @@ class BuildResult:
             "seconds": round(self.seconds, 2),
             "notes": self.notes,
             "steps": [{"step": s, "state": t, "reason": r} for s, t, r in self.steps],
+            "search": self.search,
             "manifest": self.manifest.model_dump(mode="json"),
         }
 
@@ -126,6 +138,8 @@ class Job:
     calibration: dict[str, CalibrationData] = field(default_factory=dict[str, CalibrationData])
     calibration_id: str = ""  # digest of the calibration data
     row_counts: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # per image
+    # budget
+    search: dict[str, object] = field(default_factory=dict[str, object])  # see steps.search_record
     # lower
     lowered: dict[str, Part] = field(default_factory=dict[str, Part])
     # emit, write

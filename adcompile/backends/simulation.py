@@ -17,10 +17,7 @@ from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import PartRecord, check_bundle_path
 from adcompile.runtime.executor import Array
 from adcompile.runtime.roi import empty
-from adcompile.runtime.session import Session, open_session
-
-# 8-bit products must not saturate on processors without the dot-product instructions
-EXACT_INTEGERS = {"session.x64quantprecision": "1"}
+from adcompile.runtime.session import EXACT_INTEGERS, Session, open_session
 
 Opener = Callable[[Path], Session]
 

@@ -1,4 +1,4 @@
-"""Float models and parts, executed by ONNX Runtime: the reference that everything is compared with."""
+"""Models and parts, executed by ONNX Runtime: the reference that all else is compared with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adcompile.ir import model_io
 from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.executor import Array
 from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
-from adcompile.runtime.session import Session, open_session
+from adcompile.runtime.session import EXACT_INTEGERS, Session, open_session
 
 IN_MEMORY = 1 << 30  # models with more weights than this are opened from a scratch file
 
@@ -28,14 +28,18 @@ def opened(
     where = model.graph.name or "model"
     if model_io.weight_bytes(model) <= IN_MEMORY:
         data = model_io.to_bytes(model)
-        session = open_session(data, optimize=optimize, threads=threads, where=where)
+        session = open_session(
+            data, optimize=optimize, threads=threads, config=EXACT_INTEGERS, where=where
+        )
         del data
         yield session
         return
     with tempfile.TemporaryDirectory(prefix="adcompile-") as folder:
         path = Path(folder) / "model.onnx"
         model_io.save_model(model, path)
-        yield open_session(path, optimize=optimize, threads=threads, where=where)
+        yield open_session(
+            path, optimize=optimize, threads=threads, config=EXACT_INTEGERS, where=where
+        )
 
 
 class _Float:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.search import show_search
 from adcompile.errors import UsageError
 
 
@@ -76,6 +77,18 @@ def command(
     option: Annotated[
         list[str] | None, typer.Option("-O", help="backend option NAME=VALUE (repeat)")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="accuracy to hold: 'snr>=30', 'segm_map>=0.40', 'segm_loss<=0.02'; promotes the "
+            "fewest nodes that it takes"
+        ),
+    ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(help="COCO annotations, for a budget on average precision")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="folder of the COCO images")] = None,
+    eval_samples: Annotated[int, typer.Option(help="of these images, use the first N")] = 100,
     verify: Annotated[str, typer.Option(help="auto or none")] = "auto",
     strict: Annotated[bool, typer.Option(help="refuse when something stays on the host")] = False,
     host_code: Annotated[bool, typer.Option(help="generate the C++ host project")] = True,
@@ -102,6 +115,10 @@ def command(
         passes=tuple(passes or ()),
         backend_class=backend_file,
         backend_options=parse_pairs(option or [], "-O"),
+        budget=budget,
+        coco=coco,
+        coco_images=images,
+        eval_samples=eval_samples,
         verify=verify,
         strict=strict,
         host_code=host_code,
@@ -149,6 +166,8 @@ def show(result: object) -> None:
         console.say(f"note: {note}")
     for step, state, reason in result.steps:
         console.say(f"{step}: {state} ({reason})")
+    if result.search:
+        show_search(result.search)
     console.say(f"verified on: {result.manifest.verified_on or 'not verified'}")
     show_results(result.manifest.results)
     console.say(f"{'ok' if result.ok else 'FAILED'}: {result.path} ({result.seconds:.1f} s)")

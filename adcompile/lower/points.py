@@ -79,6 +79,26 @@ def fused_follower(value: ir.Value, scheme: Scheme) -> ir.Node | None:
     return None if scalar_only else node
 
 
+def fused_chains(model: ir.Model, scheme: Scheme) -> list[list[ir.Node]]:
+    """Nodes that run in one kernel, with no Q/DQ between them: lists of two or more, in order."""
+    found: dict[ir.Node, list[ir.Node]] = {}
+    for node in model.graph:
+        follower = fused_follower(node.outputs[0], scheme)
+        if follower is None:
+            continue
+        chain = found.pop(node, [node])
+        found[follower] = [*chain, follower]
+    return list(found.values())
+
+
+def with_fused(model: ir.Model, floats: frozenset[str], scheme: Scheme) -> frozenset[str]:
+    """*floats*, and what would run in one kernel behind a node of them."""
+    if not floats:
+        return floats
+    chains = [[n.name or "" for n in chain] for chain in fused_chains(model, scheme)]
+    return floats.union(*(chain for chain in chains if chain[0] in floats))
+
+
 def is_quantized(node: ir.Node, scheme: Scheme, floats: frozenset[str]) -> bool:
     """True when the scheme quantizes this op and the node is not pinned to float."""
     if node.domain or node.op_type not in scheme.ops or node.name in floats:

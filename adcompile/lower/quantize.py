@@ -11,7 +11,7 @@ from adcompile.lower.equalize import equalize
 from adcompile.lower.insert import Assignment, insert, name_nodes
 from adcompile.lower.observe import observe
 from adcompile.lower.opset import retarget
-from adcompile.lower.points import plan_points
+from adcompile.lower.points import plan_points, with_fused
 from adcompile.lower.reconstruct import reconstruct
 from adcompile.lower.scheme import Scheme
 from adcompile.lower.threads import one_blas_thread
@@ -27,12 +27,8 @@ def quantize(
 
     Raises InputError when there is no calibration data or it is not finite.
     """
-    with one_blas_thread():
-        prepared = prepare(model, data, scheme, floats)
-        assignment = assign(prepared, scheme)
-        if scheme.refine_rounding:
-            assignment = reconstruct(prepared.model, prepared.points, assignment, scheme, data)
-    return finish(prepared, assignment, scheme)
+    prepared = prepare(model, data, scheme, floats)
+    return finish(prepared, solve(prepared, data, scheme), scheme)
 
 
 def prepare(
@@ -42,12 +38,23 @@ def prepare(
     copy = model.clone()
     name_nodes(copy)
     infer_shapes(copy)
+    floats = with_fused(copy, floats, scheme)
     points = plan_points(copy, scheme, floats)
-    seen = observe(copy, list(points.readers), data) if points.readers else {}
-    if scheme.equalize and seen:
-        seen = equalize(copy, seen, scheme)
-        points = plan_points(copy, scheme, floats)
+    with one_blas_thread():
+        seen = observe(copy, list(points.readers), data) if points.readers else {}
+        if scheme.equalize and seen:
+            seen = equalize(copy, seen, scheme)
+            points = plan_points(copy, scheme, floats)
     return Prepared(copy, points, seen)
+
+
+def solve(prepared: Prepared, data: CalibrationData, scheme: Scheme) -> Assignment:
+    """Choose every grid and every stored integer."""
+    with one_blas_thread():
+        assignment = assign(prepared, scheme)
+        if scheme.refine_rounding:
+            assignment = reconstruct(prepared.model, prepared.points, assignment, scheme, data)
+    return assignment
 
 
 def finish(prepared: Prepared, assignment: Assignment, scheme: Scheme) -> ir.Model:

@@ -1,7 +1,8 @@
-"""Accuracy search: which nodes cost how much, and the fewest to keep in float until a budget holds.
+"""Accuracy search: which nodes cost how much, and the fewest to promote until a budget holds.
 
-``isolated`` error: only this node quantized. ``cumulative``: everything up to and including it. The
-search keeps the most sensitive nodes in float and remembers every step.
+A node is promoted by keeping it in float (it then runs on the CPU), a whole part by a higher
+precision. ``isolated`` error: only this node quantized. ``cumulative``: everything up to and including
+it. The search promotes the most sensitive first and remembers every step.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from adcompile.errors import UsageError
-from adcompile.interfaces import CalibrationData
+from adcompile.interfaces import Array, CalibrationData, Feeds, Trial
 from adcompile.ir.evaluate import open_model
-from adcompile.ir.graph import macs
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.points import is_quantized
-from adcompile.lower.scheme import Scheme
+from adcompile.lower.scheme import WEIGHTED, Scheme
+from adcompile.place.cost import work
 
-Evaluator = Callable[[ir.Model], Mapping[str, float]]
-Quantize = Callable[[frozenset[str]], ir.Model]
 _BUDGET = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(>=|<=)\s*(-?[0-9.]+(?:e-?[0-9]+)?)\s*\Z")
 
 
@@ -40,30 +40,45 @@ class Budget:
             raise UsageError(
                 f"no metric {self.metric!r}", fix=f"known: {', '.join(sorted(metrics))}"
             )
+        return self.missing(metrics) <= 0.0
+
+    def missing(self, metrics: Mapping[str, float]) -> float:
+        """How far the metric is from the bound; not positive when it holds."""
         found = metrics[self.metric]
-        return found >= self.value if self.at_least else found <= self.value
+        return self.value - found if self.at_least else found - self.value
+
+    def __str__(self) -> str:
+        return f"{self.metric}{'>=' if self.at_least else '<='}{self.value:g}"
 
 
 def parse_budget(text: str) -> Budget:
     """``"snr>=30"`` to a :class:`Budget`. Raises UsageError."""
     match = _BUDGET.match(text)
     if match is None:
-        raise UsageError(f"not a budget: {text!r}", fix='write it like "snr>=30"')
-    return Budget(match.group(1), match.group(2) == ">=", float(match.group(3)))
+        raise UsageError(
+            f"not a budget: {text!r}", fix='write it like "snr>=30" or "segm_map>=0.40"'
+        )
+    try:
+        return Budget(match.group(1), match.group(2) == ">=", float(match.group(3)))
+    except ValueError as error:
+        raise UsageError(f"not a number in {text!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One point of the search: nodes in float, their share of multiply-adds, the metrics."""
+    """One point of the search: nodes in float, parts in a higher precision, how many nodes that
+    promotes, their share of the multiply-adds, and the metrics."""
 
     floats: tuple[str, ...]
+    precisions: tuple[tuple[str, str], ...]
+    promoted: int
     share: float
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The step that met the budget (None: none did) and all steps, fewest float nodes first."""
+    """The step that met the budget (None: none did) and all steps that were tried."""
 
     chosen: Step | None
     steps: tuple[Step, ...]
@@ -71,7 +86,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """SNR in dB at the outputs: ``isolated`` and ``cumulative``; ``macs`` of the node."""
+    """SNR in dB at the part's outputs, ``isolated`` and ``cumulative``; ``macs`` of the node."""
 
     node: str
     isolated: float
@@ -79,92 +94,103 @@ class Sensitivity:
     macs: int
 
 
-def snr_of(model: ir.Model, data: CalibrationData) -> Evaluator:
-    """An evaluator that gives ``snr``: the smallest over the outputs, in dB, against *model*."""
-    session = open_model(model, optimize=True)
-    names = [o.name for o in session.get_outputs()]
-    wanted = [session.run(names, dict(feeds)) for feeds in data]
+class Noise:
+    """Error power of other forms of a float model on the same data: error over signal power, the
+    largest over its outputs. The float outputs are computed once and kept."""
 
-    def evaluate(other: ir.Model) -> dict[str, float]:
-        run = open_model(other, optimize=True)
-        signal, noise = np.zeros(len(names)), np.zeros(len(names))
-        for feeds, reference in zip(data, wanted, strict=True):
-            for i, (a, b) in enumerate(zip(reference, run.run(names, dict(feeds)), strict=True)):
-                signal[i] += float(np.square(a, dtype=np.float64).sum())
-                noise[i] += float(
-                    np.square(a.astype(np.float64) - np.asarray(b, np.float64)).sum()
-                )
-        return {"snr": float(np.min(10 * np.log10(signal / np.maximum(noise, 1e-30))))}
+    def __init__(self, model: ir.Model, data: CalibrationData) -> None:
+        session = open_model(model, optimize=True)
+        self.names = [o.name for o in session.get_outputs()]
+        self._data = data
+        self._wanted = [session.run(self.names, dict(feeds)) for feeds in data]
+        self._signal = sum(_powers(reference) for reference in self._wanted) + 1e-30
 
-    return evaluate
+    def __call__(self, other: ir.Model) -> float:
+        """The error power of another model with the same inputs and outputs."""
+        session = open_model(other, optimize=True)
+        return self.of(lambda feeds: session.run(self.names, dict(feeds)))
+
+    def of(self, run: Callable[[Feeds], Sequence[Array]]) -> float:
+        """The error power of anything that gives the outputs called ``names``, in that order."""
+        noise = np.zeros(len(self.names))
+        for feeds, reference in zip(self._data, self._wanted, strict=True):
+            found = run(feeds)
+            noise += _powers([np.subtract(a, b) for a, b in zip(reference, found, strict=True)])
+        return float(np.max(noise / self._signal))
+
+
+def _powers(arrays: Sequence[Array]) -> npt.NDArray[np.float64]:
+    return np.array([float(np.square(a, dtype=np.float64).sum()) for a in arrays])
+
+
+def decibels(noise: float) -> float:
+    """Error power as a signal-to-noise ratio; 300 dB stands for no error at all."""
+    return -10.0 * float(np.log10(max(noise, 1e-30)))
 
 
 def candidates(model: ir.Model, scheme: Scheme) -> list[str]:
-    """Names of the nodes that compute: those with multiply-adds that the scheme quantizes."""
-    work = node_macs(model)
+    """Names of the nodes that compute: those with weights or multiply-adds that are quantized."""
+    macs = node_macs(model)
     nodes = [n for n in model.graph if is_quantized(n, scheme, frozenset())]
-    return [n.name or "" for n in nodes if work[n.name or ""]]
+    return [n.name or "" for n in nodes if n.op_type in WEIGHTED or macs[n.name or ""]]
 
 
-def node_macs(model: ir.Model) -> dict[str, int]:
-    """Multiply-adds of every node of the main graph, by name; shapes are inferred on a copy."""
+def node_macs(model: ir.Model, rows: int = 1) -> dict[str, int]:
+    """Multiply-adds of every node of the main graph, by name; shapes are inferred on a copy, and a
+    free first dimension counts as *rows*."""
     copy = model.clone()
     infer_shapes(copy)
-    return {n.name or "": macs(n) for n in copy.graph}
+    return {n.name or "": work(n, rows) for n in copy.graph}
 
 
 def sensitivity(
-    model: ir.Model, scheme: Scheme, quantize: Quantize, evaluate: Evaluator
+    model: ir.Model,
+    trial: Trial,
+    noise: Callable[[ir.Model], float],
+    watch: Callable[[int, int], None] | None = None,
 ) -> list[Sensitivity]:
-    """Isolated and cumulative SNR of every computing node, worst isolated first."""
-    names = candidates(model, scheme)
-    work = node_macs(model)
-    others = [n.name or "" for n in model.graph]
+    """Isolated and cumulative SNR of the nodes of *trial* (in execution order), worst first."""
+    names, quantize = trial.nodes, trial.without
+    macs = node_macs(model)
+    others = frozenset(n.name or "" for n in model.graph)
     found: list[Sensitivity] = []
     for index, name in enumerate(names):
-        alone = evaluate(quantize(frozenset(others) - {name}))["snr"]
-        upto = evaluate(quantize(frozenset(names[index + 1 :])))["snr"]
-        found.append(Sensitivity(name, alone, upto, work[name]))
+        if watch is not None:
+            watch(index, len(names))
+        alone = decibels(noise(quantize(others - {name})))
+        upto = decibels(noise(quantize(others - set(names[: index + 1]))))
+        found.append(Sensitivity(name, alone, upto, macs[name]))
     return sorted(found, key=lambda s: (s.isolated, s.node))
 
 
-def search(
-    order: Sequence[str],
-    work: Mapping[str, int],
-    quantize: Quantize,
-    evaluate: Evaluator,
-    budget: Budget,
-) -> Search:
-    """Keep nodes in float in *order* (most sensitive first) until *budget* holds.
+def fewest(count: int, at: Callable[[int], Step], budget: Budget) -> Search:
+    """The smallest number of promotions, 0 to *count*, at which *budget* holds.
 
-    Doubles the number until the budget holds, then halves the gap: few evaluations even for many
-    nodes, and the fewest nodes when more float never hurts.
+    ``at(n)`` tries the first *n*. Doubles the number until the budget holds, then halves the gap: few
+    tries even for many nodes, and exact when one more promotion never hurts.
     """
-    total = sum(work.values()) or 1
     steps: dict[int, Step] = {}
 
-    def at(count: int) -> Step:
-        if count not in steps:
-            kept = tuple(order[:count])
-            share = sum(work.get(n, 0) for n in kept) / total
-            steps[count] = Step(kept, share, dict(evaluate(quantize(frozenset(kept)))))
-        return steps[count]
+    def tried(number: int) -> Step:
+        if number not in steps:
+            steps[number] = at(number)
+        return steps[number]
 
     low, high = -1, 0
-    while not budget.holds(at(high).metrics):
-        if high == len(order):
+    while not budget.holds(tried(high).metrics):
+        if high == count:
             return Search(None, tuple(steps[c] for c in sorted(steps)))
-        low, high = high, min(max(1, high * 2), len(order))
+        low, high = high, min(max(1, high * 2), count)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if budget.holds(at(middle).metrics) else (middle, high)
-    return Search(at(high), tuple(steps[c] for c in sorted(steps)))
+        low, high = (low, middle) if budget.holds(tried(middle).metrics) else (middle, high)
+    return Search(tried(high), tuple(steps[c] for c in sorted(steps)))
 
 
-def pareto(steps: Sequence[Step], metric: str) -> list[Step]:
-    """Steps that no other beats in both share of float work and *metric*, least float first."""
+def pareto(steps: Sequence[Step], budget: Budget) -> list[Step]:
+    """Steps that no other beats in both promoted nodes and the metric, fewest nodes first."""
     best: list[Step] = []
-    for step in sorted(steps, key=lambda s: (s.share, -s.metrics[metric])):
-        if not best or step.metrics[metric] > best[-1].metrics[metric]:
+    for step in sorted(steps, key=lambda s: (s.promoted, budget.missing(s.metrics))):
+        if not best or budget.missing(step.metrics) < budget.missing(best[-1].metrics):
             best.append(step)
     return best

@@ -19,6 +19,8 @@ from adcompile.runtime.narrow import NARROW, OrtValue, from_ort, to_ort
 
 CPU_PROVIDER = "CPUExecutionProvider"
 MAX_THREADS = 16
+# session config: 8-bit products must not saturate on processors without dot-product instructions
+EXACT_INTEGERS: Mapping[str, str] = {"session.x64quantprecision": "1"}
 
 # ONNX Runtime's type names and numpy's; ``narrow`` has those that numpy lacks
 TYPE_NAMES: Mapping[str, str] = {

@@ -175,6 +175,7 @@ def finish(job: Job) -> BuildResult:
         notes=job.report.notes,
         steps=job.cache.log,
         seconds=job.seconds(),
+        search=job.search,
     )
 
 

@@ -13,6 +13,7 @@ from adcompile.interfaces import Pass
 from adcompile.job import BUILD_KEY, BuildResult, Job
 from adcompile.manifest import check_files, check_seal, file_sha256, read_manifest
 from adcompile.rewrite.options import print_pass
+from adcompile.steps.search_record import read_search
 from adcompile.steps.tools import tool_versions
 
 
@@ -37,6 +38,10 @@ def build_fields(job: Job) -> dict[str, str]:
         "passes": json.dumps([_pass_identity(p) for p in options.passes]),
         "backend": digest_of([Path(backend.rpartition(":")[0])]) if backend else "",
         "backend_options": json.dumps(dict(sorted(options.backend_options.items()))),
+        "budget": options.budget or "",
+        "coco": digest_of([options.coco] if options.coco else []),
+        "coco_images": digest_of([options.coco_images] if options.coco_images else []),
+        "eval_samples": str(options.eval_samples) if options.coco else "",
         "verify": options.verify,
         "host_code": str(options.host_code),
         "seed": str(options.seed),
@@ -80,4 +85,5 @@ def reuse(job: Job) -> BuildResult | None:
         return None  # damaged or foreign: built again, or refused when it cannot be replaced
     ok = manifest.results.get("ok", "yes") == "yes"
     steps = [("build", "reused", "same model, options, data and tool versions; files intact")]
-    return BuildResult(job.output, manifest, ok, [], steps, job.seconds())
+    search = read_search(job.output)
+    return BuildResult(job.output, manifest, ok, [], steps, job.seconds(), search)

@@ -9,10 +9,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.backends.npu.emit import emit_part
-from adcompile.backends.npu.lowering import lower_part
+from adcompile.backends.npu.lowering import draft_part, lower_part
 from adcompile.backends.npu.support import supports as table_supports
 from adcompile.fileset import FileSet
-from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
+from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
 from adcompile.manifest import PartRecord
 from adcompile.passes.subsampling import MaxPool1x1
 from adcompile.place.targets import Target
@@ -35,6 +35,10 @@ class NpuBackend:
     def lower(self, part: Part, ctx: LowerContext) -> Part:
         """Quantize to the wanted precision and check the result against its dialect."""
         return replace(part, model=lower_part(part, ctx), precision=ctx.precision)
+
+    def draft(self, part: Part, ctx: LowerContext) -> Trial | None:
+        """Quantize once, for the sensitivity of every node."""
+        return draft_part(part, ctx)
 
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
         """Model, quantized model, session options, readme."""

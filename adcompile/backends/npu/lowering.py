@@ -9,13 +9,15 @@ from adcompile.backends.npu.dialect import violations
 from adcompile.backends.npu.schemes import SCHEMES
 from adcompile.backends.tiles import Mosaic
 from adcompile.errors import PassError, UsageError
-from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
+from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
 from adcompile.lower.bfloat import to_bfloat
+from adcompile.lower.draft import Draft
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.mosaic import mosaic, square_grid
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme
+from adcompile.lower.search import candidates
 
 PRECISIONS = (*SCHEMES, "bf16", "fp32")
 # quantizers that bring the model to the kernels' form themselves
@@ -50,6 +52,19 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
         ctx.report.applied("bfloat16", part.name, Exactness.QUANTIZED, "by the device's compiler")
         return to_bfloat(model, _floats(ctx))
     return _integer(part, model, data, ctx, SCHEMES[ctx.precision])
+
+
+def draft_part(part: Part, ctx: LowerContext) -> Trial | None:
+    """How the integer formats behave with nodes left in float, by our own quantizer, row by row."""
+    scheme = SCHEMES.get(ctx.precision)
+    if scheme is None or ctx.calibration is None:
+        return None
+    model = part.model.clone()
+    name_nodes(model)
+    nodes = tuple(candidates(model, scheme))
+    if scheme.name == "xint8":
+        approximate_kernels(model, scheme.ops, frozenset(), Report())
+    return Trial(nodes, Draft(model, ctx.calibration, scheme)) if nodes else None
 
 
 def packed_layout(part: Part, ctx: LowerContext) -> Mosaic | None:

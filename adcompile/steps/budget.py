@@ -1,0 +1,168 @@
+"""An accuracy budget: what to promote so that the quantized model is good enough, and no more.
+
+First every part by itself and all up to it (isolated and cumulative), then every node, then the
+search: the fewest nodes in float (they run on the CPU), or whole parts in a higher precision of the
+target, whichever promotes fewer nodes. The outcome goes into the plan, the story into ``search.json``,
+and the finished bundle is measured once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import adcompile
+from adcompile.check.score import (
+    SNR,
+    DetectionScorer,
+    Metrics,
+    SnrScorer,
+    image_input,
+    with_losses,
+)
+from adcompile.detection.fixed import FixedSize
+from adcompile.errors import NegativeAnswer
+from adcompile.interfaces import Array, Feeds
+from adcompile.ir.emit import model_digest
+from adcompile.job import Job
+from adcompile.lower.search import Budget, decibels, parse_budget
+from adcompile.manifest import PartRecord
+from adcompile.place.schema import PartPlan
+from adcompile.runtime.bundle import Bundle, load
+from adcompile.runtime.roi import RowPlan, run_rows
+from adcompile.steps.identity import digest_of
+from adcompile.steps.search_record import SEARCH, SearchRecord, StepScore
+from adcompile.steps.searching import Searcher, quantized_parts, scorer_of
+from adcompile.steps.tools import tool_versions
+
+
+def meet_budget(job: Job) -> None:
+    """Run the search that ``--budget`` asks for and write its outcome into the plan.
+
+    Raises UsageError for a budget that cannot be measured, NegativeAnswer when nothing holds it.
+    """
+    if job.options.budget is None:
+        return
+    budget = parse_budget(job.options.budget)
+    if not quantized_parts(job):
+        job.report.note(f"no part is quantized: the budget {budget} needs no search")
+        return
+    record = _kept(job, budget)
+    job.files.add(SEARCH, record.model_dump_json(indent=1) + "\n")
+    if record.chosen is None:
+        best = record.pareto[-1].metrics if record.pareto else {}
+        raise NegativeAnswer(
+            f"the budget {budget} cannot be met",
+            why=f"best found: {_shown(best)}; float: {_shown(record.reference) or 'exact'}",
+            fix="choose a lower bound, another precision, or more calibration data",
+        )
+    _apply(job, record.chosen)
+    job.search = record.model_dump(mode="json")
+
+
+def _kept(job: Job, budget: Budget) -> SearchRecord:
+    """The search's result: from the cache, or searched now."""
+    options = job.options
+    fields = {
+        "parts": json.dumps([[p.name, p.precision, model_digest(p.model)] for p in job.parts]),
+        "target": f"{job.target.name} {job.target.toolchain}",
+        "budget": str(budget),
+        "coco": digest_of([options.coco] if options.coco else []),
+        "images": digest_of([options.coco_images] if options.coco_images else []),
+        "eval_samples": str(options.eval_samples),
+        "contract": job.contract.dump(),
+        "calibration": job.calibration_id,
+        "options": json.dumps(dict(sorted(options.backend_options.items()))),
+        "adcompile": adcompile.__version__,
+        "tools": json.dumps(tool_versions()),
+    }
+    made: list[SearchRecord] = []
+
+    def produce(folder: Path) -> None:
+        made.append(Searcher(job, budget).run())
+        (folder / SEARCH).write_text(made[0].model_dump_json(), encoding="utf-8")
+
+    entry = job.cache.step("search", fields, produce)
+    if made:
+        return made[0]
+    if entry is None:
+        return Searcher(job, budget).run()
+    return SearchRecord.model_validate_json((entry / SEARCH).read_text(encoding="utf-8"))
+
+
+def _apply(job: Job, chosen: StepScore) -> None:
+    """Write the outcome into the plan and the parts."""
+    assert job.plan is not None
+    updated: list[PartPlan] = []
+    for planned in job.plan.parts:
+        own = sorted(set(planned.nodes) & set(chosen.floats))
+        change: dict[str, object] = {}
+        if own:
+            change["options"] = {**planned.options, "float_nodes": "\n".join(own)}
+        if planned.name in chosen.precisions:
+            change["precision"] = chosen.precisions[planned.name]
+        updated.append(planned.model_copy(update=change) if change else planned)
+    job.plan = job.plan.model_copy(update={"parts": tuple(updated)})
+    known = {planned.name: planned for planned in updated}
+    for index, part in enumerate(job.parts):
+        if (settled := known.get(part.name)) is not None:
+            job.parts[index] = replace(
+                part, precision=settled.precision, options=dict(settled.options)
+            )
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def check_budget(job: Job) -> None:
+    """Measure the finished bundle, simulated where there is no device, and hold it to the budget."""
+    if job.options.budget is None or not job.search:
+        return
+    assert job.staged is not None
+    assert job.manifest is not None
+    job.watch("measure the bundle")
+    budget = parse_budget(job.options.budget)
+    with load(job.staged, check=False) as bundle:
+        metrics = _measured(job, budget, bundle)
+    held = budget.holds(metrics)
+    results: dict[str, float | str] = {f"budget {n}": round(v, 5) for n, v in metrics.items()}
+    results |= {} if held else {"ok": "no"}
+    results |= {"budget wanted": str(budget), "budget held": "yes" if held else "no"}
+    job.manifest = job.manifest.model_copy(update={"results": {**job.manifest.results, **results}})
+    if not held:
+        job.ok = False
+        job.report.note(
+            f"the finished bundle does not hold the budget {budget}: {_shown(metrics)}"
+        )
+
+
+def _measured(job: Job, budget: Budget, bundle: Bundle) -> Metrics:
+    scorer = scorer_of(job, budget)
+    if isinstance(scorer, DetectionScorer):
+        name, spec = image_input(job.contract, bundle.inputs)
+        run = FixedSize(lambda tensor: bundle.run({name: tensor}).outputs, spec)
+        record = SearchRecord.model_validate(job.search)
+        return with_losses(scorer.metrics_of(run), record.reference)
+    assert isinstance(scorer, SnrScorer)
+    records = {part.name: part for part in bundle.manifest.parts}
+    worst = 0.0
+    for part in quantized_parts(job):
+        noise = scorer.noise(part)
+        worst = max(worst, noise.of(_runner(bundle, records[part.name], noise.names)))
+    return {SNR: decibels(worst)}
+
+
+def _runner(
+    bundle: Bundle, record: PartRecord, names: list[str]
+) -> Callable[[Feeds], list[Array]]:
+    """The part as the bundle runs it, rows of regions by their policy."""
+    executor, plan = bundle.executor(record), RowPlan.of(record)
+
+    def run(feeds: Feeds) -> list[Array]:
+        made = executor.run(feeds) if plan is None else run_rows(plan, executor, feeds)[0]
+        return [made[name] for name in names]
+
+    return run

@@ -1,0 +1,76 @@
+"""``search.json`` of a bundle: what an accuracy search tried and found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+from pydantic import BaseModel
+
+from adcompile.check.score import Metrics
+from adcompile.lower.search import Step
+
+SEARCH = "search.json"
+
+
+class PartScore(BaseModel):
+    """One line of the table of parts: the metric with only this part quantized, and with it and all
+    parts before it."""
+
+    part: str
+    precision: str
+    isolated: Metrics
+    cumulative: Metrics
+
+
+class NodeScore(BaseModel):
+    """One line of the table of nodes: SNR in dB at the outputs of its part."""
+
+    part: str
+    node: str
+    isolated: float
+    cumulative: float
+    macs: int
+
+
+class StepScore(BaseModel):
+    """One point that was tried."""
+
+    floats: list[str] = []
+    precisions: dict[str, str] = {}
+    promoted: int = 0
+    share: float = 0.0
+    metrics: Metrics = {}
+
+    @classmethod
+    def of(cls, step: Step) -> StepScore:
+        """The record of a step."""
+        return cls(
+            floats=list(step.floats),
+            precisions=dict(step.precisions),
+            promoted=step.promoted,
+            share=round(step.share, 6),
+            metrics=step.metrics,
+        )
+
+
+class SearchRecord(BaseModel):
+    """``search.json`` of a bundle: everything the search found out. ``finished`` are the metrics of the
+    bundle itself."""
+
+    budget: str
+    reference: Metrics = {}
+    parts: list[PartScore] = []
+    nodes: list[NodeScore] = []
+    steps: list[StepScore] = []
+    pareto: list[StepScore] = []
+    chosen: StepScore | None = None
+
+
+def read_search(bundle: Path) -> dict[str, object]:
+    """The search of a bundle (whose files were checked) as plain data; empty when there was none."""
+    path = bundle / SEARCH
+    if not path.is_file():
+        return {}
+    return cast("dict[str, object]", json.loads(path.read_text(encoding="utf-8")))

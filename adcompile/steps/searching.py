@@ -1,0 +1,242 @@
+"""The search for what to promote: parts, nodes, then the fewest of them that hold the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from adcompile.check.score import SNR, DetectionScorer, Scorer, SnrScorer
+from adcompile.errors import UsageError
+from adcompile.interfaces import Drafting, Part, Report, Trial
+from adcompile.job import Job
+from adcompile.lower.search import Budget, Search, Step, fewest, node_macs, pareto, sensitivity
+from adcompile.place.facts import facts_of
+from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
+from adcompile.steps.lowering import context
+from adcompile.steps.search_record import NodeScore, PartScore, SearchRecord, StepScore
+
+
+def scorer_of(job: Job, budget: Budget) -> Scorer:
+    """What measures the budget's metric. Raises UsageError when data for it are missing."""
+    options = job.options
+    if budget.metric == SNR:
+        return SnrScorer(quantized_parts(job), job.calibration)
+    if options.coco is None or options.coco_images is None:
+        raise UsageError(
+            f"the budget {budget} needs annotated images",
+            why=f"only {SNR} is measured without",
+            fix="give --coco ANNOTATIONS --images FOLDER",
+        )
+    assert job.source is not None
+    return DetectionScorer(
+        job.parts,
+        fixed_specs(job),
+        job.source.outputs,
+        job.contract,
+        options.coco,
+        options.coco_images,
+        options.eval_samples,
+    )
+
+
+def quantized_parts(job: Job) -> list[Part]:
+    return [
+        p for p in job.parts if p.placement == "device" and p.precision not in FLOAT_PRECISIONS
+    ]
+
+
+@dataclass
+class Searcher:
+    """One search. Lowered variants are kept, so that a part is quantized once per choice."""
+
+    job: Job
+    budget: Budget
+    lowered: dict[tuple[str, str, frozenset[str]], ir.Model] = field(
+        default_factory=dict[tuple[str, str, frozenset[str]], ir.Model]
+    )
+
+    def run(self) -> SearchRecord:
+        """Measure, and search when the quantized model does not hold the budget."""
+        job, budget = self.job, self.budget
+        self.scorer = scorer_of(job, budget)
+        self.parts = quantized_parts(job)
+        self.macs = {p.name: node_macs(p.model, job_rows(job)) for p in job.parts}
+        self.total = sum(sum(m.values()) for m in self.macs.values()) or 1
+        record = SearchRecord(budget=str(budget))
+        job.watch("search: the quantized model")
+        base = self._score((), {})
+        budget.holds(base.metrics)  # an unknown metric is an error before any more work
+        record.reference = self.scorer.reference
+        record.parts = self._parts(base)
+        if budget.holds(base.metrics):
+            return self._finished(record, Search(base, (base,)))
+        trials = {p.name: self._trial(p) for p in self.parts}
+        record.nodes = self._nodes(trials)
+        return self._finished(record, self._search(record, trials, base))
+
+    def _finished(self, record: SearchRecord, found: Search) -> SearchRecord:
+        record.steps = [StepScore.of(s) for s in found.steps]
+        record.pareto = [StepScore.of(s) for s in pareto(found.steps, self.budget)]
+        record.chosen = None if found.chosen is None else StepScore.of(found.chosen)
+        return record
+
+    def _model(self, part: Part, precision: str, floats: frozenset[str]) -> ir.Model:
+        """The part as the final build lowers it, but row by row, so that it fits into the chain."""
+        key = (part.name, precision, floats)
+        if key not in self.lowered:
+            ctx = context(self.job, replace(part, precision=precision))
+            options = {
+                **ctx.options,
+                "roi_policy": "loop",
+                "float_nodes": "\n".join(sorted(floats)),
+            }
+            own = Report(allowed=self.job.report.allowed)
+            lowered = self.job.backend.lower(part, replace(ctx, options=options, report=own))
+            self.lowered = {k: m for k, m in self.lowered.items() if k[0] != part.name or not k[2]}
+            self.lowered[key] = lowered.model
+        return self.lowered[key]
+
+    def _models(
+        self, parts: list[Part], floats: tuple[str, ...], precisions: Mapping[str, str]
+    ) -> dict[str, ir.Model]:
+        return {
+            p.name: self._model(
+                p,
+                precisions.get(p.name, p.precision),
+                frozenset(f for f in floats if f in self.macs[p.name]),
+            )
+            for p in parts
+        }
+
+    def _score(self, floats: tuple[str, ...], precisions: Mapping[str, str]) -> Step:
+        metrics = self.scorer(self._models(self.parts, floats, precisions))
+        names = {*floats}
+        for part in self.parts:
+            if part.name in precisions:
+                names |= {n for n, count in self.macs[part.name].items() if count}
+        work = sum(m.get(n, 0) for n in names for m in self.macs.values())
+        return Step(floats, tuple(precisions.items()), len(names), work / self.total, metrics)
+
+    def _parts(self, base: Step) -> list[PartScore]:
+        rows: list[PartScore] = []
+        for index, part in enumerate(self.parts):
+            self.job.watch(f"search: part {part.name}")
+            alone = self.scorer(self._models([part], (), {}))
+            last = index + 1 == len(self.parts)
+            upto = (
+                base.metrics
+                if last
+                else self.scorer(self._models(self.parts[: index + 1], (), {}))
+            )
+            rows.append(
+                PartScore(
+                    part=part.name, precision=part.precision, isolated=alone, cumulative=upto
+                )
+            )
+        return rows
+
+    def _trial(self, part: Part) -> Trial:
+        backend = self.job.backend
+        ctx = context(self.job, part)
+        found = backend.draft(part, ctx) if isinstance(backend, Drafting) else None
+        if found is not None:
+            return found
+        nodes = tuple(n for n, count in self.macs[part.name].items() if count)
+        return Trial(nodes, lambda floats: self._model(part, part.precision, floats))
+
+    def _nodes(self, trials: Mapping[str, Trial]) -> list[NodeScore]:
+        """Sensitivity of the nodes, part by part."""
+        rows: list[NodeScore] = []
+        noise = SnrScorer(self.parts, self.job.calibration)
+        for part in self.parts:
+
+            def watch(done: int, total: int, name: str = part.name) -> None:
+                self.job.watch(f"search: nodes of {name} ({done + 1} of {total})")
+
+            macs = self.macs[part.name]
+            rows += [
+                NodeScore(
+                    part=part.name,
+                    node=s.node,
+                    isolated=round(s.isolated, 2),
+                    cumulative=round(s.cumulative, 2),
+                    macs=macs.get(s.node, 0),
+                )
+                for s in sensitivity(part.model, trials[part.name], noise.noise(part), watch)
+            ]
+        return rows
+
+    def _search(self, record: SearchRecord, trials: Mapping[str, Trial], base: Step) -> Search:
+        """Nodes first, most harmful first; then whole parts, if that may promote fewer nodes."""
+        order = self._order(record)
+
+        def nodes(count: int) -> Step:
+            if count == 0:
+                return base
+            self.job.watch(f"search: {count} of {len(order)} nodes in float")
+            return self._score(tuple(order[:count]), {})
+
+        found = fewest(len(order), nodes, self.budget)
+        steps = list(found.steps)
+        chosen = found.chosen
+        for precision in self._rungs():
+            ranked = self._ranked(record, precision)
+            smallest = min((len(trials[p.name].nodes) for p in ranked), default=len(order))
+            if chosen is not None and chosen.promoted <= smallest:
+                break
+
+            def whole(count: int, ranked: list[Part] = ranked, wanted: str = precision) -> Step:
+                if count == 0:
+                    return base
+                self.job.watch(f"search: {count} of {len(ranked)} parts in {wanted}")
+                return self._score((), {p.name: wanted for p in ranked[:count]})
+
+            other = fewest(len(ranked), whole, self.budget)
+            steps += [s for s in other.steps if s is not base]
+            better = other.chosen is not None and (
+                chosen is None or other.chosen.promoted < chosen.promoted
+            )
+            chosen = other.chosen if better else chosen
+        return Search(chosen, tuple(steps))
+
+    def _harm(self, record: SearchRecord) -> dict[str, float]:
+        """How far each part alone takes the metric from where no part is quantized."""
+        metric, sign = self.budget.metric, 1.0 if self.budget.at_least else -1.0
+        best = record.reference.get(metric)
+        if metric == SNR:
+            return {row.part: 10.0 ** (-row.isolated[SNR] / 10.0) for row in record.parts}
+        start = best if best is not None else 0.0  # a loss: float has none
+        return {r.part: max(sign * (start - r.isolated[metric]), 1e-6) for r in record.parts}
+
+    def _order(self, record: SearchRecord) -> list[str]:
+        """All nodes by the share of the harm that is theirs, largest first."""
+        harm = self._harm(record)
+        noise = {(n.part, n.node): 10.0 ** (-n.isolated / 10.0) for n in record.nodes}
+        sums: dict[str, float] = {}
+        for (part, _), value in noise.items():
+            sums[part] = sums.get(part, 0.0) + value
+        shares = {key: harm[key[0]] * value / sums[key[0]] for key, value in noise.items()}
+        return [node for _, node in sorted(shares, key=lambda key: (-shares[key], key))]
+
+    def _ranked(self, record: SearchRecord, precision: str) -> list[Part]:
+        """Parts that can run in *precision*, the most harmful first."""
+        harm = self._harm(record)
+        job = self.job
+        facts = facts_of(job.ir, job.target, precision)
+        legal = {n.name for n in job.ir.graph if job.backend.supports(n, facts)}
+        able = [p for p in self.parts if {n.name for n in p.model.graph} <= legal]
+        return sorted(able, key=lambda p: -harm[p.name])
+
+    def _rungs(self) -> list[str]:
+        """Precisions of the target above the lowest in use, lowest first; full float is the host's."""
+        ladder = [p for p in self.job.target.precisions if p != "fp32"]
+        first = min(ladder.index(p.precision) for p in self.parts)
+        return ladder[first + 1 :]
+
+
+def job_rows(job: Job) -> int:
+    """Regions per image that work is counted with."""
+    assert job.plan is not None
+    return job.plan.settings.roi_rows

@@ -1,0 +1,104 @@
+"""Builds with an accuracy budget: what is promoted, what is kept, what is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adcompile.compiler import BuildOptions, BuildResult, compile
+from adcompile.errors import NegativeAnswer, UsageError
+from adcompile.place.schema import read_plan
+from adcompile.steps.search_record import SEARCH, SearchRecord
+from tests.compile.models import cnn
+
+XINT8 = BuildOptions(precision="xint8", golden_count=2, host_code=False)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches of the tests never meet a user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def build(folder: Path, budget: str, **options: object) -> BuildResult:
+    return compile(cnn(), "npu:stx", folder, replace(XINT8, budget=budget, **options))  # type: ignore[arg-type]
+
+
+def test_a_budget_that_holds_changes_nothing(tmp_path: Path) -> None:
+    """One measurement, no node is looked at, the parts keep their precision."""
+    result = build(tmp_path / "b", "snr>=5")
+    record = SearchRecord.model_validate(result.search)
+    assert record.chosen is not None
+    assert record.chosen.promoted == 0
+    assert record.nodes == []
+    assert [p.precision for p in result.manifest.parts] == ["xint8"]
+    assert result.manifest.results["budget held"] == "yes"
+
+
+def test_a_budget_promotes_until_it_holds(tmp_path: Path) -> None:
+    """The search, the plan, the part and the measured bundle tell the same story."""
+    plain = SearchRecord.model_validate(build(tmp_path / "a", "snr>=1").search).steps[0]
+    bound = plain.metrics["snr"] + 3.0
+    result = build(tmp_path / "b", f"snr>={bound:.3f}")
+    assert result.ok
+    record = SearchRecord.model_validate(result.search)
+    assert record.chosen is not None
+    assert record.chosen.promoted > 0
+    assert {n.node for n in record.nodes} == {"stem", "block_a", "block_b"}
+    assert record.chosen in record.pareto
+    assert float(result.manifest.results["budget snr"]) >= bound
+    (part,) = read_plan(tmp_path / "b" / "plan.yaml").parts
+    (built,) = result.manifest.parts
+    assert part.precision == built.precision == record.chosen.precisions.get("backbone", "xint8")
+    floats = "\n".join(sorted(record.chosen.floats))
+    assert part.options.get("float_nodes", "") == floats
+    kept = json.loads((tmp_path / "b" / SEARCH).read_text())
+    assert kept == result.search
+
+
+def test_the_plan_of_a_search_needs_no_search(tmp_path: Path) -> None:
+    """What was chosen is in plan.yaml: given back, it builds the same part files."""
+    first = build(tmp_path / "a", "snr>=36")
+    plan = tmp_path / "a" / "plan.yaml"
+    again = compile(cnn(), "npu:stx", tmp_path / "b", replace(XINT8, plan=plan))
+    files = [
+        {n: f for n, f in r.manifest.files.items() if n.startswith("parts/")}
+        for r in (first, again)
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_second_search_is_reused(tmp_path: Path) -> None:
+    """Another output folder, the same question: the search comes from the cache, and that is said."""
+    build(tmp_path / "a", "snr>=36")
+    again = build(tmp_path / "b", "snr>=36")
+    states = {name: state for name, state, _ in again.steps}
+    assert states["search"] == "reused"
+    same = build(tmp_path / "a", "snr>=36")
+    assert [s for _, s, _ in same.steps] == ["reused"]
+    assert same.search == again.search
+
+
+def test_an_impossible_budget_is_a_no_with_the_best_found(tmp_path: Path) -> None:
+    """Nothing is written, and the message says how far the search came."""
+    with pytest.raises(NegativeAnswer, match="best found: snr"):
+        build(tmp_path / "b", "snr>=250", backend_options={"quantizer": "own"})
+    assert not (tmp_path / "b").exists()
+
+
+def test_budgets_that_cannot_be_measured(tmp_path: Path) -> None:
+    """Average precision needs annotations; a budget must be one."""
+    with pytest.raises(UsageError, match="annotated images"):
+        build(tmp_path / "b", "segm_map>=0.4")
+    with pytest.raises(UsageError, match="not a budget"):
+        replace(XINT8, budget="good")
+
+
+def test_float_parts_need_no_search(tmp_path: Path) -> None:
+    """A budget on a build that quantizes nothing is noted and kept quiet."""
+    result = build(tmp_path / "b", "snr>=250", precision="fp32")
+    assert result.search == {}
+    assert any("needs no search" in note for note in result.notes)
