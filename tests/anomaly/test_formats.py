@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcompile.anomaly.formats import anomalib, faiss_flat, r0, r1
+from adcompile.anomaly.formats import faiss_flat, r0, r1, r3
 from adcompile.anomaly.formats.convert import detect, read_trained, with_values, write_trained
 from adcompile.anomaly.formats.npz import write_npz
 from adcompile.anomaly.formats.pickle_walk import Made, walk_pickle
 from adcompile.anomaly.formats.record import Trained, findings
-from adcompile.anomaly.formats.torch_file import read_torch_file, write_torch_file
+from adcompile.anomaly.formats.torch_file import read_torch_file
+from adcompile.anomaly.formats.torch_write import write_torch_file
 from adcompile.cli import main
 from adcompile.errors import AdcompileError, FormatError, UsageError
 
@@ -116,6 +117,76 @@ def test_padim_round_trip(tmp_path: Path, kind: str, file: str) -> None:
     same(PADIM, read_trained(tmp_path / file), ("mean", "inverse", "index"))
 
 
+NETWORK = {"student.conv1.weight": BANK, "teacher.conv1.weight": BANK + 1}
+VAE = {f"{name}.weight": BANK for name in ("encoder.0", "mu", "logvar", "fc_dec", "decoder.0")}
+
+
+@pytest.mark.parametrize(
+    ("method", "extra"),
+    [
+        ("efficientad", {"model_size": "medium", "learning_rate": 1e-4, "weights": NETWORK}),
+        ("vae", {"latent": 64, "learning_rate": 1e-3, "weights": VAE}),
+    ],
+)
+def test_networks_in_r1_folders(tmp_path: Path, method: str, extra: dict[str, object]) -> None:
+    """EfficientAD and VAE folders hold meta.json and model.pth; without weights none is written."""
+    made = Trained(method, "test", threshold=2.5, minimum=0.5, maximum=4.0, input_size=(64, 64))
+    with pytest.raises(FormatError) as caught:
+        write_trained(tmp_path / "none", replace(made, **(extra | {"weights": {}})), "r1")  # type: ignore[arg-type]
+    assert caught.value.where == "weights"
+    trained = replace(made, **extra)  # type: ignore[arg-type]
+    write_trained(tmp_path / "m", trained, "r1")
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["meta.json", "model.pth"]
+    again = read_trained(tmp_path / "m")
+    same(trained, again, (*NUMBERS, "model_size", "learning_rate", "latent", "input_size"))
+    assert again.weights.keys() == trained.weights.keys()
+    assert all(np.array_equal(v, again.weights[k]) for k, v in trained.weights.items())
+    assert detect(tmp_path / "m" / "model.pth") == "r1-pth"
+
+
+def test_meta_and_files_must_agree(tmp_path: Path) -> None:
+    """A meta.json of one model beside the network or statistics of another is refused."""
+    write_trained(tmp_path / "m", PADIM, "r1")
+    meta = json.loads((tmp_path / "m" / "meta.json").read_text())
+    (tmp_path / "m" / "meta.json").write_text(json.dumps(meta | {"n_features": 5}))
+    with pytest.raises(FormatError) as caught:
+        read_trained(tmp_path / "m")
+    assert "n_features" in caught.value.where
+    (tmp_path / "m" / "meta.json").write_text(json.dumps(meta))
+    write_torch_file(tmp_path / "m" / "model.pth", {f"model.{k}": v for k, v in NETWORK.items()})
+    with pytest.raises(FormatError, match="different models"):
+        read_trained(tmp_path / "m")
+
+
+def test_unknown_keys_are_refused_by_name(tmp_path: Path) -> None:
+    """R0's and R3's dicts hold what they hold and nothing else; wrong types are named too."""
+    content: dict[str, object] = {"memory_bank": BANK, "num_neighbors": 3, "surprise": 1}
+    write_torch_file(tmp_path / "a.pth", content)
+    del content["surprise"]
+    write_torch_file(tmp_path / "b.pth", content | {"layers": [1]})
+    write_torch_file(tmp_path / "c.pth", content | {"threshold": 1.0, "thresould": 1.0})
+    write_trained(tmp_path / "d.hmc", FULL)
+    hmc = read_torch_file(tmp_path / "d.hmc")
+    assert isinstance(hmc, dict)
+    write_torch_file(tmp_path / "d.hmc", hmc | {"other": 1.0})  # pyright: ignore[reportUnknownArgumentType]
+    for name, field in {"a": "surprise", "b": "layers", "c": "thresould", "d": "other"}.items():
+        file = next(tmp_path.glob(f"{name}.*"))
+        with pytest.raises(FormatError) as caught:
+            read_trained(file)
+        assert field in caught.value.where, name
+
+
+@pytest.mark.parametrize("kind", ["r0-pth", "r1", "faiss", "hmc", "bank", "r3-meta"])
+def test_no_format_is_written_from_a_contradiction(tmp_path: Path, kind: str) -> None:
+    """NaN in the bank, or a maximum below the minimum, is refused whatever the target."""
+    for field, value in {"bank": BANK * np.float32(np.nan), "maximum": -1.0}.items():
+        bad = replace(FULL, **{field: value})  # type: ignore[arg-type]
+        with pytest.raises(FormatError) as caught:
+            write_trained(tmp_path / "x", bad, kind)
+        assert caught.value.where == field
+    assert not (tmp_path / "x").exists()
+
+
 def test_board_file_is_byte_exact(tmp_path: Path) -> None:
     """30 bytes of header as documented, then the rows; size 30 + 4 · rows · columns."""
     r0.write_bin(tmp_path / "a.bin", FULL)
@@ -162,6 +233,20 @@ def test_missing_values_are_named_and_can_be_given(tmp_path: Path) -> None:
     assert r0.read_bin(tmp_path / "a.bin").threshold == 3.0
     with pytest.raises(UsageError, match="no value is called"):
         with_values(trained, {"thresould": "3"})
+
+
+def test_real_omegaconf_objects_are_read(tmp_path: Path) -> None:
+    """A checkpoint whose input_size and layers come straight from an OmegaConf configuration."""
+    torch = pytest.importorskip("torch")
+    omegaconf = pytest.importorskip("omegaconf")
+    config = omegaconf.OmegaConf.create(
+        {"input_size": [224, 192], "layers": ["layer2", "layer3"], "k": 9}
+    )
+    content = {"memory_bank": torch.tensor(BANK), "num_neighbors": config.k}
+    content |= {"input_size": config.input_size, "layers": config.layers}
+    torch.save(content, tmp_path / "a.pth")
+    trained = r0.read_pth(tmp_path / "a.pth")
+    assert (trained.input_size, trained.layers) == ((224, 192), ("layer2", "layer3"))
 
 
 def fake_omegaconf() -> dict[str, types.ModuleType]:
@@ -370,9 +455,16 @@ def test_anomalib_checkpoints(tmp_path: Path) -> None:
 
 def test_meta_data_json(tmp_path: Path) -> None:
     """R3's meta_data.json: infinite values are left out, the rest comes back."""
-    anomalib.write_meta_data(tmp_path / "meta_data.json", replace(FULL, maximum=float("inf")))
-    data = anomalib.read_meta_data(tmp_path / "meta_data.json")
+    r3.write_meta_data(tmp_path / "meta_data.json", replace(FULL, maximum=float("inf")))
+    data = r3.read_meta_data(tmp_path / "meta_data.json")
     assert (data.image_threshold, data.min, data.max) == (3.25, 0.1, None)
+    assert detect(tmp_path / "meta_data.json") == "r3-meta"
+    again = read_trained(tmp_path / "meta_data.json")
+    assert (again.threshold, again.pixel_threshold, again.maximum) == (3.25, 2.5, None)
+    (tmp_path / "meta_data.json").write_text('{"image_threshold": 1, "img_max": 2}')
+    with pytest.raises(FormatError) as caught:
+        read_trained(tmp_path / "meta_data.json")
+    assert "img_max" in caught.value.where
 
 
 def test_command_line_converts_like_r0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

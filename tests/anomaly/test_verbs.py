@@ -68,3 +68,20 @@ def test_eval_prints_metrics_and_flips(
     flagged = round((image["recall"] * image["anomalous"]) / max(image["precision"], 1e-9))
     assert len(found["flips"]["high"]) == flagged > 0
     assert main(["eval", str(tmp_path / "none"), "--data", str(twill_folder)]) == 2
+
+
+def test_fitted_folder_as_other_formats(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What fit has learned converts into R0's board file with the contract's numbers."""
+    score = load_fitted(model).contract.score
+    assert score is not None
+    assert main(["bank", "convert", str(model), str(tmp_path / "a.bin")]) == 0
+    capsys.readouterr()
+    assert main(["bank", "info", str(tmp_path / "a.bin"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["threshold"] == score.threshold
+    assert found["neighbours"] == score.k
+    assert (
+        main(["bank", "convert", str(tmp_path / "a.bin"), str(tmp_path / "m"), "--to", "fit"]) == 2
+    )

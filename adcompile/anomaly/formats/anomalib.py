@@ -1,52 +1,38 @@
-"""Checkpoints of anomalib (PatchCore, PaDiM, EfficientAD; versions 0.x to 2.x) and of R3.
+"""Checkpoints of anomalib: PatchCore, PaDiM and EfficientAD; versions 0.x to 2.x.
 
-Both are torch files. R3's ``.hmc`` is a dict of learned tensors only; anomalib's ``.ckpt`` holds a
-``state_dict`` and the hyper-parameters. Every other object inside is passed over unread.
+A ``.ckpt`` holds a ``state_dict`` and the hyper-parameters; a ``.pt`` written by anomalib's torch
+export holds the pickled network under ``model``, which is read as its state dict. Every other
+object inside is passed over unread.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adcompile.anomaly.formats.record import (
-    Array,
     Trained,
-    as_bank,
     as_float,
     as_int,
     as_names,
+    as_text,
     need,
 )
-from adcompile.anomaly.formats.torch_file import read_torch_file, write_torch_file
+from adcompile.anomaly.formats.state import Tensors, state_of, trained_from
+from adcompile.anomaly.formats.torch_file import read_torch_file
+from adcompile.anomaly.formats.torch_write import write_torch_file
 from adcompile.errors import FormatError
 
-Tensors = Mapping[str, object]
-
-# field of a record -> names it has had, newest first
-_NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "threshold": ("post_processor._image_threshold", "image_threshold.value"),
-    "pixel_threshold": ("post_processor._pixel_threshold", "pixel_threshold.value"),
-    "minimum": ("post_processor.image_min", "min_max.min", "normalization_metrics.min"),
-    "maximum": ("post_processor.image_max", "min_max.max", "normalization_metrics.max"),
-    "pixel_minimum": ("post_processor.pixel_min",),
-    "pixel_maximum": ("post_processor.pixel_max",),
-    "log_mean": ("training_distribution.image_mean",),
-    "log_std": ("training_distribution.image_std",),
-}
-_HMC_NAMES: Mapping[str, str] = {
-    "threshold": "image_threshold.value",
-    "pixel_threshold": "pixel_threshold.value",
-    "minimum": "min_max.min",
-    "maximum": "min_max.max",
-    "log_mean": "training_distribution.image_mean",
-    "log_std": "training_distribution.image_std",
+_HYPER: Mapping[str, str] = {
+    "backbone": "backbone",
+    "num_neighbors": "neighbours",
+    "coreset_sampling_ratio": "ratio",
+    "model_size": "model_size",
+    "lr": "learning_rate",
 }
 
 
@@ -64,183 +50,63 @@ def state_dict(content: object) -> Tensors | None:
     return None
 
 
+def is_wrapped(content: object) -> bool:
+    """True when the tensors lie inside a checkpoint, not at the top."""
+    mapping = cast("dict[object, object]", content) if isinstance(content, dict) else {}
+    return isinstance(mapping.get("state_dict", mapping.get("model")), dict)
+
+
 def read_checkpoint(path: Path) -> Trained:
-    """Read an anomalib ``.ckpt``/``.pt`` or an R3 ``.hmc``."""
-    return from_content(read_torch_file(path), path)
-
-
-def from_content(content: object, path: Path) -> Trained:
-    """The record of an already read torch file."""
+    """Read a ``.ckpt``, an exported ``.pt``, or a bare state dict with anomalib's names."""
+    content = read_torch_file(path)
     tensors = state_dict(content)
     if tensors is None:
         raise FormatError("the checkpoint holds no tensors", where=str(path))
-    trained = _model(tensors, path)
-    numbers = {field: _number(tensors, names, path) for field, names in _NUMBERS.items()}
-    trained = replace(
-        trained,
-        threshold=numbers["threshold"],
-        pixel_threshold=numbers["pixel_threshold"],
-        minimum=numbers["minimum"],
-        maximum=numbers["maximum"],
-        pixel_minimum=numbers["pixel_minimum"],
-        pixel_maximum=numbers["pixel_maximum"],
-        log_mean=numbers["log_mean"],
-        log_std=numbers["log_std"],
-    )
-    return _hyper(trained, content, path)
-
-
-def _model(tensors: Tensors, path: Path) -> Trained:
-    plain = "state_dict-like" if any("." in name for name in tensors) else "flat"
-    bank = tensors.get("model.memory_bank")
-    if bank is not None:
-        source = (
-            "hmc" if "image_threshold.value" in tensors and not _network(tensors) else "anomalib"
-        )
-        return Trained(
-            "patchcore",
-            source,
-            bank=as_bank(bank, f"{path}: model.memory_bank"),
-            weights=_network(tensors),
-        )
-    if "model.gaussian.mean" in tensors:
-        return _padim(tensors, path)
-    if "model.student.conv1.weight" in tensors:
-        return Trained("efficientad", "anomalib", weights=_network(tensors))
-    names = ", ".join(sorted(tensors)[:5])
-    raise FormatError(
-        "the checkpoint is of no known anomaly model",
-        where=str(path),
-        why=f"{plain}, {len(tensors)} tensors: {names} …",
-        fix="PatchCore, PaDiM and EfficientAD are read",
-    )
-
-
-def _padim(tensors: Tensors, path: Path) -> Trained:
-    parts: dict[str, Array] = {}
-    for name in ("model.gaussian.mean", "model.gaussian.inv_covariance", "model.idx"):
-        value = tensors.get(name)
-        if not isinstance(value, np.ndarray):
-            raise FormatError("PaDiM statistics are incomplete", where=f"{path}: {name}")
-        parts[name] = cast("Array", value)
-    mean = parts["model.gaussian.mean"].astype(np.float32)
-    inverse = parts["model.gaussian.inv_covariance"].astype(np.float32)
-    network = _network(tensors)
-    source = "hmc" if "image_threshold.value" in tensors and not network else "anomalib"
-    return Trained(
-        "padim",
-        source,
-        mean=mean,
-        inverse=inverse,
-        index=parts["model.idx"].astype(np.int64),
-        weights=network,
-    )
-
-
-_LEARNED = ("model.memory_bank", "model.gaussian.", "model.idx")
-
-
-def _network(tensors: Tensors) -> dict[str, Array]:
-    """Tensors of the networks themselves, "model." cut off."""
-    return {
-        name.removeprefix("model."): cast("Array", value)
-        for name, value in tensors.items()
-        if name.startswith("model.")
-        and not name.startswith(_LEARNED)
-        and isinstance(value, np.ndarray)
-    }
-
-
-def _number(tensors: Tensors, names: tuple[str, ...], path: Path) -> float | None:
-    for name in names:
-        if name in tensors:
-            value = as_float(tensors[name], f"{path}: {name}")
-            return None if value is None or not np.isfinite(value) else value
-    return None
+    return _hyper(trained_from(tensors, "anomalib", str(path)), content, path)
 
 
 def _hyper(trained: Trained, content: object, path: Path) -> Trained:
     mapping = cast("dict[object, object]", content) if isinstance(content, dict) else {}
     raw = mapping.get("hyper_parameters")
     hyper = cast("dict[object, object]", raw) if isinstance(raw, dict) else {}
-    backbone = hyper.get("backbone")
-    neighbours = hyper.get("num_neighbors")
-    ratio = hyper.get("coreset_sampling_ratio")
     return replace(
         trained,
-        backbone=backbone if isinstance(backbone, str) else trained.backbone,
-        layers=as_names(hyper.get("layers")) or trained.layers,
-        neighbours=as_int(neighbours, f"{path}: num_neighbors"),
-        ratio=as_float(ratio, f"{path}: coreset_sampling_ratio"),
+        backbone=as_text(hyper.get("backbone"), f"{path}: backbone"),
+        layers=as_names(hyper.get("layers"), f"{path}: layers"),
+        neighbours=as_int(hyper.get("num_neighbors"), f"{path}: num_neighbors"),
+        ratio=as_float(hyper.get("coreset_sampling_ratio"), f"{path}: coreset_sampling_ratio"),
+        model_size=as_text(hyper.get("model_size"), f"{path}: model_size"),
+        learning_rate=as_float(hyper.get("lr"), f"{path}: lr"),
     )
 
 
-def write_hmc(path: Path, trained: Trained) -> None:
-    """Write an R3 ``.hmc``: learned tensors and eight numbers, no network weights."""
-    content: dict[str, object] = {}
-    if trained.method == "patchcore":
-        need(trained, ("bank",), "an .hmc")
-        content["model.memory_bank"] = trained.bank
-    elif trained.method == "padim":
-        need(trained, ("mean", "inverse", "index"), "an .hmc")
-        content["model.idx"] = trained.index
-        content["model.gaussian.mean"] = trained.mean
-        content["model.gaussian.inv_covariance"] = trained.inverse
-    else:
+def write_checkpoint(path: Path, trained: Trained) -> None:
+    """Write a ``.ckpt`` that anomalib 2.x loads with ``load_from_checkpoint``.
+
+    Raises FormatError when the record lacks network weights or the method is none of anomalib's.
+    """
+    if trained.method not in {"patchcore", "padim", "efficientad"}:
         raise FormatError(
-            f"an .hmc holds PatchCore or PaDiM, not {trained.method}", where=str(path)
+            f"no anomalib checkpoint is written for {trained.method}", where="method"
         )
-    need(trained, ("threshold", "minimum", "maximum"), "an .hmc")
-    for field, name in _HMC_NAMES.items():
-        value: float | None = getattr(trained, field)
-        filled = trained.threshold if value is None and field == "pixel_threshold" else value
-        content[name] = np.array(np.nan if filled is None else filled, dtype=np.float32)
-    content["training_distribution.pixel_mean"] = content["training_distribution.image_mean"]
-    content["training_distribution.pixel_std"] = content["training_distribution.image_std"]
+    hyper: dict[str, object] = {}
+    for theirs, field in _HYPER.items():
+        value: object = getattr(trained, field)
+        if value not in (None, ""):
+            hyper[theirs] = value
+    if trained.layers:
+        hyper["layers"] = list(trained.layers)
+    if trained.method == "padim":
+        need(trained, ("mean", "inverse", "index"), "an anomalib checkpoint")
+        assert trained.mean is not None
+        hyper["n_features"] = trained.mean.shape[0]
+    if trained.method != "efficientad":
+        hyper["pre_trained"] = False  # all weights are in the file
+    content: dict[str, object] = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": "2.0.0",
+        "state_dict": state_of(trained),
+        "hyper_parameters": hyper,
+    }
     write_torch_file(path, content)
-
-
-class MetaData(BaseModel):
-    """R3's ``meta_data.json`` beside an exported network; infinite values were left out."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    image_threshold: float | None = None
-    pixel_threshold: float | None = None
-    image_mean: float | None = None
-    image_std: float | None = None
-    pixel_mean: float | None = None
-    pixel_std: float | None = None
-    min: float | None = None
-    max: float | None = None
-
-
-def read_meta_data(path: Path) -> MetaData:
-    """Read a ``meta_data.json``."""
-    if not path.is_file() or path.stat().st_size > 1 << 20:
-        raise FormatError("no readable meta_data.json", where=str(path))
-    try:
-        return MetaData.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise FormatError(
-            "meta_data.json is not valid", where=f"{path}: {name}", why=first["msg"]
-        ) from error
-
-
-def write_meta_data(path: Path, trained: Trained) -> None:
-    """Write a ``meta_data.json`` with what the record holds."""
-    fields = {
-        "image_threshold": trained.threshold,
-        "pixel_threshold": trained.pixel_threshold,
-        "image_mean": trained.log_mean,
-        "image_std": trained.log_std,
-        "min": trained.minimum,
-        "max": trained.maximum,
-    }
-    known = {
-        name: value for name, value in fields.items() if value is not None and np.isfinite(value)
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adcompile.anomaly.bank import prepare_bank, read_bank, write_bank
-from adcompile.anomaly.formats import anomalib, faiss_flat, r0, r1
-from adcompile.anomaly.formats.npz import read_npz
-from adcompile.anomaly.formats.record import Trained, need
+from adcompile.anomaly.formats import anomalib, faiss_flat, ours, r0, r1, r3
+from adcompile.anomaly.formats.record import Trained, refuse_findings
 from adcompile.anomaly.formats.torch_file import read_torch_file
 from adcompile.anomaly.sections import MAGIC as BANK_MAGIC
 from adcompile.errors import FormatError, UsageError
@@ -26,39 +24,34 @@ class Format:
     write: Callable[[Path, Trained], None] | None
 
 
-def _read_ours(path: Path) -> Trained:
-    bank = read_bank(path)
-    notes = (f"contract {bank.contract}",) if bank.contract else ()
-    return Trained("patchcore", "bank", bank=bank.original_rows(), notes=notes)
-
-
-def _write_ours(path: Path, trained: Trained) -> None:
-    need(trained, ("bank",), "a bank file")
-    assert trained.bank is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bank(path, prepare_bank(trained.bank))
-
-
 FORMATS: Mapping[str, Format] = {
     "r0-bin": Format("R0 board file", (".bin",), r0.read_bin, r0.write_bin),
     "r0-pth": Format("R0 checkpoint", (".pth",), r0.read_pth, r0.write_pth),
     "r1": Format("R1 meta.json with arrays", (".json",), r1.read_folder, r1.write_folder),
     "r1-npz": Format("R1 memory_bank.npz", (".npz",), r1.read_bank_npz, r1.write_bank_npz),
     "r1-stats": Format("R1 stats.npz", (), r1.read_stats, r1.write_stats),
+    "r1-pth": Format("R1 model.pth", (), r1.read_network, r1.write_network),
     "faiss": Format(
         "FAISS IndexFlatL2", (".index", ".faiss"), faiss_flat.read_faiss, faiss_flat.write_faiss
     ),
-    "hmc": Format("R3 trained data", (".hmc",), anomalib.read_checkpoint, anomalib.write_hmc),
-    "anomalib": Format("anomalib checkpoint", (".ckpt", ".pt"), anomalib.read_checkpoint, None),
-    "bank": Format("adcompile bank file", (".bank",), _read_ours, _write_ours),
+    "hmc": Format("R3 trained data", (".hmc",), r3.read_hmc, r3.write_hmc),
+    "r3-meta": Format("R3 meta_data.json", (), r3.read_numbers, r3.write_meta_data),
+    "anomalib": Format(
+        "anomalib checkpoint",
+        (".ckpt", ".pt"),
+        anomalib.read_checkpoint,
+        anomalib.write_checkpoint,
+    ),
+    "bank": Format("adcompile bank file", (".bank",), ours.read_bank_file, ours.write_bank_file),
+    "fit": Format("folder written by adcompile fit", (), ours.read_fitted, None),
 }
 """Format name to format; names are what ``adcompile bank convert --to`` takes."""
 
 
 def detect(path: Path) -> str:
-    """The format of a file (or R1 folder), from its content."""
-    if path.is_dir() and (path / "meta.json").is_file():
-        return "r1"
+    """The format of a file or folder, from its content."""
+    if path.is_dir():
+        return _detect_folder(path)
     if not path.is_file():
         raise FormatError("no such file", where=str(path))
     with path.open("rb") as file:
@@ -69,12 +62,22 @@ def detect(path: Path) -> str:
     if start.startswith(b"PK"):
         return _detect_archive(path)
     if path.suffix == ".json":
+        return "r3-meta" if path.name == "meta_data.json" else "r1"
+    raise FormatError("the file is of no known format", where=str(path), fix=_KNOWN)
+
+
+_KNOWN = "known: " + ", ".join(f"{name} ({f.text})" for name, f in FORMATS.items())
+
+
+def _detect_folder(path: Path) -> str:
+    if ours.is_fitted(path):
+        return "fit"
+    if (path / "meta.json").is_file():
         return "r1"
     raise FormatError(
-        "the file is of no known format",
+        "the folder is of no known format",
         where=str(path),
-        why=f"it starts with {start[:8]!r}",
-        fix="known: " + ", ".join(f"{name} ({f.text})" for name, f in FORMATS.items()),
+        why="it has neither meta.json (R1) nor config.yaml and model.onnx (adcompile fit)",
     )
 
 
@@ -85,10 +88,13 @@ def _detect_archive(path: Path) -> str:
     except zipfile.BadZipFile as error:
         raise FormatError("the file is damaged", where=str(path), why=str(error)) from error
     if any(name.endswith(".npy") for name in names):
-        return "r1-stats" if "mu" in read_npz(path) else "r1-npz"
-    if r0.is_pth(read_torch_file(path)):
+        return "r1-stats" if "mu.npy" in names else "r1-npz"
+    content = read_torch_file(path)
+    if r0.is_pth(content):
         return "r0-pth"
-    return "hmc" if path.suffix == ".hmc" else "anomalib"
+    if r3.is_hmc(content):
+        return "hmc"
+    return "anomalib" if anomalib.is_wrapped(content) else "r1-pth"
 
 
 def read_trained(path: Path, kind: str = "") -> Trained:
@@ -112,13 +118,17 @@ def format_for(path: Path) -> str:
 
 
 def write_trained(path: Path, trained: Trained, kind: str = "") -> str:
-    """Write a record as *kind* (or as the ending says); returns the format's name."""
+    """Write a record as *kind* (or as the ending says); returns the format's name.
+
+    A record that contradicts itself is refused with the field named, whatever the format.
+    """
     name = kind or format_for(path)
     if name not in FORMATS:
         raise UsageError(f"no format is called {name!r}", fix=f"one of {', '.join(FORMATS)}")
     write = FORMATS[name].write
     if write is None:
-        raise UsageError(f"{FORMATS[name].text} files are read, not written")
+        raise UsageError(f"a {FORMATS[name].text} is read, not written", where=str(path))
+    refuse_findings(trained, f"cannot write {FORMATS[name].text}")
     write(path, trained)
     return name
 
@@ -133,6 +143,8 @@ _SETTABLE: Mapping[str, type[float] | type[int]] = {
     "neighbours": int,
     "log_mean": float,
     "log_std": float,
+    "learning_rate": float,
+    "latent": int,
 }
 
 

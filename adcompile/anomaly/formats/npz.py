@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from adcompile.anomaly.formats.torch_file import check_members
 from adcompile.errors import FormatError
 
 Array = npt.NDArray[np.generic]
 MAX_BYTES = 16 << 30
 MAX_ARRAYS = 4096
+MAX_GROWTH = 100
+"""Trained numbers hardly compress: an archive that unfolds to more than this many times its size,
+and to more than ``FREE_BYTES``, is refused."""
+FREE_BYTES = 64 << 20
+
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, ValueError, OSError, EOFError, KeyError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -26,14 +39,21 @@ def read_npz(path: Path) -> dict[str, Array]:
             _check(archive, path)
         with np.load(path, allow_pickle=False) as loaded:
             return {name: np.asarray(loaded[name]) for name in loaded.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+    except _DAMAGE as error:
         raise FormatError("not a readable .npz", where=str(path), why=str(error)) from error
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> None:
     members = archive.infolist()
-    if len(members) > MAX_ARRAYS or sum(info.file_size for info in members) > MAX_BYTES:
-        raise FormatError("the .npz claims too much data", where=str(path))
+    claimed = sum(info.file_size for info in members)
+    limit = min(MAX_BYTES, max(FREE_BYTES, MAX_GROWTH * path.stat().st_size))
+    if len(members) > MAX_ARRAYS or claimed > limit:
+        raise FormatError(
+            "the .npz claims too much data",
+            where=str(path),
+            why=f"{len(members)} arrays, {claimed} bytes; allowed are {limit} bytes",
+        )
+    check_members(archive, str(path))
     for info in members:
         with archive.open(info) as file:
             version = npy.read_magic(file)

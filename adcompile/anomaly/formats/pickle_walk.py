@@ -16,7 +16,7 @@ from typing import cast
 from adcompile.errors import FormatError
 
 MAX_BYTES = 64 << 20
-MAX_STEPS = 20_000_000
+MAX_STEPS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from adcompile.anomaly.formats.record import (
     as_int,
     as_names,
     as_pair,
-    findings,
+    as_text,
     need,
+    refuse_findings,
 )
-from adcompile.anomaly.formats.torch_file import read_torch_file, write_torch_file
+from adcompile.anomaly.formats.torch_file import read_torch_file
+from adcompile.anomaly.formats.torch_write import write_torch_file
 from adcompile.errors import FormatError
 
 MAGIC = b"PC"
@@ -72,16 +74,8 @@ def read_bin(path: Path) -> Trained:
         ratio=ratio,
         neighbours=k,
     )
-    refuse_findings(trained, path)
+    refuse_findings(trained, "the file contradicts itself", str(path))
     return trained
-
-
-def refuse_findings(trained: Trained, path: Path) -> None:
-    """Raise FormatError with the first inconsistency of a record, if there is one."""
-    for finding in findings(trained):
-        raise FormatError(
-            "the file contradicts itself", where=f"{path}: {finding.field}", why=finding.text
-        )
 
 
 def pack_bin(trained: Trained) -> bytes:
@@ -89,8 +83,7 @@ def pack_bin(trained: Trained) -> bytes:
     names = ("threshold", "minimum", "maximum", "ratio", "neighbours", "bank")
     need(trained, names, "an R0 .bin")
     assert trained.bank is not None
-    for finding in findings(trained):
-        raise FormatError("cannot write an R0 .bin", where=finding.field, why=finding.text)
+    refuse_findings(trained, "cannot write an R0 .bin")
     rows, columns = trained.bank.shape
     values = [getattr(trained, name) for name in names[:4]]
     head = HEADER.pack(MAGIC, *values, trained.neighbours, rows, columns)
@@ -122,7 +115,19 @@ def read_pth(path: Path) -> Trained:
 
 
 def from_pth(content: Mapping[object, object], path: Path) -> Trained:
-    """The record of an already read checkpoint."""
+    """The record of an already read checkpoint; a key R0 does not write is refused by name."""
+    known = set(PTH_KEYS).union(*_SPELLINGS.values())
+    unknown = sorted(str(key) for key in content if key not in known)
+    if unknown:
+        raise FormatError(
+            "unknown key in a checkpoint of R0",
+            where=f"{path}: {unknown[0]}",
+            fix="known: " + ", ".join(PTH_KEYS),
+        )
+    for names in _SPELLINGS.values():
+        given = [name for name in names if name in content]
+        if len(given) > 1:
+            raise FormatError("a value is given twice", where=f"{path}: {', '.join(given)}")
 
     def get(key: str) -> object:
         names = _SPELLINGS.get(key, (key,))
@@ -131,7 +136,6 @@ def from_pth(content: Mapping[object, object], path: Path) -> Trained:
     def number(key: str) -> float | None:
         return as_float(get(key), f"{path}: {key}")
 
-    backbone = get("backborn_id")
     return Trained(
         method="patchcore",
         source="r0-pth",
@@ -142,14 +146,10 @@ def from_pth(content: Mapping[object, object], path: Path) -> Trained:
         ratio=number("coreset_sampling_ratio"),
         neighbours=as_int(get("num_neighbors"), f"{path}: num_neighbors"),
         input_size=as_pair(get("input_size"), f"{path}: input_size"),
-        layers=as_names(get("layers")),
-        backbone=backbone if isinstance(backbone, str) else "",
-        train_rows=_count(get("n_train")),
+        layers=as_names(get("layers"), f"{path}: layers"),
+        backbone=as_text(get("backborn_id"), f"{path}: backborn_id"),
+        train_rows=as_int(get("n_train"), f"{path}: n_train"),
     )
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def write_pth(path: Path, trained: Trained) -> None:

@@ -1,136 +1,34 @@
 """R1's files: ``meta.json`` with ``memory_bank.npz`` or ``stats.npz``, and ``model.pth``.
 
 Both spellings of every key that upstream spells in two ways are read: ``raw_image_min`` and
-``image_min``; ``cov_inv`` and ``inv_cov``. Written files carry the spelling the notebooks read.
+``image_min``; ``cov_inv`` and ``inv_cov``. Written files carry both.
 """
 
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from adcompile.anomaly.formats.anomalib import state_dict
 from adcompile.anomaly.formats.npz import read_npz, write_npz
-from adcompile.anomaly.formats.record import Array, Trained, as_bank, need
-from adcompile.errors import FormatError
-
-MAX_META_BYTES = 1 << 20
-Side = Annotated[int, Field(ge=8, le=8192)]
-FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}$")]
-
-
-class Meta(BaseModel):
-    """What every meta.json has. ``image_threshold`` is on the normalised scale, ``_auto`` raw."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-    image_size: Side
-    weights_pth: FileName = "model.pth"
-    image_threshold: float = 0.5
-    image_threshold_auto: float | None = None
-    raw_image_min: float | None = None
-    raw_image_max: float | None = None
-
-
-class PatchcoreMeta(Meta):
-    """meta.json of PatchCore."""
-
-    model: Literal["patchcore"] = "patchcore"
-    backbone: str
-    layers: tuple[str, ...] = Field(min_length=1)
-    coreset_ratio: float = Field(gt=0.0, le=1.0)
-    memory_bank: FileName = "memory_bank.npz"
-
-
-class PadimMeta(Meta):
-    """meta.json of PaDiM."""
-
-    model: Literal["padim"] = "padim"
-    backbone: str
-    layers: tuple[str, ...] = Field(min_length=1)
-    n_features: int = Field(gt=0)
-    stats: FileName = "stats.npz"
-
-
-class EfficientadMeta(Meta):
-    """meta.json of EfficientAD."""
-
-    model: Literal["efficientad"] = "efficientad"
-    model_size: Literal["small", "medium"]
-    learning_rate: float = Field(gt=0.0)
-
-
-class VaeMeta(Meta):
-    """meta.json of the VAE."""
-
-    model: Literal["vae"] = "vae"
-    learning_rate: float = Field(gt=0.0)
-    latent_dim: int = Field(gt=0)
-
-
-AnyMeta = PatchcoreMeta | PadimMeta | EfficientadMeta | VaeMeta
-_BY_FIELD: tuple[tuple[str, type[Meta]], ...] = (
-    ("coreset_ratio", PatchcoreMeta),
-    ("n_features", PadimMeta),
-    ("model_size", EfficientadMeta),
-    ("latent_dim", VaeMeta),
+from adcompile.anomaly.formats.r1_meta import (
+    OTHER_SPELLING,
+    EfficientadMeta,
+    Meta,
+    PadimMeta,
+    PatchcoreMeta,
+    VaeMeta,
+    read_meta,
 )
-_OTHER_SPELLING = {"image_min": "raw_image_min", "image_max": "raw_image_max"}
-
-
-def read_meta(path: Path) -> AnyMeta:
-    """Read and check a meta.json; the model is told by the keys only that model has."""
-    if not path.is_file():
-        raise FormatError("no such meta.json", where=str(path))
-    if path.stat().st_size > MAX_META_BYTES:
-        raise FormatError("meta.json is too large", where=str(path))
-    try:
-        raw: object = json.loads(path.read_text(encoding="utf-8-sig"))
-        fields = TypeAdapter(dict[str, object]).validate_python(raw)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise FormatError(
-            "meta.json is not a JSON object", where=str(path), why=str(error)
-        ) from error
-    for old, new in _OTHER_SPELLING.items():
-        if old in fields and new in fields and fields[old] != fields[new]:
-            raise FormatError(f"{old} and {new} differ", where=str(path))
-        if old in fields:
-            fields[new] = fields.pop(old)
-    kind = next((meta for key, meta in _BY_FIELD if key in fields), None)
-    if kind is None:
-        keys = ", ".join(key for key, _ in _BY_FIELD)
-        raise FormatError("meta.json fits no model", where=str(path), why=f"none of {keys}")
-    try:
-        meta = kind.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise FormatError(
-            "meta.json is not valid", where=f"{path}: {name}", why=first["msg"]
-        ) from error
-    _check_range(meta, path)
-    return TypeAdapter(AnyMeta).validate_python(meta)
-
-
-def _check_range(meta: Meta, path: Path) -> None:
-    low, high = meta.raw_image_min, meta.raw_image_max
-    if (low is None) != (high is None):
-        raise FormatError("minimum and maximum come in pairs", where=f"{path}: raw_image_min")
-    if low is not None and high is not None and not high > low:
-        raise FormatError(
-            "the maximum is not above the minimum",
-            where=f"{path}: raw_image_max",
-            why=f"{low}, {high}",
-        )
-    for name in ("image_threshold", "image_threshold_auto"):
-        value = getattr(meta, name)
-        if value is not None and not math.isfinite(value):
-            raise FormatError("not a finite number", where=f"{path}: {name}", why=str(value))
+from adcompile.anomaly.formats.record import Array, Trained, as_bank, need
+from adcompile.anomaly.formats.state import state_of, trained_from
+from adcompile.anomaly.formats.torch_file import read_torch_file
+from adcompile.anomaly.formats.torch_write import write_torch_file
+from adcompile.errors import FormatError
 
 
 def read_folder(path: Path) -> Trained:
@@ -150,6 +48,9 @@ def read_folder(path: Path) -> Trained:
         note = "image_threshold_auto equals image_threshold: it was never measured"
         trained = replace(trained, threshold=None, notes=(note,))
     beside = meta_path.parent
+    weights = beside / meta.weights_pth
+    if weights.is_file():
+        trained = _with_network(trained, read_network(weights), weights)
     if isinstance(meta, PatchcoreMeta):
         return replace(
             trained,
@@ -161,15 +62,51 @@ def read_folder(path: Path) -> Trained:
         )
     if isinstance(meta, PadimMeta):
         stats = read_stats(beside / meta.stats)
+        assert stats.mean is not None
+        if stats.mean.shape[0] != meta.n_features:
+            raise FormatError(
+                "meta.json and statistics disagree",
+                where=f"{meta_path}: n_features",
+                why=f"{meta.n_features}, {meta.stats} has {stats.mean.shape[0]} channels",
+            )
         return replace(
             trained,
             backbone=meta.backbone,
             layers=meta.layers,
             mean=stats.mean,
             inverse=stats.inverse,
-            index=stats.index,
+            index=trained.index if stats.index is None else stats.index,
         )
-    return trained
+    if not trained.weights:
+        raise FormatError(
+            f"{meta.model} needs its network", where=f"{meta_path}: weights_pth", why=str(weights)
+        )
+    if isinstance(meta, EfficientadMeta):
+        return replace(trained, model_size=meta.model_size, learning_rate=meta.learning_rate)
+    return replace(trained, latent=meta.latent_dim, learning_rate=meta.learning_rate)
+
+
+def read_network(path: Path) -> Trained:
+    """``model.pth``: the state dict of anomalib's Lightning module, or of R1's VAE."""
+    tensors = state_dict(read_torch_file(path))
+    if tensors is None:
+        raise FormatError("the checkpoint holds no tensors", where=str(path))
+    return trained_from(tensors, "r1-pth", str(path))
+
+
+def _with_network(trained: Trained, network: Trained, path: Path) -> Trained:
+    if network.method != trained.method:
+        raise FormatError(
+            "meta.json and model.pth are of different models",
+            where=str(path),
+            why=f"{trained.method} and {network.method}",
+        )
+    return replace(trained, weights=network.weights, index=network.index)
+
+
+def write_network(path: Path, trained: Trained) -> None:
+    """Write ``model.pth``."""
+    write_torch_file(path, state_of(trained))
 
 
 def read_bank_npz(path: Path) -> Trained:
@@ -231,15 +168,52 @@ def write_stats(path: Path, trained: Trained) -> None:
     write_npz(path, arrays)
 
 
+_SCHEMAS: Mapping[str, type[Meta]] = {
+    "patchcore": PatchcoreMeta,
+    "padim": PadimMeta,
+    "efficientad": EfficientadMeta,
+    "vae": VaeMeta,
+}
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "patchcore": ("input_size", "bank", "ratio"),
+    "padim": ("input_size", "mean", "inverse"),
+    "efficientad": ("input_size", "learning_rate"),
+    "vae": ("input_size", "learning_rate", "latent"),
+}
+
+
 def write_folder(path: Path, trained: Trained) -> None:
-    """Write meta.json and the arrays beside it into the folder *path* (or beside meta.json)."""
+    """Write meta.json and what belongs beside it into the folder *path* (or beside meta.json).
+
+    ``model.pth`` is written when the record holds network weights; EfficientAD and VAE need them.
+    """
     folder = path.parent if path.suffix == ".json" else path
-    if trained.method not in {"patchcore", "padim"}:
-        raise FormatError(f"no R1 folder is written for {trained.method}", where=str(path))
-    need(trained, ("input_size",), "meta.json")
+    schema = _SCHEMAS.get(trained.method)
+    if schema is None:
+        raise FormatError(f"no R1 folder is written for {trained.method}", where="method")
+    need(trained, _NEEDED[trained.method], f"an R1 folder of {trained.method}")
+    fields = _meta_fields(trained)
+    meta = schema.model_validate({k: v for k, v in fields.items() if k in schema.model_fields})
+    if trained.weights or trained.method in {"efficientad", "vae"}:
+        write_network(folder / "model.pth", trained)
+    if trained.method == "patchcore":
+        write_bank_npz(folder / "memory_bank.npz", trained)
+    elif trained.method == "padim":
+        write_stats(folder / "stats.npz", trained)
+    data = meta.model_dump(mode="json", exclude={"model"}, exclude_none=True)
+    for new, old in OTHER_SPELLING.items():
+        if old in data:
+            data[new] = data[old]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+    (folder / "meta.json").write_text(text, encoding="utf-8")
+
+
+def _meta_fields(trained: Trained) -> dict[str, object]:
+    """The values of every model's meta.json; a schema takes those it knows."""
     assert trained.input_size is not None
     decision = 0.5 if trained.decision is None else trained.decision
-    fields: dict[str, object] = {
+    return {
         "image_size": trained.input_size[0],
         "image_threshold": decision,
         "image_threshold_auto": decision if trained.threshold is None else trained.threshold,
@@ -247,20 +221,9 @@ def write_folder(path: Path, trained: Trained) -> None:
         "raw_image_max": trained.maximum,
         "backbone": trained.backbone,
         "layers": trained.layers,
+        "coreset_ratio": trained.ratio,
+        "n_features": None if trained.mean is None else trained.mean.shape[0],
+        "model_size": trained.model_size or "small",
+        "learning_rate": trained.learning_rate,
+        "latent_dim": trained.latent,
     }
-    if trained.method == "patchcore":
-        need(trained, ("bank", "ratio"), "an R1 PatchCore folder")
-        meta: AnyMeta = PatchcoreMeta.model_validate(fields | {"coreset_ratio": trained.ratio})
-        write_bank_npz(folder / "memory_bank.npz", trained)
-    else:
-        need(trained, ("mean", "inverse"), "an R1 PaDiM folder")
-        assert trained.mean is not None
-        meta = PadimMeta.model_validate(fields | {"n_features": trained.mean.shape[0]})
-        write_stats(folder / "stats.npz", trained)
-    data = meta.model_dump(mode="json", exclude={"model"}, exclude_none=True)
-    for new, old in _OTHER_SPELLING.items():
-        if old in data:
-            data[new] = data[old]
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
-    (folder / "meta.json").write_text(text, encoding="utf-8")

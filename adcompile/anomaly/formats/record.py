@@ -21,8 +21,10 @@ class Trained:
     """One trained model. Fields a format does not hold are None or empty.
 
     ``bank`` [M, C]; ``mean`` [C, P], ``inverse`` [P, C, C] and ``index`` [C] belong to PaDiM;
-    ``weights`` are network tensors by name. ``threshold``, ``minimum``, ``maximum`` are on the
-    raw scale; ``decision`` is on the normalised one. ``pixel_*`` belong to maps.
+    ``weights`` are network tensors by upstream's name; ``model_size`` and ``learning_rate`` belong
+    to EfficientAD, ``latent`` and ``learning_rate`` to the VAE. ``threshold``, ``minimum``,
+    ``maximum`` are on the raw scale; ``decision`` is on the normalised one. ``pixel_*`` belong to
+    maps.
     """
 
     method: str
@@ -47,6 +49,9 @@ class Trained:
     layers: tuple[str, ...] = ()
     input_size: tuple[int, int] | None = None
     train_rows: int | None = None
+    model_size: str = ""
+    learning_rate: float | None = None
+    latent: int | None = None
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, object]:
@@ -68,16 +73,27 @@ class Trained:
 _PLAIN = (
     "method", "source", "threshold", "minimum", "maximum", "pixel_threshold", "pixel_minimum",
     "pixel_maximum", "decision", "log_mean", "log_std", "neighbours", "ratio", "backbone",
-    "layers", "input_size", "train_rows", "notes",
+    "layers", "input_size", "train_rows", "model_size", "learning_rate", "latent", "notes",
+)  # fmt: skip
+
+
+_FINITE = (
+    "threshold", "minimum", "maximum", "pixel_threshold", "pixel_minimum", "pixel_maximum",
+    "decision", "log_mean", "log_std", "learning_rate",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: the field, and the sentence."""
+    """One thing that is wrong: the field, and the sentence.
+
+    ``lacking`` findings say that something is not there; a format that does not hold it either
+    can still be written.
+    """
 
     field: str
     text: str
+    lacking: bool = False
 
 
 def findings(trained: Trained) -> list[Finding]:
@@ -89,13 +105,17 @@ def findings(trained: Trained) -> list[Finding]:
             found.append(Finding(name, "holds values that are not finite"))
     found += _bank_findings(trained)
     found += _gauss_findings(trained)
-    for name in ("threshold", "minimum", "maximum", "pixel_threshold"):
-        value = getattr(trained, name)
+    for name in _FINITE:
+        value: float | None = getattr(trained, name)
         if value is not None and not math.isfinite(value):
             found.append(Finding(name, f"is {value}"))
     low, high = trained.minimum, trained.maximum
     if low is not None and high is not None and not high > low:
         found.append(Finding("maximum", f"{high} is not above minimum {low}: no score can differ"))
+    for name, weight in trained.weights.items():
+        if weight.dtype.kind == "f" and not np.isfinite(weight).all():
+            found.append(Finding(f"weights: {name}", "holds values that are not finite"))
+            break
     if trained.ratio is not None and not 0.0 < trained.ratio <= 1.0:
         found.append(Finding("ratio", f"{trained.ratio} is not in (0, 1]"))
     return found
@@ -111,25 +131,33 @@ def _bank_findings(trained: Trained) -> list[Finding]:
     k = trained.neighbours
     if k is not None and not 1 <= k <= rows:
         found.append(Finding("neighbours", f"k is {k}, the bank has {rows} rows"))
-    if trained.index is not None and trained.mean is None:
-        found.append(Finding("index", "a channel index without PaDiM statistics"))
     return found
 
 
 def _gauss_findings(trained: Trained) -> list[Finding]:
     mean, inverse, index = trained.mean, trained.inverse, trained.index
     if mean is None and inverse is None:
-        return []
+        alone = index is not None
+        return [Finding("index", "a channel index without PaDiM statistics")] if alone else []
     if mean is None or inverse is None:
         return [Finding("mean" if mean is None else "inverse", "is missing")]
     if mean.ndim != 2 or inverse.shape != (mean.shape[1], mean.shape[0], mean.shape[0]):
         text = f"has shape {inverse.shape}, mean {mean.shape}: expected [P, C, C] and [C, P]"
         return [Finding("inverse", text)]
     if trained.method == "padim" and index is None:
-        return [Finding("index", "is missing: the channels the statistics belong to are unknown")]
+        text = "is missing: the channels the statistics belong to are unknown"
+        return [Finding("index", text, lacking=True)]
     if index is not None and (index.ndim != 1 or index.size != mean.shape[0]):
         return [Finding("index", f"has {index.size} entries, mean has {mean.shape[0]} channels")]
     return []
+
+
+def refuse_findings(trained: Trained, title: str, where: str = "") -> None:
+    """Raise FormatError for the first contradiction of a record; what is only lacking may pass."""
+    for finding in findings(trained):
+        if not finding.lacking:
+            place = f"{where}: {finding.field}" if where else finding.field
+            raise FormatError(title, where=place, why=finding.text)
 
 
 def need(trained: Trained, names: tuple[str, ...], target: str) -> None:
@@ -191,10 +219,22 @@ def as_pair(value: object, where: str) -> tuple[int, int] | None:
     return sides[0], sides[1]
 
 
-def as_names(value: object) -> tuple[str, ...]:
-    """A list of texts; a single text is a list of one, anything else is empty."""
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, (list, tuple)):
+def as_names(value: object, where: str) -> tuple[str, ...]:
+    """A list of texts; a single text is a list of one, None an empty one."""
+    if value is None:
         return ()
-    return tuple(str(item) for item in cast("list[object]", value) if isinstance(item, str))
+    items: list[object] = [value]
+    if isinstance(value, (list, tuple)):
+        items = list(cast("list[object]", value))
+    if not all(isinstance(item, str) for item in items):
+        raise FormatError("expected a list of names", where=where)
+    return tuple(map(str, items))
+
+
+def as_text(value: object, where: str) -> str:
+    """A text; None is an empty one."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise FormatError("expected a text", where=where, why=f"found {type(value).__name__}")
+    return value

@@ -1,14 +1,15 @@
-"""PyTorch checkpoint files (the zip format of torch 1.6 and later), read and written without torch.
+"""Reading PyTorch checkpoint files (the zip format of torch 1.6 and later) without torch.
 
-Reading returns nested dicts, lists, numbers, texts and NumPy arrays. Objects of other classes are
-kept as harmless descriptions; omegaconf containers are turned into the lists and dicts they hold.
-Archive members must be stored uncompressed, as torch writes them, so a small file cannot unfold
-into a large one.
+Reading returns nested dicts, lists, numbers, texts and NumPy arrays (read-only views of the
+stored bytes). Objects of other classes are kept as harmless descriptions; omegaconf containers are
+turned into the lists and dicts they hold, and a pickled network into its state dict.
+
+A small file cannot unfold into a large one: members must be stored uncompressed, as torch writes
+them, may not overlap, and tensors that share a storage share its memory here too.
 """
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,9 @@ _DTYPES: dict[str, str] = {
 _REBUILDERS = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2"})
 _PARAMETERS = frozenset({"_rebuild_parameter", "_rebuild_parameter_with_state"})
 MAX_DEPTH = 200
+_Node = dict[object, object] | list[object] | tuple[object, ...] | Made
+_OPEN = object()
+"""Stands for a container whose conversion has begun and not ended."""
 
 
 def read_torch_file(path: Path) -> object:
@@ -57,6 +61,19 @@ def read_torch_file(path: Path) -> object:
         raise FormatError("cannot read checkpoint", where=str(path), why=str(error)) from error
 
 
+def check_members(archive: zipfile.ZipFile, where: str) -> None:
+    """Refuse an archive whose members together claim more bytes than the file has."""
+    stream = archive.fp
+    size = 0 if stream is None else stream.seek(0, 2)
+    claimed = sum(info.compress_size for info in archive.infolist())
+    if claimed > size:
+        raise FormatError(
+            "the archive's members overlap",
+            where=where,
+            why=f"they claim {claimed} bytes, the file has {size}",
+        )
+
+
 class _Reader:
     def __init__(self, archive: zipfile.ZipFile, where: str) -> None:
         self.archive = archive
@@ -64,6 +81,7 @@ class _Reader:
         self.storages: dict[str, Array] = {}
         self.done: dict[int, object] = {}
         self.members = {info.filename: info for info in archive.infolist()}
+        check_members(archive, where)
 
     def read(self) -> object:
         pickles = [
@@ -95,21 +113,28 @@ class _Reader:
             ) from error
 
     def plain(self, value: object, depth: int) -> object:
+        """The value with descriptions replaced. What is shared in the file is converted once."""
+        if not isinstance(value, (dict, list, tuple, Made)):
+            return value
+        value = cast("_Node", value)
         if depth > MAX_DEPTH:
             raise FormatError("checkpoint is nested too deeply", where=self.where)
+        if id(value) not in self.done:
+            self.done[id(value)] = value if isinstance(value, Made) else _OPEN
+            self.done[id(value)] = self.convert(value, depth)
+        found = self.done[id(value)]
+        if found is _OPEN:
+            raise FormatError("a list in the checkpoint contains itself", where=self.where)
+        return found
+
+    def convert(self, value: _Node, depth: int) -> object:
         if isinstance(value, dict):
-            return self.mapping(cast("dict[object, object]", value), depth)
+            return self.mapping(value, depth)
         if isinstance(value, list):
-            return [self.plain(item, depth + 1) for item in cast("list[object]", value)]
+            return [self.plain(item, depth + 1) for item in value]
         if isinstance(value, tuple):
-            items = cast("tuple[object, ...]", value)
-            return tuple(self.plain(item, depth + 1) for item in items)
-        if isinstance(value, Made):
-            if id(value) not in self.done:
-                self.done[id(value)] = value
-                self.done[id(value)] = self.made(value, depth)
-            return self.done[id(value)]
-        return value
+            return tuple(self.plain(item, depth + 1) for item in value)
+        return self.made(value, depth)
 
     def mapping(self, pairs: Mapping[object, object], depth: int) -> dict[object, object]:
         return {key: self.plain(item, depth + 1) for key, item in pairs.items()}
@@ -130,19 +155,27 @@ class _Reader:
             return "/".join(str(part) for part in value.args)
         if callee.module.partition(".")[0] == "omegaconf":
             return self.omegaconf(value, depth)
+        fields = _fields(value)
+        if {"_parameters", "_buffers", "_modules"} <= fields.keys():
+            return self.network(fields, depth)
         return value
+
+    def network(self, fields: Mapping[object, object], depth: int) -> dict[object, object]:
+        """The state dict of a pickled ``nn.Module``: its tensors and those of the modules in it."""
+        found: dict[object, object] = {}
+        for kind in ("_parameters", "_buffers"):
+            items = _items(self.plain(fields[kind], depth + 1))
+            found |= {name: value for name, value in items if isinstance(value, np.ndarray)}
+        for name, inner in _items(self.plain(fields["_modules"], depth + 1)):
+            found |= {f"{name}.{key}": value for key, value in _items(inner)}
+        return found
 
     def omegaconf(self, value: Made, depth: int) -> object:
         """ListConfig and DictConfig hold ``_content``, their leaves ``_val``."""
-        state: object = value.state
-        if isinstance(state, tuple):  # (None, slots) of a class with slots
-            parts = cast("tuple[object, ...]", state)
-            state = parts[-1] if parts else None
-        if isinstance(state, dict):
-            fields = cast("dict[object, object]", state)
-            for key in ("_content", "_val"):
-                if key in fields:
-                    return self.plain(fields[key], depth + 1)
+        fields = _fields(value)
+        for key in ("_content", "_val"):
+            if key in fields:
+                return self.plain(fields[key], depth + 1)
         return value
 
     def tensor(self, args: tuple[object, ...]) -> Array:
@@ -164,10 +197,9 @@ class _Reader:
             )
         if not count:
             return np.zeros(shape, dtype=data.dtype)
-        view = np.lib.stride_tricks.as_strided(
+        return np.lib.stride_tricks.as_strided(
             data[start:], shape, tuple(s * data.itemsize for s in steps), writeable=False
         )
-        return np.array(view)
 
     def storage(self, key: object) -> Array:
         parts = cast("tuple[object, ...]", key) if isinstance(key, tuple) else ()
@@ -188,6 +220,21 @@ class _Reader:
         return self.storages[name]
 
 
+def _fields(value: Made) -> Mapping[object, object]:
+    """The attributes an object would have; a class with slots pickles (None, attributes)."""
+    state: object = value.state
+    if isinstance(state, tuple):
+        parts = cast("tuple[object, ...]", state)
+        state = parts[-1] if parts else None
+    return cast("dict[object, object]", state) if isinstance(state, dict) else {}
+
+
+def _items(value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        return []
+    return [(str(name), item) for name, item in cast("dict[object, object]", value).items()]
+
+
 def _integers(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, tuple):
         return None
@@ -197,106 +244,3 @@ def _integers(value: object) -> tuple[int, ...] | None:
             return None
         found.append(item)
     return tuple(found)
-
-
-_STORAGE_OF = {"f4": "FloatStorage", "f8": "DoubleStorage", "f2": "HalfStorage", "i8": "LongStorage",
-               "i4": "IntStorage", "u1": "ByteStorage", "b1": "BoolStorage"}  # fmt: skip
-
-
-class _Writer:
-    """Pickle protocol 2 for dicts, lists, tuples, numbers, texts and arrays as tensors."""
-
-    def __init__(self) -> None:
-        self.out = bytearray(b"\x80\x02")
-        self.storages: list[bytes] = []
-
-    def value(self, item: object) -> None:
-        if item is None:
-            self.out += b"N"
-        elif isinstance(item, bool):
-            self.out += b"\x88" if item else b"\x89"
-        elif isinstance(item, int):
-            self.integer(item)
-        elif isinstance(item, float):
-            self.out += b"G" + struct.pack(">d", item)
-        elif isinstance(item, str):
-            data = item.encode("utf-8")
-            self.out += b"X" + struct.pack("<I", len(data)) + data
-        elif isinstance(item, np.ndarray):
-            self.tensor(cast("Array", item))
-        else:
-            self.container(item)
-
-    def container(self, item: object) -> None:
-        if isinstance(item, Mapping):
-            self.out += b"}("
-            for key, inner in cast("Mapping[object, object]", item).items():
-                self.value(key)
-                self.value(inner)
-            self.out += b"u"
-        elif isinstance(item, list):
-            self.out += b"]("
-            for inner in cast("list[object]", item):
-                self.value(inner)
-            self.out += b"e"
-        elif isinstance(item, tuple):
-            self.sequence(cast("tuple[object, ...]", item))
-        else:
-            raise TypeError(f"cannot write {type(item).__name__} to a checkpoint")
-
-    def integer(self, item: int) -> None:
-        if -(1 << 31) <= item < 1 << 31:
-            self.out += b"J" + struct.pack("<i", item)
-            return
-        data = item.to_bytes(item.bit_length() // 8 + 1, "little", signed=True)
-        self.out += b"\x8a" + bytes([len(data)]) + data
-
-    def sequence(self, items: tuple[object, ...]) -> None:
-        self.out += b"("
-        for item in items:
-            self.value(item)
-        self.out += b"t"
-
-    def name(self, module: str, name: str) -> None:
-        self.out += f"c{module}\n{name}\n".encode()
-
-    def tensor(self, array: Array) -> None:
-        kind = _STORAGE_OF.get(array.dtype.str[1:])
-        if kind is None:
-            raise TypeError(f"cannot write {array.dtype} to a checkpoint")
-        data = np.asarray(array, order="C")
-        self.name("torch._utils", "_rebuild_tensor_v2")
-        self.out += b"(("
-        self.value("storage")
-        self.name("torch", kind)
-        self.value(str(len(self.storages)))
-        self.value("cpu")
-        self.value(data.size)
-        self.out += b"tQ"
-        self.value(0)
-        self.sequence(data.shape)
-        self.sequence(tuple(step // data.itemsize for step in data.strides))
-        self.out += b"\x89"
-        self.name("collections", "OrderedDict")
-        self.out += b")RtR"
-        self.storages.append(data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes())
-
-
-def write_torch_file(path: Path, content: object) -> None:
-    """Write plain data and arrays as a checkpoint that ``torch.load`` reads with weights only.
-
-    The bytes depend on the content alone.
-    """
-    writer = _Writer()
-    writer.value(content)
-    members: list[tuple[str, bytes]] = [
-        ("data.pkl", bytes(writer.out) + b"."),
-        ("byteorder", b"little"),
-    ]
-    members += [(f"data/{i}", data) for i, data in enumerate(writer.storages)]
-    members.append(("version", b"3\n"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members:
-            info = zipfile.ZipInfo("archive/" + name, date_time=(1980, 1, 1, 0, 0, 0))
-            archive.writestr(info, data)
