@@ -28,6 +28,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "build": ("build", "Compile a model into a verified bundle"),
     "verify": ("verify", "Compare a bundle with its golden data"),
     "run": ("run", "Execute a bundle on images or arrays"),
+    "stream": ("stream", "Run a bundle over a folder or video, stages in parallel; frames out"),
     "bench": ("bench", "Time a bundle part by part"),
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
     "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),

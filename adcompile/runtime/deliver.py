@@ -77,6 +77,30 @@ def _tensors(outputs: Mapping[str, object]) -> dict[str, Array]:
     return found
 
 
+def show(
+    manifest: Manifest,
+    outputs: Mapping[str, Array],
+    image: ImageArray,
+    where: Placement | None,
+    min_score: float = 0.5,
+) -> tuple[dict[str, object], Picture]:
+    """The summary of *outputs* as plain data, and *image* with what was found drawn on it."""
+    delivery = Delivery()
+    roles = manifest.roles or manifest.contract.roles
+    picture = _rgb(image)
+    found = _detections(outputs, roles, where)
+    if found is not None:
+        _deliver_detections(delivery, found, manifest.contract, None, picture, min_score)
+        names = dict(enumerate(manifest.contract.classes))
+        picture = draw(picture, found, names, min_score=min_score)
+    _anomaly(delivery, outputs, roles, manifest.contract)
+    name = next((n for n, role in roles.items() if role == "map" and n in outputs), None)
+    if name is not None and where is not None:
+        values = to_picture(outputs[name], where)
+        picture = overlay(picture, values, float(values.min()), float(values.max()))
+    return delivery.summary, picture
+
+
 def _arrays(
     delivery: Delivery, outputs: Mapping[str, Array], roles: Mapping[str, str], folder: Path | None
 ) -> None:

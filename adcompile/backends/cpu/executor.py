@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from adcompile.backends.simulation import PartSessions, simulate
 from adcompile.errors import FormatError, ToolMissing
 from adcompile.manifest import PartRecord, check_bundle_path
 from adcompile.runtime.executor import Array
@@ -29,6 +30,7 @@ class CpuExecutor:
         self._session: Session | None = None
         self._fixed: dict[int, Session] = {}
         self._row_input = ""
+        self._packed: PartSessions | None = None
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
         """Open the part's sessions."""
@@ -41,6 +43,9 @@ class CpuExecutor:
                     why=f"no {part.executor} runtime is used here",
                     fix="run on the board, or allow the simulation (--device auto)",
                 )
+        if any(use.startswith("simulation_") for use in part.files):
+            self._packed = simulate(part, bundle, options)  # one file per number of rows
+            return
         threads = int(options["threads"]) if options.get("threads") else None
         for name in part.files:
             use, at, rows = name.partition("@")
@@ -57,6 +62,8 @@ class CpuExecutor:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Execute once."""
+        if self._packed is not None:
+            return self._packed.run(feeds)
         return self._choose(feeds).run(feeds)
 
     def _choose(self, feeds: Mapping[str, Array]) -> Session:
@@ -70,5 +77,5 @@ class CpuExecutor:
 
     def close(self) -> None:
         """Drop the sessions."""
-        self._session = None
+        self._session = self._packed = None
         self._fixed.clear()
