@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.devices import NoFallback, executor_options, show_placements
 from adcompile.errors import UsageError
 
 
@@ -21,6 +22,7 @@ def command(
     warmup: Annotated[int, typer.Option(help="runs before", min=0)] = 3,
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    no_cpu_fallback: NoFallback = False,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Time BUNDLE: percentiles per part, calls and bytes at every border."""
@@ -29,7 +31,10 @@ def command(
     from adcompile.runtime.bench import bench
     from adcompile.runtime.bundle import load
 
-    with load(bundle, device, threads=threads) as opened, console.progress("bench") as view:
+    with (
+        load(bundle, device, threads=threads, options=executor_options(no_cpu_fallback)) as opened,
+        console.progress("bench") as view,
+    ):
         task = view.add_task("bench", total=warmup + runs)
         if inputs:
             feedings = parse_inputs(inputs, opened.inputs)
@@ -48,9 +53,10 @@ def command(
             warmup=warmup,
             watch=lambda done: view.update(task, completed=done),
         )
-    if json:
-        console.emit_json(result.record())
-        return
+        if json:
+            console.emit_json({**result.record(), "placements": opened.placements})
+            return
+        show_placements(opened)
     rows = [
         (
             each.name,

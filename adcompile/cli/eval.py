@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.devices import NoFallback, executor_options
 from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def command(
         Path | None, typer.Option(help="folder for COCO result files, one per subject")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
+    no_cpu_fallback: NoFallback = False,
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Average precision of detectors (--coco), or AUROC and F1 of anomaly detectors (--data)."""
@@ -52,7 +54,7 @@ def command(
     results: dict[str, Result] = {}
     for subject in subjects:
         with ExitStack() as stack, console.progress("eval") as view:
-            run = _detector(subject, device, stack)
+            run = _detector(subject, device, stack, executor_options(no_cpu_fallback))
             task = view.add_task(subject.name, total=None)
             results[_label(subject, results)] = evaluate(
                 run,
@@ -85,14 +87,14 @@ def _label(subject: Path, taken: dict[str, Result]) -> str:
     return name
 
 
-def _detector(subject: Path, device: str, stack: ExitStack) -> Detector:
+def _detector(subject: Path, device: str, stack: ExitStack, options: dict[str, str]) -> Detector:
     """A bundle, or an ONNX file run by ONNX Runtime, as something that takes any picture."""
     from adcompile.detection.fixed import FixedSize
 
     if subject.is_dir():
         from adcompile.runtime.bundle import load
 
-        bundle = stack.enter_context(load(subject, device))
+        bundle = stack.enter_context(load(subject, device, options=options))
         rules = bundle.manifest.contract.inputs
         names = [spec.name for spec in bundle.inputs]
         if len(names) != 1 or names[0] not in rules:

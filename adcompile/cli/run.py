@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.devices import NoFallback, executor_options
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import TensorSpec
 
@@ -61,12 +62,16 @@ def command(
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     min_score: Annotated[float, typer.Option(help="of the detections to draw")] = 0.5,
+    no_cpu_fallback: NoFallback = False,
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Run BUNDLE on images or arrays; its contract says how an image becomes a tensor."""
     from adcompile.runtime.bundle import load
 
-    with load(bundle, device, threads=threads) as opened, console.progress("run") as view:
+    with (
+        load(bundle, device, threads=threads, options=executor_options(no_cpu_fallback)) as opened,
+        console.progress("run") as view,
+    ):
         feedings = parse_inputs(inputs, opened.inputs)
         folders = _folders(output, [label for label, _ in feedings])
         task = view.add_task("run", total=len(feedings))
@@ -79,6 +84,7 @@ def command(
             "target": opened.manifest.target,
             "simulated": list(opened.simulated),
             "where": opened.where,
+            "placements": opened.placements,
             "runs": runs,
         }
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -10,7 +11,7 @@ from typing import cast
 from adcompile import registry
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import Manifest, PartRecord, check_files, check_seal, read_manifest
-from adcompile.runtime.executor import Array, Executor
+from adcompile.runtime.executor import Array, Executor, Reporting
 from adcompile.runtime.feeds import check_feeds
 from adcompile.runtime.inputs import Source, make_feeds
 from adcompile.runtime.preprocess import Placement
@@ -105,6 +106,17 @@ class Bundle:
     def where(self) -> dict[str, str]:
         """Part name to what executes it, in words."""
         return {part.name: self.executor(part).where for part in self.manifest.parts}
+
+    @property
+    def placements(self) -> dict[str, list[dict[str, object]]]:
+        """Part name to what the vendor's runtime reports about it: op type, nodes that the plan put on
+        the device, where they ran, why. Parts without a report are left out."""
+        found: dict[str, list[dict[str, object]]] = {}
+        for part in self.manifest.parts:
+            executor = self.executor(part)
+            if isinstance(executor, Reporting) and executor.placement:
+                found[part.name] = [asdict(line) for line in executor.placement]
+        return found
 
     def __call__(self, source: Source) -> dict[str, Array]:
         """Run on an image file, an H×W×C image array, or input names mapped to arrays or images.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,20 @@ import numpy.typing as npt
 from adcompile.manifest import PartRecord
 
 Array = npt.NDArray[np.generic]
+
+
+class ReportLine(Protocol):
+    """One op type of a vendor's placement report."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """An executor whose runtime says afterwards what it really put on the device."""
+
+    @property
+    def placement(self) -> Sequence[ReportLine]: ...
 
 
 class Executor(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import queue
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,7 @@ def opened(
     workers: int | None = None,
     min_score: float = 0.5,
     drawn: bool = True,
+    options: Mapping[str, str] | None = None,
 ) -> Generator[tuple[Bundle, Pipeline[Frame, Item]]]:
     """A bundle and its pipeline. *workers* copies of it share *threads*; None: one per thread.
 
@@ -116,7 +117,9 @@ def opened(
         raise UsageError(f"{copies} workers for {total} threads", fix="one thread each at least")
     with ExitStack() as stack:
         bundles = [
-            stack.enter_context(load(path, device, threads=total // copies, check=number == 0))
+            stack.enter_context(
+                load(path, device, threads=total // copies, options=options, check=number == 0)
+            )
             for number in range(copies)
         ]
         for bundle in bundles:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 
+from collections import Counter
+from dataclasses import replace
+
 import onnx_ir as ir
 
-from adcompile.backends.npu.lowering import packed_layout
+from adcompile.backends.npu.lowering import float_nodes, packed_layout
 from adcompile.backends.npu.session import SessionPlan, Wishes, cache_identity, plan_session
 from adcompile.backends.tiles import Mosaic
 from adcompile.fileset import FileSet
@@ -16,6 +19,9 @@ from adcompile.lower.mosaic import mosaic, resize_mosaic
 from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
 from adcompile.render import render, to_json
+
+
+_FORMAT_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 
 
 def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
@@ -50,7 +56,9 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
             files["device"] = files["model"] if source is part.model else files["simulation"]
     device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
     digest = model_digest(lowered.model)
-    plan = _session(part, options, lowered.precision, digest, ctx)
+    plan = replace(
+        _session(part, options, lowered.precision, digest, ctx), planned=_planned(lowered, ctx)
+    )
     files["session"] = out.add(f"{folder}/session.json", plan.as_json())
     if plan.provider_options.get("config_file") == "vaiml_config.json":
         files["config"] = out.add(f"{folder}/vaiml_config.json", _VAIML)
@@ -75,6 +83,13 @@ def _packed_models(
     # the vendor's compiler converts to bf16 itself, from the float model
     device = mosaic(part.model, grid)[0] if lowered.precision == "bf16" else simulation
     return device, simulation
+
+
+def _planned(lowered: Part, ctx: LowerContext) -> dict[str, int]:
+    """Nodes per op type that are to run on the NPU; those that were left in float are not."""
+    floats = float_nodes(ctx)
+    kinds = [n.op_type for n in lowered.model.graph if n.name not in floats]
+    return dict(sorted(Counter(k for k in kinds if k not in _FORMAT_OPS).items()))
 
 
 def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, low: Part) -> str:

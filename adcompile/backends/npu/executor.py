@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from adcompile.backends.npu.report import Line, compare, find_report, read_report
 from adcompile.backends.npu.session import INSTALL, PROVIDER, cache_identity
 from adcompile.backends.simulation import (
     PartSessions,
@@ -35,6 +37,7 @@ class NpuExecutor:
         self.simulated = True
         self.where = "not opened"
         self.fell_back = False
+        self.placement: list[Line] = []
         self._sessions: PartSessions | None = None
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
@@ -43,7 +46,8 @@ class NpuExecutor:
         if mode not in _MODES:
             raise UsageError(f"unknown device {mode!r}", fix=f"one of {', '.join(_MODES)}")
         present = PROVIDER in available_providers()
-        required = options.get("require_device") == "true" or mode == "npu"
+        strict = options.get("no_cpu_fallback") == "true"
+        required = options.get("require_device") == "true" or mode == "npu" or strict
         if required and not present:
             raise ToolMissing(
                 f"this ONNX Runtime has no {PROVIDER}",
@@ -54,12 +58,20 @@ class NpuExecutor:
         if present and mode != "cpu":
             self._sessions = self._open_device(part, bundle, options)
             self.simulated = False
-            self.where = f"NPU through {PROVIDER}"
+            self.where = self._described()
         else:
             self._sessions = simulate(part, bundle, options)
             self.simulated = True
             chip = part.options.get("chip", "npu")
             self.where = f"ONNX Runtime CPU, simulating npu:{chip} ({part.precision})"
+
+    def _described(self) -> str:
+        """What executes, and which op types the provider took to the CPU against the plan."""
+        if self.fell_back:
+            return f"ONNX Runtime CPU: {PROVIDER} took nothing of the part"
+        ops = [f"{line.op} ({line.why})" for line in self.placement if line.surprise]
+        text = f"NPU through {PROVIDER}"
+        return f"{text}; planned NPU, ran on CPU: {', '.join(ops)}" if ops else text
 
     def _open_device(
         self, part: PartRecord, bundle: Path, options: Mapping[str, str]
@@ -77,6 +89,7 @@ class NpuExecutor:
         if "config_file" in settings and not Path(settings["config_file"]).is_absolute():
             settings["config_file"] = str(model.parent / settings["config_file"])
         _place_cache(settings, part, model, options)
+        started = time.time()
         providers = [PROVIDER] if strict else [PROVIDER, "CPUExecutionProvider"]
         own = [settings] if strict else [settings, {}]
 
@@ -92,6 +105,10 @@ class NpuExecutor:
 
         sessions = PartSessions(part, bundle, "device", opener)
         self.fell_back = PROVIDER not in sessions.providers
+        report = find_report(settings, started)
+        if report is not None:
+            planned = {op: int(count) for op, count in plan["planned"].items()}
+            self.placement = compare(planned, read_report(report))
         return sessions
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -145,7 +162,7 @@ def read_session(path: Path) -> dict[str, dict[str, str]]:
     if not isinstance(data, dict):
         raise FormatError("session options are not a JSON object", where=path.name)
     found: dict[str, dict[str, str]] = {}
-    for key in ("provider_options", "environment", "session_config"):
+    for key in ("provider_options", "environment", "session_config", "planned"):
         table: object = data.get(key, {})  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if not isinstance(table, dict):
             raise FormatError(f"{key} is not an object", where=path.name)
@@ -154,6 +171,8 @@ def read_session(path: Path) -> dict[str, dict[str, str]]:
             if not isinstance(name, str) or not isinstance(value, str) or not _NAME.match(name):
                 raise FormatError(f"{key} is not text to text", where=path.name)
             found[key][name] = value
+    if not all(count.isdigit() for count in found["planned"].values()):
+        raise FormatError("planned nodes are not counted in numbers", where=path.name)
     strange = sorted(set(found["environment"]) - _ENVIRONMENT)
     if strange:
         raise FormatError(

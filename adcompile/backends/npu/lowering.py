@@ -50,7 +50,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
         return model
     if ctx.precision == "bf16":
         ctx.report.applied("bfloat16", part.name, Exactness.QUANTIZED, "by the device's compiler")
-        return to_bfloat(model, _floats(ctx))
+        return to_bfloat(model, float_nodes(ctx))
     return _integer(part, model, data, ctx, SCHEMES[ctx.precision])
 
 
@@ -109,7 +109,7 @@ def _integer(
             fix="pass --calib FOLDER, or choose --precision fp32",
         )
     name = ctx.options.get("quantizer", "own")
-    floats = _floats(ctx)
+    floats = float_nodes(ctx)
     if scheme.name == "xint8" and name not in _VENDOR:
         model = model.clone()
         name_nodes(model)
@@ -135,7 +135,7 @@ def check_dialect(model: ir.Model, part: Part, precision: str, name: str) -> Non
         )
 
 
-def _floats(ctx: LowerContext) -> frozenset[str]:
+def float_nodes(ctx: LowerContext) -> frozenset[str]:
     """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
     text = ctx.options.get("float_nodes", "")
     return frozenset(line for line in text.split("\n") if line)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adcompile.backends.npu.session import REPORT
 from adcompile.errors import FormatError
 
 MAX_REPORT_BYTES = 256 << 20
@@ -87,24 +89,59 @@ def _plain(device: _Device | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
-    """An op type that the plan put on the NPU and the provider did not."""
+class Line:
+    """One op type: how many nodes the plan put on the NPU, where the provider ran it, and why."""
 
     op: str
-    why: str
+    planned: int
+    ran: str
+    why: str = ""
+
+    @property
+    def surprise(self) -> bool:
+        """True when some of it ran on the CPU against the plan."""
+        return "CPU" in self.ran
 
 
-def compare(planned: dict[str, int], found: Placement) -> list[Surprise]:
-    """Set the plan (op type to number of nodes) beside the provider's report."""
-    surprises: list[Surprise] = []
-    for op in sorted(planned):
+# what is known about ops that the provider takes back (facts of its releases, not of this run)
+_KNOWN = {
+    "Resize": "linear Resize in XINT8 is moved to the CPU by some releases",
+    "ConvTranspose": "not in the XINT8 table of Ryzen AI 1.8",
+    "Sigmoid": "not in the XINT8 table of Ryzen AI 1.8",
+    "HardSigmoid": "not in the XINT8 table of Ryzen AI 1.8",
+}
+_FEW = "subgraphs with fewer than two convolutions stay on the CPU"
+
+
+def compare(planned: Mapping[str, int], found: Placement) -> list[Line]:
+    """Set the plan (op type to number of nodes) beside the provider's report, op by op."""
+    lines: list[Line] = []
+    for op, count in sorted(planned.items()):
         if op in found.cpu_ops and op not in found.npu_ops:
-            why = "planned NPU, ran on CPU"
+            few = _FEW if planned.get("Conv", 0) < 2 else ""
+            why = _KNOWN.get(op) or few or "the provider does not say"
+            lines.append(Line(op, count, "CPU", why))
         elif op in found.cpu_ops:
-            why = "planned NPU, partly ran on CPU"
-        elif op not in found.npu_ops:
-            why = "planned NPU, not in the report (fused or folded)"
+            lines.append(Line(op, count, "NPU and CPU", _KNOWN.get(op, "the provider does not say")))
+        elif op in found.npu_ops:
+            lines.append(Line(op, count, "NPU"))
         else:
-            continue
-        surprises.append(Surprise(op, why))
-    return surprises
+            lines.append(Line(op, count, "not in the report", "fused or folded"))
+    return lines
+
+
+def find_report(settings: Mapping[str, str], since: float) -> Path | None:
+    """The report of a session that was opened at time *since*, where the releases put it.
+
+    In the model's own cache folder any report counts; elsewhere only one written since then, so that
+    the report of another model is never taken for this one's.
+    """
+    cache = Path(settings.get("cache_dir") or settings.get("cacheDir") or "")
+    key = settings.get("cache_key") or settings.get("cacheKey") or ""
+    own = cache / key / REPORT
+    if key and own.is_file():
+        return own
+    for path in (cache / REPORT, Path(REPORT)):
+        if path.is_file() and path.stat().st_mtime >= since:
+            return path
+    return None

@@ -133,12 +133,14 @@ CHIPS: dict[str, Chip] = {
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
-    """Everything a session needs besides the model. ``notes`` explain choices to a person."""
+    """Everything a session needs besides the model. ``planned``: nodes of every op type that are to
+    run on the NPU, to be set beside the provider's report. ``notes`` explain choices to a person."""
 
     provider: str
     provider_options: dict[str, str]
     environment: dict[str, str] = field(default_factory=dict[str, str])
     session_config: dict[str, str] = field(default_factory=dict[str, str])
+    planned: dict[str, int] = field(default_factory=dict[str, int])
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> str:
@@ -148,6 +150,7 @@ class SessionPlan:
             "provider_options": self.provider_options,
             "environment": self.environment,
             "session_config": self.session_config,
+            "planned": {op: str(count) for op, count in self.planned.items()},
             "notes": list(self.notes),
         }
         return json.dumps(data, indent=2, sort_keys=True) + "\n"
@@ -206,7 +209,7 @@ def plan_session(
         notes.append("the compiled model is kept on disk, so that later starts are quick")
     _add_wishes(options, version, asked)
     config = {} if asked.cpu_fallback else {"session.disable_cpu_ep_fallback": "1"}
-    return SessionPlan(PROVIDER, options, environment, config, tuple(notes))
+    return SessionPlan(PROVIDER, options, environment, config, {}, tuple(notes))
 
 
 def _checked(chip: str, release: str, precision: str) -> tuple[Chip, Release]:

@@ -1,0 +1,34 @@
+"""What every verb that runs a bundle offers about devices, and how it tells where parts ran."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adcompile.cli import console
+
+if TYPE_CHECKING:
+    from adcompile.runtime.bundle import Bundle
+
+NoFallback = Annotated[
+    bool,
+    typer.Option(
+        "--no-cpu-fallback", help="an error instead of a device part, or a node of it, on the CPU"
+    ),
+]
+
+
+def executor_options(no_cpu_fallback: bool) -> dict[str, str]:
+    """Options for ``load``."""
+    return {"no_cpu_fallback": "true"} if no_cpu_fallback else {}
+
+
+def show_placements(bundle: Bundle) -> None:
+    """The vendor's own placement report beside our plan, where there is one."""
+    for part, lines in bundle.placements.items():
+        rows = [(str(r["op"]), str(r["planned"]), str(r["ran"]), str(r["why"])) for r in lines]
+        console.table(f"{part}: planned for the device, and where it ran", _COLUMNS, rows)
+
+
+_COLUMNS = ("op type", "nodes planned", "ran on", "why")
