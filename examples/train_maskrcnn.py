@@ -287,8 +287,13 @@ def main() -> int:
     parser.add_argument("--val-images", type=int, default=200)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--threads", type=int, help="1 on a busy machine: threads that wait for each other lose"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     folder: Path = args.output
     folder.mkdir(parents=True, exist_ok=True)
     train_json, val_json = prepare(folder, args.train_images, args.val_images)

@@ -6,9 +6,11 @@ The part's option ``roi_policy`` decides (``whole`` when it is absent):
 ``loop``    one call per row
 ``bucket``  option ``roi_buckets`` ("1,8,32"): rows are cut into pieces, each padded with zeros to
             the smallest bucket that holds it; the padding's results are thrown away
-``host``, ``profile``, ``mosaic``
+``mosaic``  the rows lie side by side in one image, so that one call takes as many as fit; a part that
+            was built so under ``bucket`` has several sizes of such images. No row is padding
+``host``, ``profile``
             one call with all rows: the first runs on the host, the second is a device that takes
-            any row count, the third packs the rows inside its graph
+            any row count
 
 No rows: nothing is called and the results are empty, under every policy. A CPU simulation that takes
 any number of rows runs them in one call; the calls are counted as the device would make them.
@@ -32,12 +34,14 @@ SIMULATION = "simulation"  # a simulation with free rows; one per row count is S
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """How one part's rows are cut: ``buckets`` is empty when they are not."""
+    """How one part's rows are cut: ``buckets`` is empty when they are not. ``packed``: pieces need no
+    padding, because the executor lays them out in an image."""
 
     part: PartRecord
     inputs: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     buckets: tuple[int, ...]
+    packed: bool = False
 
     @classmethod
     def of(cls, part: PartRecord) -> RowPlan | None:
@@ -52,7 +56,7 @@ class RowPlan:
                 fix="known: " + ", ".join(POLICIES),
             )
         buckets = _buckets(part, policy)
-        return cls(part, _row_inputs(part), part.outputs, buckets)
+        return cls(part, _row_inputs(part), part.outputs, buckets, "mosaic" in part.options)
 
     def pieces(self, rows: int) -> list[tuple[int, int, int]]:
         """(first row, rows, rows after padding) of every call."""
@@ -62,14 +66,15 @@ class RowPlan:
         largest = self.buckets[-1]
         for start in range(0, rows, largest):
             count = min(largest, rows - start)
-            cut.append((start, count, next(b for b in self.buckets if b >= count)))
+            size = count if self.packed else next(b for b in self.buckets if b >= count)
+            cut.append((start, count, size))
         return cut
 
 
 def _buckets(part: PartRecord, policy: str) -> tuple[int, ...]:
     if policy == "loop":
         return (1,)
-    if policy != "bucket":
+    if policy != "bucket" and not ("mosaic" in part.options and "roi_buckets" in part.options):
         return ()
     text = part.options.get("roi_buckets", "")
     try:

@@ -1,0 +1,111 @@
+"""Region parts on the NPU: every policy gives the values of row-by-row execution, for any count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcompile.backends.npu.backend import NpuBackend
+from adcompile.backends.npu.executor import NpuExecutor
+from adcompile.backends.tiles import unpack
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Array, LowerContext, Part, Report
+from adcompile.ir.evaluate import evaluate
+from adcompile.ir.graph import tensor_spec
+from adcompile.lower.calibration import MemoryCalibration
+from adcompile.lower.mosaic import mosaic
+from adcompile.lower.rows import MosaicCalibration
+from adcompile.manifest import PartRecord
+from adcompile.place.targets import resolve_target
+from adcompile.runtime.roi import RowPlan, run_rows
+from tests.lower.networks import head, samples
+
+COUNTS = (0, 1, 7, 100, 1000)
+POLICIES = {
+    "loop": {"roi_policy": "loop"},
+    "bucket": {"roi_policy": "bucket", "roi_buckets": "1,8,32"},
+    "mosaic": {"roi_policy": "mosaic", "roi_capacity": "100"},
+}
+
+
+def head_part(deconv: bool) -> Part:
+    model = head(deconv=deconv)
+    inputs = tuple(tensor_spec(v) for v in model.graph.inputs)
+    outputs = tuple(tensor_spec(v) for v in model.graph.outputs)
+    return Part("head", "device", "box_head", model, inputs, outputs, "fp32", "roi")
+
+
+def build(
+    part: Part, options: dict[str, str], folder: Path, data: MemoryCalibration | None = None
+) -> PartRecord:
+    """Lower and emit one part into *folder*."""
+    ctx = LowerContext(
+        resolve_target("npu:stx"), part.precision, data, (), folder, options, Report()
+    )
+    out = FileSet()
+    backend = NpuBackend()
+    record = backend.emit(part, backend.lower(part, ctx), ctx, out)
+    out.write_into(folder)
+    return record.model_copy(update={"options": {**options, **record.options}})
+
+
+def rows(count: int) -> Array:
+    return np.random.default_rng(count).standard_normal((count, 4, 7, 7)).astype(np.float32)
+
+
+@pytest.mark.parametrize("deconv", [False, True], ids=["box", "mask"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_values_are_those_of_rows(policy: str, deconv: bool, tmp_path: Path) -> None:
+    """0, 1, 7, 100 and 1,000 regions; more than the largest size are cut into several calls
+    (sizes are those of whole grids: 32 regions lie in 6 by 6 tiles)."""
+    part = head_part(deconv)
+    record = build(part, POLICIES[policy], tmp_path)
+    executor = NpuExecutor()
+    executor.open(record, tmp_path, {})
+    plan = RowPlan.of(record)
+    assert plan is not None
+    for count in COUNTS:
+        found, calls = run_rows(plan, executor, {"x": rows(count)})
+        assert found["y"].shape[0] == count
+        if count:
+            expected = evaluate(part.model, {"x": rows(count)})["y"]
+            np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5)
+        wanted = {"loop": count, "mosaic": -(-count // 100), "bucket": -(-count // 36)}[policy]
+        assert calls == wanted
+    executor.close()
+
+
+@pytest.mark.parametrize("precision", ["xint8", "a8w8", "bf16"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_regions_in_any_format(policy: str, precision: str, tmp_path: Path) -> None:
+    """Nothing is called and nothing is lost when an image has no region; one row works as well."""
+    part = replace(head_part(False), precision=precision)
+    record = build(part, POLICIES[policy], tmp_path, samples(part.model, 3, rows=5))
+    executor = NpuExecutor()
+    executor.open(record, tmp_path, {})
+    plan = RowPlan.of(record)
+    assert plan is not None
+    found, calls = run_rows(plan, executor, {"x": rows(0)})
+    assert (found["y"].shape, calls) == ((0, 3), 0)
+    found, calls = run_rows(plan, executor, {"x": rows(1)})
+    assert (found["y"].shape, calls) == ((1, 3), 1)
+
+
+def test_padding_never_reaches_the_calibration() -> None:
+    """A seeded defect of others: zero rows are added to a sample until the batch is full, and bias the
+    statistics. The empty tiles of a mosaic repeat real rows instead: every value it shows is real."""
+    part = head_part(False)
+    real = rows(3) + 2.0
+    _, layout = mosaic(part.model, (10, 10))
+    (image,) = MosaicCalibration(MemoryCalibration([{"x": real}]), layout)
+    spec = layout.inputs["x"]
+    tiles = unpack(image["x"], spec, (10, 10), 100)
+    assert {tile.tobytes() for tile in tiles} == {row.tobytes() for row in real}
+    assert tiles.mean() == pytest.approx(real.mean(), rel=0.02)
+    padded = np.zeros((100, 4, 7, 7), np.float32)
+    padded[:3] = real
+    assert padded.mean() != pytest.approx(real.mean(), rel=0.5)  # what the defect would give
+    assert (real != 0).all()
