@@ -3,15 +3,73 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from adcompile.backends.npu import executor
 from adcompile.backends.npu.executor import NpuExecutor, read_session
 from adcompile.backends.npu.report import compare, read_report
-from adcompile.backends.npu.session import RELEASES, Wishes, cache_identity, plan_session
+from adcompile.backends.npu.session import (
+    PROVIDER,
+    RELEASES,
+    Wishes,
+    cache_identity,
+    plan_session,
+)
+from adcompile.cli import main
+from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import FormatError, ToolMissing, UsageError
 from adcompile.manifest import PartRecord, TensorSpec
+from adcompile.runtime.bundle import load
+from adcompile.runtime.session import Session, open_session
+from tests.compile.models import cnn
+
+
+_OLD = {"config_file", "cacheDir", "cacheKey"}
+_NEW = {"cache_dir", "cache_key"}
+_MEMORY = {*_NEW, "enable_cache_file_io_in_mem"}
+# release, chip, precision: provider options, environment (Ryzen AI documentation, page history)
+TABLE = [
+    ("1.2", "phx", "xint8", _OLD, {"XLNX_VART_FIRMWARE", "XLNX_TARGET_NAME"}),
+    ("1.2", "stx", "xint8", _OLD, {"XLNX_VART_FIRMWARE", "XLNX_TARGET_NAME"}),
+    ("1.3", "stx", "a8w8", _OLD, {"XLNX_VART_FIRMWARE", "XLNX_TARGET_NAME"}),
+    ("1.3", "stx", "bf16", _OLD, set()),
+    ("1.4", "phx", "xint8", {*_NEW, "xclbin"}, set()),
+    ("1.4", "stx", "xint8", {*_NEW, "xclbin"}, set()),
+    ("1.4", "krk", "bf16", {*_NEW, "config_file"}, set()),
+    ("1.5", "hpt", "xint8", {*_MEMORY, "xclbin"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+    ("1.5", "stx", "bf16", {*_NEW, "config_file"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+    *(
+        row
+        for release in ("1.6", "1.7", "1.8")
+        for row in (
+            (release, "phx", "xint8", {*_MEMORY, "target", "xclbin"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+            (release, "stx", "xint8", {*_MEMORY, "target"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+            (release, "krk", "a16w8", {*_MEMORY, "target"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+            (release, "stx", "bf16", {*_NEW, "config_file"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("release", "chip", "precision", "options", "environment"), TABLE)
+def test_options_are_those_of_the_documented_tables(
+    release: str, chip: str, precision: str, options: set[str], environment: set[str]
+) -> None:
+    """Every release, chip and kind of precision: exactly these options and variables."""
+    plan = plan_session(chip, release, precision, "key")
+    assert set(plan.provider_options) == options
+    assert set(plan.environment) == environment
+
+
+def test_ep_context_files_are_asked_for() -> None:
+    """From 1.4 on; older releases have none."""
+    plan = plan_session("stx", "1.4", "xint8", "key", Wishes(ep_context=True))
+    assert plan.session_config["ep.context_enable"] == "1"
+    with pytest.raises(UsageError, match="EP context"):
+        plan_session("stx", "1.3", "xint8", "key", Wishes(ep_context=True))
 
 
 def test_old_releases_choose_firmware_by_environment() -> None:
@@ -142,3 +200,100 @@ def test_required_npu_is_missing_here(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(ToolMissing, match="CPUExecutionProvider"):
         NpuExecutor().open(part, tmp_path, {"require_device": "true"})
+
+
+class FakeDevice:
+    """Stands for an ONNX Runtime that has the provider: takes what a session is opened with, runs the
+    model on the CPU, and writes a placement report as the provider does."""
+
+    def __init__(self, report: dict[str, object] | None = None) -> None:
+        self.report = report
+        self.opened: list[dict[str, object]] = []
+
+    def open(self, path: Path, providers: list[str], **how: object) -> Session:
+        self.opened.append({"path": path, "providers": providers, **how})
+        (settings, *_) = how["provider_options"]  # type: ignore[misc]
+        if self.report is not None:
+            folder = Path(settings["cache_dir"]) / settings["cache_key"]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "vitisai_ep_report.json").write_text(json.dumps(self.report))
+        session = open_session(path)
+        session.providers = tuple(providers)
+        return session
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small bundle, and no trace of a cache or of an installation."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("XLNX_ONNX_EP_REPORT_FILE", raising=False)
+    options = BuildOptions(precision="xint8", golden_count=1, host_code=False, cache=False)
+    return compile(cnn(), "npu:stx", tmp_path / "b", options).path
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, report: dict[str, object] | None = None) -> FakeDevice:
+    device = FakeDevice(report)
+    monkeypatch.setattr(executor, "available_providers", lambda: (PROVIDER, "CPUExecutionProvider"))
+    monkeypatch.setattr(executor, "open_session", device.open)
+    return device
+
+
+def test_a_session_is_opened_as_planned(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, cache key, providers; another driver or model gives another key."""
+    device = fake(monkeypatch)
+    keys = []
+    for options in ({}, {"driver": "32.0"}, {"no_cpu_fallback": "true"}):
+        with load(bundle, options=options) as opened:
+            assert opened.simulated == ()
+        last = device.opened[-1]
+        (settings, *_) = last["provider_options"]  # type: ignore[misc]
+        assert settings["target"] == "X2"
+        keys.append(settings["cache_key"])
+    assert len({*keys[:2]}) == 2
+    assert device.opened[0]["providers"] == [PROVIDER, "CPUExecutionProvider"]
+    assert device.opened[2]["providers"] == [PROVIDER]
+    assert device.opened[2]["config"] == {"session.disable_cpu_ep_fallback": "1"}
+
+
+def test_the_providers_report_stands_beside_the_plan(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was planned for the NPU and ran on the CPU is named, with what is known about it."""
+    stats = [
+        {"name": "all", "nodeNum": 9, "supportedOpType": ["::Conv", "::Add", "::MaxPool"]},
+        {"name": "CPU", "nodeNum": 1, "supportedOpType": ["::Add"]},
+        {"name": "NPU", "nodeNum": 8, "supportedOpType": ["::Conv", "::MaxPool"]},
+    ]
+    fake(monkeypatch, {"deviceStat": stats})
+    assert main(["bench", str(bundle), "--runs", "1", "--warmup", "0", "--json"]) == 0
+    (lines,) = json.loads(capsys.readouterr().out)["placements"].values()
+    ran = {line["op"]: (line["planned"], line["ran"]) for line in lines}
+    assert ran["Conv"] == (3, "NPU")
+    assert ran["Add"] == (1, "CPU")
+    assert ran["Relu"] == (3, "not in the report")
+    with load(bundle) as opened:
+        assert any("ran on CPU: Add" in text for text in opened.where.values())
+
+
+def test_no_fallback_needs_the_provider(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the NPU, ``--no-cpu-fallback`` is a missing tool, not a silent simulation."""
+    assert main(["bench", str(bundle), "--no-cpu-fallback"]) == 3
+    assert PROVIDER in capsys.readouterr().err
+
+
+def test_options_that_contradict_are_found_before_the_work(tmp_path: Path) -> None:
+    """Unknown names and contradictions stop the build before anything is quantized or written."""
+    base = BuildOptions(precision="xint8", golden_count=1, host_code=False, cache=False)
+    wrong = [
+        ("roi_polcy", "loop", "roi_policy"),
+        ("xclbin", "my.xclbin", "must not name an xclbin"),
+        ("opt_level", "9", "no such opt_level"),
+        ("npu_target", "X3", "no such compiler target"),
+    ]
+    for name, value, words in wrong:
+        with pytest.raises(UsageError, match=words):
+            compile(cnn(), "npu:stx", tmp_path / "b", replace(base, backend_options={name: value}))
+    floats = {"cpu_fallback": "false", "float_nodes": "stem"}
+    with pytest.raises(UsageError, match="left in float"):
+        compile(cnn(), "npu:stx", tmp_path / "b", replace(base, backend_options=floats))
+    assert not (tmp_path / "b").exists()

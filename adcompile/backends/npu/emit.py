@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from adcompile.backends.npu.lowering import float_nodes, packed_layout
-from adcompile.backends.npu.session import SessionPlan, Wishes, cache_identity, plan_session
+from adcompile.backends.npu.lowering import packed_layout
+from adcompile.backends.npu.options import chip_of, float_nodes, release_of, session_plan
+from adcompile.backends.npu.session import SessionPlan, cache_identity
 from adcompile.backends.tiles import Mosaic
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
@@ -29,8 +30,8 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     folder = f"parts/{part.name}"
     files = {"model": add_model(out, f"{folder}/model.onnx", part.model)}
     options = {
-        "chip": ctx.target.name.partition(":")[2].partition("@")[0] or "stx",
-        "release": ctx.target.toolchain.rpartition(" ")[2],
+        "chip": chip_of(ctx),
+        "release": release_of(ctx),
         "roi_policy": ctx.options.get("roi_policy", "loop") if part.rows else "",
     }
     layout = packed_layout(part, ctx)
@@ -57,7 +58,8 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
     digest = model_digest(lowered.model)
     plan = replace(
-        _session(part, options, lowered.precision, digest, ctx), planned=_planned(lowered, ctx)
+        _session(part, digest, replace(ctx, precision=lowered.precision)),
+        planned=_planned(lowered, ctx),
     )
     files["session"] = out.add(f"{folder}/session.json", plan.as_json())
     if plan.provider_options.get("config_file") == "vaiml_config.json":
@@ -99,20 +101,11 @@ def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, lo
     return add_model(out, f"{folder}/model.{suffix}.onnx", low.model)
 
 
-def _session(
-    part: Part, options: dict[str, str], precision: str, digest: str, ctx: LowerContext
-) -> SessionPlan:
-    wishes = Wishes(
-        target=ctx.options.get("npu_target", ""),
-        xclbin=ctx.options.get("xclbin", ""),
-        encryption_key="",  # a secret: given when the session is opened, never stored
-        opt_level=ctx.options.get("opt_level", ""),
-        cpu_fallback=ctx.options.get("cpu_fallback", "true") != "false",
-    )
-    chip, release = options["chip"], options["release"]
-    draft = plan_session(chip, release, precision, "", wishes)
+def _session(part: Part, digest: str, ctx: LowerContext) -> SessionPlan:
+    """The options, with a cache key made of everything that is known now."""
+    draft = session_plan(ctx, "")
     key = cache_identity(digest, draft.provider_options, "", "")
-    return plan_session(chip, release, precision, f"{part.name}-{key[:16]}", wishes)
+    return session_plan(ctx, f"{part.name}-{key[:16]}")
 
 
 # the compiler converts float32 to bfloat16 itself; one pass does it

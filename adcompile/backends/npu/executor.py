@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from adcompile.backends.npu.report import Line, compare, find_report, read_report
-from adcompile.backends.npu.session import INSTALL, PROVIDER, cache_identity
+from adcompile.backends.npu.session import INSTALL, PROVIDER, cache_identity, encryption
 from adcompile.backends.simulation import (
     PartSessions,
     bundle_file,
@@ -29,7 +29,8 @@ _MODES = ("auto", "npu", "cpu")
 
 class NpuExecutor:
     """Options: ``device`` (auto, npu, cpu), ``require_device``, ``no_cpu_fallback``, ``cache_dir``,
-    ``driver`` (its version, part of the cache identity), ``threads``."""
+    ``driver`` (its version, part of the cache identity), ``encryption_key`` (of the cached model; kept
+    nowhere), ``threads``."""
 
     family: ClassVar[str] = "npu"
 
@@ -89,6 +90,7 @@ class NpuExecutor:
         if "config_file" in settings and not Path(settings["config_file"]).is_absolute():
             settings["config_file"] = str(model.parent / settings["config_file"])
         _place_cache(settings, part, model, options)
+        settings |= encryption(part.options.get("release", ""), options.get("encryption_key", ""))
         started = time.time()
         providers = [PROVIDER] if strict else [PROVIDER, "CPUExecutionProvider"]
         own = [settings] if strict else [settings, {}]

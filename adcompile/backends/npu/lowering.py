@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from adcompile.backends.npu.approximate import approximate_kernels
 from adcompile.backends.npu.dialect import violations
+from adcompile.backends.npu.options import check_options, float_nodes
 from adcompile.backends.npu.schemes import SCHEMES
 from adcompile.backends.tiles import Mosaic
 from adcompile.errors import PassError, UsageError
@@ -40,6 +41,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             f"precision {ctx.precision!r} is not one of npu's",
             fix=f"choose from {', '.join(PRECISIONS)}",
         )
+    check_options(ctx)
     model, data = part.model, ctx.calibration
     layout = packed_layout(part, ctx)
     if layout is not None:
@@ -133,9 +135,3 @@ def check_dialect(model: ir.Model, part: Part, precision: str, name: str) -> Non
             where=f"part {part.name!r}, node {first.node!r}",
             why=f"{first.rule}: {first.why}",
         )
-
-
-def float_nodes(ctx: LowerContext) -> frozenset[str]:
-    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
-    text = ctx.options.get("float_nodes", "")
-    return frozenset(line for line in text.split("\n") if line)

@@ -166,6 +166,7 @@ class Wishes:
     opt_level: str = ""
     cpu_fallback: bool = True
     config_file: str = ""
+    ep_context: bool = False
 
 
 def plan_session(
@@ -209,6 +210,11 @@ def plan_session(
         notes.append("the compiled model is kept on disk, so that later starts are quick")
     _add_wishes(options, version, asked)
     config = {} if asked.cpu_fallback else {"session.disable_cpu_ep_fallback": "1"}
+    if asked.ep_context:
+        if not version.context:
+            raise UsageError(f"Ryzen AI {release} writes no EP context", fix="needs 1.4 or newer")
+        config |= {"ep.context_enable": "1", "ep.context_embed_mode": "1"}
+        notes.append("the compiled model is written beside the ONNX file as *_ctx.onnx")
     return SessionPlan(PROVIDER, options, environment, config, {}, tuple(notes))
 
 
@@ -264,14 +270,7 @@ def _choose_target(
 
 
 def _add_wishes(options: dict[str, str], version: Release, asked: Wishes) -> None:
-    if asked.encryption_key:
-        name = version.keys.get("encryption_key")
-        digits = asked.encryption_key
-        if name is None:
-            raise UsageError(f"Ryzen AI {version.version} has no encryption")
-        if len(digits) != 64 or any(c not in "0123456789abcdefABCDEF" for c in digits):
-            raise UsageError("an encryption key is 64 hexadecimal digits")
-        options[name] = digits
+    options |= encryption(version.version, asked.encryption_key)
     if asked.opt_level:
         if "opt_level" not in version.keys:
             raise UsageError(f"Ryzen AI {version.version} has no opt_level", fix="needs 1.8")
@@ -280,6 +279,18 @@ def _add_wishes(options: dict[str, str], version: Release, asked: Wishes) -> Non
                 f"no such opt_level {asked.opt_level!r}", fix=f"one of {', '.join(OPT_LEVELS)}"
             )
         options["opt_level"] = asked.opt_level
+
+
+def encryption(release: str, key: str) -> dict[str, str]:
+    """The provider option that encrypts the cached model; none without a key. Raises UsageError."""
+    if not key:
+        return {}
+    name = RELEASES[release].keys.get("encryption_key") if release in RELEASES else None
+    if name is None:
+        raise UsageError(f"Ryzen AI {release} has no encryption")
+    if len(key) != 64 or any(c not in "0123456789abcdefABCDEF" for c in key):
+        raise UsageError("an encryption key is 64 hexadecimal digits")
+    return {name: key}
 
 
 def cache_identity(

@@ -1,0 +1,77 @@
+"""The options of this family: which there are, and what they say about a session."""
+
+from __future__ import annotations
+
+import difflib
+
+from adcompile.backends.npu.session import RELEASES, SessionPlan, Wishes, plan_session
+from adcompile.errors import UsageError
+from adcompile.interfaces import LowerContext
+
+# name -> meaning, as ``-O NAME=VALUE`` or in a part of plan.yaml
+OPTIONS = {
+    "quantizer": "own, quark, vai_q_onnx or onnxruntime-METHOD",
+    "float_nodes": "nodes to leave in float, one name a line",
+    "roi_policy": "auto, mosaic, bucket, loop or host",
+    "roi_buckets": "row counts of the policy bucket: 1,8,32",
+    "roi_capacity": "rows of the policy mosaic",
+    "roi_rows": "nominal regions per image, for counts",
+    "min_macs": "smaller parts go to the host",
+    "keep_small": "keep parts that cost more than they save",
+    "npu_target": "compiler of releases from 1.6 on: X1 or X2",
+    "xclbin": "firmware file, where the release takes one",
+    "opt_level": "of the compiler of release 1.8",
+    "cpu_fallback": "false: the provider may put no node on the CPU",
+    "ep_context": "true: the provider writes its compiled model as an EP context file",
+}
+
+
+def check_options(ctx: LowerContext) -> None:
+    """Refuse unknown options, and those that contradict the chip or the release, before any work.
+
+    Raises UsageError.
+    """
+    for name in ctx.options:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            raise UsageError(
+                f"npu has no option {name!r}",
+                why=f"did you mean {near[0]!r}?" if near else "",
+                fix="known: " + ", ".join(OPTIONS),
+            )
+    plan = session_plan(ctx, "")
+    if plan.session_config.get("session.disable_cpu_ep_fallback") == "1" and float_nodes(ctx):
+        raise UsageError(
+            "nodes are left in float, and the CPU is not allowed to run them",
+            where=", ".join(sorted(float_nodes(ctx))[:3]),
+            fix="leave out cpu_fallback=false, or promote them to a higher precision instead",
+        )
+
+
+def session_plan(ctx: LowerContext, cache_key: str) -> SessionPlan:
+    """Session options of a part. Raises UsageError when chip, release and wishes contradict."""
+    wishes = Wishes(
+        target=ctx.options.get("npu_target", ""),
+        xclbin=ctx.options.get("xclbin", ""),
+        encryption_key="",  # a secret: given when the session is opened, never stored
+        opt_level=ctx.options.get("opt_level", ""),
+        cpu_fallback=ctx.options.get("cpu_fallback", "true") != "false",
+        ep_context=ctx.options.get("ep_context", "false") == "true",
+    )
+    return plan_session(chip_of(ctx), release_of(ctx), ctx.precision, cache_key, wishes)
+
+
+def chip_of(ctx: LowerContext) -> str:
+    """``stx`` of the target ``npu:stx@1.8``."""
+    return ctx.target.name.partition(":")[2].partition("@")[0] or "stx"
+
+
+def release_of(ctx: LowerContext) -> str:
+    """The Ryzen AI release, as the tables know it; an unknown one is refused later."""
+    found = ctx.target.toolchain.rpartition(" ")[2]
+    return found or next(reversed(RELEASES))
+
+
+def float_nodes(ctx: LowerContext) -> frozenset[str]:
+    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
+    return frozenset(line for line in ctx.options.get("float_nodes", "").split("\n") if line)
