@@ -79,12 +79,15 @@ class PatchcoreConfig(BackboneConfig):
 
 class PadimConfig(BackboneConfig):
     """PaDiM. ``features`` 0 takes the published number for the backbone, or all channels;
-    ``covariance`` 0 takes the preset's multiple of the identity."""
+    ``covariance`` is the multiple of the identity added to every covariance, ``pooled_images`` how
+    many images' worth of the covariance shared by all patches is added too; 0 and None take the
+    preset's (the published formula pools nothing), or what the built-in filters need."""
 
     method: Method = "padim"
     preset: str = "anomalib"
     features: int = Field(default=0, ge=0)
     covariance: float = Field(default=0.0, ge=0.0)
+    pooled_images: int | None = Field(default=None, ge=0)
     square_root: bool | None = None
     blur_sigma: float | None = Field(default=None, ge=0.0)
 

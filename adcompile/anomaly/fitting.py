@@ -30,7 +30,7 @@ from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet, Sample
 from adcompile.anomaly.threshold import Evidence, ThresholdOptions, fit_score, raw_threshold
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, Score, parse_contract
-from adcompile.errors import InputError, UsageError
+from adcompile.errors import UsageError
 
 
 def fit(
@@ -226,19 +226,17 @@ def _train_padim(
 ) -> Parts:
     network, spec = _network(config, chosen, backbone)
     index = padim.channel_index(sum(network.channels), config.features, config.seed)
+    identity, pooled = padim.regularisers(config, chosen)
     gaussian = padim.fit_gaussian(
         FeatureRunner(network),
         data.train,
         spec,
         index,
-        config.covariance or chosen.covariance,
+        identity,
+        pooled_images=pooled,
         batch=config.batch,
         watch=watch,
     )
-    if len(data.train) == 1:
-        raise InputError(
-            "PaDiM needs at least two training images", why="a spread has to be measured"
-        )
 
     def build(score: Score) -> ir.Model:
         return padim.build_model(network, gaussian, score, spec)

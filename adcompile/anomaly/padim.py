@@ -25,6 +25,10 @@ Index = npt.NDArray[np.int64]
 DIMENSIONS = {448: 100, 1792: 550}
 """Published feature counts by the width of the three layers: resnet18, wide_resnet50_2."""
 
+FILTER_COVARIANCE, FILTER_POOLED = 1e-4, 30
+"""What the built-in filters need instead of the preset's 0.01 and 0: their features are smaller,
+and vary along fewer directions, than a deep network's."""
+
 MAX_STATISTICS_BYTES = 8 << 30
 CHUNK = 64
 
@@ -58,14 +62,22 @@ def fit_gaussian(
     index: Index,
     regulariser: float,
     *,
+    pooled_images: int = 0,
     batch: int = 8,
     watch: Watch | None = None,
 ) -> Gaussian:
     """Mean and inverse covariance (unbiased, plus regulariser times identity) of every patch.
 
-    Two passes over the images, so that sums stay in double precision and memory holds one
-    covariance per patch and nothing per image.
+    ``pooled_images`` adds that many images' worth of the covariance that all patches share: a
+    patch seen on a few dozen images cannot tell the spread of every direction by itself. 0 is the
+    published formula. Two passes over the images, so that sums stay in double precision and
+    memory holds one covariance per patch and nothing per image. Raises InputError for fewer than
+    two images.
     """
+    if len(samples) == 1:
+        raise InputError(
+            "PaDiM needs at least two training images", why="a spread has to be measured"
+        )
     total: npt.NDArray[np.float64] | None = None
     for part in _embedded(run, samples, spec, index, batch, "mean", watch):
         sums = part.sum(axis=0, dtype=np.float64)
@@ -84,7 +96,11 @@ def fit_gaussian(
     for part in _embedded(run, samples, spec, index, batch, "covariance", watch):
         gap = (part - mean).transpose(2, 1, 0)
         scatter += gap @ gap.transpose(0, 2, 1)
-    covariance = scatter / max(len(samples) - 1, 1)
+    degrees = len(samples) - 1
+    covariance = scatter / degrees
+    if pooled_images:
+        share = pooled_images / (degrees + pooled_images)
+        covariance += share * (covariance.mean(axis=0) - covariance)
     covariance[:, np.arange(channels), np.arange(channels)] += regulariser
     return Gaussian(mean.astype(np.float32), invert(covariance), index)
 
@@ -128,6 +144,14 @@ def _embedded(
         if watch is not None:
             watch(what, min((number + 1) * batch, len(samples)), len(samples))
         yield embedding.reshape(*embedding.shape[:2], -1)
+
+
+def regularisers(config: PadimConfig, chosen: Preset) -> tuple[float, int]:
+    """Multiple of the identity and pooled images: the configuration's, or the network's habit."""
+    filters = config.backbone == "filters"
+    identity = config.covariance or (FILTER_COVARIANCE if filters else chosen.covariance)
+    pooled = config.pooled_images
+    return identity, (FILTER_POOLED if filters else 0) if pooled is None else pooled
 
 
 def score_of(config: PadimConfig, chosen: Preset) -> Score:
