@@ -117,11 +117,13 @@ class EfficientadConfig(TrainedConfig):
 
 
 class VaeConfig(TrainedConfig):
-    """R1's VAE. ``latent`` is the size of the code, ``kl`` the weight of its divergence."""
+    """R1's VAE. ``latent`` is the size of the code, ``kl`` the weight of its divergence. Preset
+    ``local`` scores places, ``r1`` the whole image."""
 
     method: Method = "vae"
-    preset: str = "r1"
+    preset: str = "local"
     learning_rate: float = Field(default=1e-3, gt=0.0)
+    epochs: int = Field(default=40, ge=1)
     latent: int = Field(default=128, ge=1, le=4096)
     kl: float = Field(default=0.0005, ge=0.0)
 

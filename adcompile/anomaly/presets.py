@@ -11,7 +11,7 @@
 
 For PaDiM: ``r1_host`` (squared form, patch grid), ``r3`` and ``anomalib`` (root, bilinear, σ 4).
 For the VAE: ``r1`` (mean squared error of the image) and ``local`` (largest deviation of the
-blurred error map from what is usual at its place).
+error from what is usual at its place).
 """
 
 from __future__ import annotations
@@ -185,10 +185,10 @@ _VAE: dict[str, Preset] = {
             preset="local",
             k=1,
             map_upsampling="nearest",
-            blur_sigma=3.0,
+            blur_sigma=1.5,
             compare=">",
         ),
-        _image(128, plain=True),
+        _image(64, plain=True),
         "bilinear",
         ThresholdOptions(range_of="maps_and_scores"),
     ),
@@ -202,7 +202,12 @@ PRESETS: dict[str, dict[str, Preset]] = {
 }
 """Method to preset name to preset."""
 
-DEFAULT_PRESET = {"patchcore": "r0", "padim": "anomalib", "efficientad": "anomalib", "vae": "r1"}
+DEFAULT_PRESET = {
+    "patchcore": "r0",
+    "padim": "anomalib",
+    "efficientad": "anomalib",
+    "vae": "local",
+}
 
 
 def preset(method: str, name: str = "", *, side: int | None = None) -> Preset:

@@ -5,9 +5,8 @@ decoder of three transposed convolutions, sigmoid. Trained on mean squared error
 divergence term. At inference the code's *mean* is used: no sampling, so the same image always
 scores the same (the reference export leaves RandomNormalLike in the graph).
 
-Preset ``r1`` scores the mean squared error of the image. Preset ``local`` finds small defects: the
-blurred error map is compared with what is usual at each place (mean and spread over the normal
-images), in both directions, and the largest deviation is the score.
+Preset ``r1`` scores the mean squared error of the image. Preset ``local`` finds small defects: see
+:mod:`adcompile.anomaly.vae_local`.
 """
 
 # torch's own annotations are partial
@@ -23,19 +22,15 @@ from torch.nn import functional
 
 from adcompile.anomaly import heads, ops
 from adcompile.anomaly.config import TrainedConfig, VaeConfig
-from adcompile.anomaly.maps import Array, blur_map
 from adcompile.anomaly.model_folder import Arrays
 from adcompile.anomaly.parts import Parts, Watch
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
-from adcompile.anomaly.scoring import squared_error_map
 from adcompile.anomaly.torch_export import export_network
 from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
+from adcompile.anomaly.vae_local import Deviation
 from adcompile.contract import Preprocess, Score
 from adcompile.errors import UsageError
-
-SPREAD_FLOOR = 0.1
-"""Share of the mean spread added to every place's spread, so that no place decides alone."""
 
 
 class Vae(nn.Module):
@@ -97,11 +92,12 @@ def train(
         from_arrays(network, start, "weights.npz")
     images = load_images(data.train, chosen.preprocess)
     learn(network, images, config, watch)
-    statistics = _usual(network, images, chosen.score) if chosen.score.preset == "local" else {}
+    local = _usual(network, images) if chosen.score.preset == "local" else None
 
     def build(score: Score) -> ir.Model:
-        return build_model(network, score, chosen.preprocess, statistics)
+        return build_model(network, score, chosen.preprocess, local)
 
+    statistics = {} if local is None else to_arrays(local)
     return Parts(
         chosen.score, build, chosen.preprocess, weights=to_arrays(network), statistics=statistics
     )
@@ -135,41 +131,53 @@ def learn(network: Vae, images: Tensor, config: VaeConfig, watch: Watch | None =
     return keeper.best
 
 
-def _usual(network: Vae, images: Tensor, score: Score) -> dict[str, Array]:
-    """Mean and spread of the blurred error at every place over the normal images, [1, 1, H, W]."""
-    errors: list[Array] = []
+def _usual(network: Vae, images: Tensor) -> Deviation:
+    """What errors the network usually makes on normal images."""
+    local = Deviation(int(images.shape[2]), int(images.shape[3]))
     with torch.no_grad():
-        for part in torch.split(images, 16):
-            back = network(part).numpy()
-            errors.append(blur_map(squared_error_map(part.numpy(), back), score.blur_sigma))
-    every = np.concatenate(errors)
-    mean, spread = every.mean(axis=0), every.std(axis=0)
-    # neighbouring places see the same texture: smooth both, or 30 images make a noisy yardstick
-    mean, spread = blur_map(mean, 8.0), blur_map(spread, 8.0)
-    spread = spread + SPREAD_FLOOR * spread.mean() + 1e-8
-    return {
-        "usual_error": mean[None, None].astype(np.float32),
-        "usual_spread": spread[None, None].astype(np.float32),
-    }
+        errors = torch.cat([part - network(part) for part in torch.split(images, 16)])
+        local.fit(errors)
+    return local
+
+
+class _Local(nn.Module):
+    """Image to deviation of its reconstruction error."""
+
+    def __init__(self, network: Vae, local: Deviation) -> None:
+        super().__init__()
+        self.network = network
+        self.local = local
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.local(images - self.network(images))
+        return out
 
 
 def build_model(
-    network: Vae, score: Score, spec: Preprocess, statistics: dict[str, Array]
+    network: Vae, score: Score, spec: Preprocess, local: Deviation | None = None
 ) -> ir.Model:
     """Image to score and map; the reconstruction error is computed in the graph, on 0…1 images."""
+    if local is not None:
+        return _build_local(_Local(network, local), score, spec)
     model = export_network(network, ["reconstruction"], spec.size[0])
     back = model.graph.outputs[0]
     model.graph.outputs.clear()
     writer = heads.GraphWriter(model)
     error = writer.one("SquaredErrorMap", [model.graph.inputs[0], back], domain=ops.DOMAIN)
-    if not statistics:
-        error.shape = ir.Shape([None, 1, *spec.size])
-        axes = writer.integers("spatial", [1, 2, 3])
-        count = writer.constant("head/pixels", np.array(spec.size[0] * spec.size[1], np.float32))
-        total = writer.one("ReduceSum", [error, axes], {"keepdims": 0})
-        return heads.finish(writer, writer.one("Div", [total, count]), error, score, spec)
-    smooth = heads.add_map(writer, error, spec.size, spec.size, score)
-    above = writer.one("Sub", [smooth, writer.constant("usual_error", statistics["usual_error"])])
-    spread = writer.constant("usual_spread", statistics["usual_spread"])
-    deviation = writer.one("Abs", [writer.one("Div", [above, spread])])
-    return heads.finish(writer, heads.add_maximum(writer, deviation), deviation, score, spec)
+    error.shape = ir.Shape([None, 1, *spec.size])
+    axes = writer.integers("spatial", [1, 2, 3])
+    count = writer.constant("head/pixels", np.array(spec.size[0] * spec.size[1], np.float32))
+    total = writer.one("ReduceSum", [error, axes], {"keepdims": 0})
+    return heads.finish(writer, writer.one("Div", [total, count]), error, score, spec)
+
+
+def _build_local(network: _Local, score: Score, spec: Preprocess) -> ir.Model:
+    model = export_network(network, ["deviation"], spec.size[0])
+    deviation = model.graph.outputs[0]
+    model.graph.outputs.clear()
+    writer = heads.GraphWriter(model)
+    square = writer.one("Mul", [deviation, deviation])
+    energy = writer.one("ReduceMean", [square], {"axes": [1], "keepdims": 1})
+    smooth = heads.add_map(writer, energy, spec.size, spec.size, score)
+    size = writer.one("Sqrt", [smooth])
+    return heads.finish(writer, heads.add_maximum(writer, size), size, score, spec)

@@ -17,10 +17,12 @@ from adcompile.anomaly.detector import open_detector  # noqa: E402
 from adcompile.anomaly.efficientad_networks import Networks  # noqa: E402
 from adcompile.anomaly.fitting import fit  # noqa: E402
 from adcompile.anomaly.images import batches  # noqa: E402
+from adcompile.anomaly.maps import blur_map  # noqa: E402
 from adcompile.anomaly.model_folder import load_fitted, save_fitted  # noqa: E402
 from adcompile.anomaly.presets import preset  # noqa: E402
 from adcompile.anomaly.samples import DataSet  # noqa: E402
 from adcompile.anomaly.train_loop import Keeper, from_arrays, to_arrays  # noqa: E402
+from adcompile.anomaly.vae_local import Deviation  # noqa: E402
 from adcompile.errors import FormatError, InputError, UsageError  # noqa: E402
 
 TINY = {"image_size": 64, "batch": 5, "epochs": 2, "learning_rate": 1e-3}
@@ -56,7 +58,7 @@ def test_vae_graph_equals_formula(twill: DataSet) -> None:
     chosen = preset("vae", "r1", side=64)
     torch.manual_seed(0)
     network = vae.Vae(64, 8).eval()
-    model = vae.build_model(network, chosen.score, chosen.preprocess, {})
+    model = vae.build_model(network, chosen.score, chosen.preprocess)
     images = np.concatenate(list(batches(twill.test[:3], chosen.preprocess)))
     with torch.no_grad():
         back = network(torch.from_numpy(images)).numpy()
@@ -64,6 +66,25 @@ def test_vae_graph_equals_formula(twill: DataSet) -> None:
     scores, maps = open_detector(model)(images)
     assert np.allclose(scores, expected.scores, rtol=1e-4)
     assert np.allclose(maps, expected.maps, rtol=1e-3, atol=1e-5)
+
+
+def test_local_deviation_graph_equals_numpy(twill: DataSet) -> None:
+    """Preset local: standardised, decorrelated, squared, blurred; unit size on normal images."""
+    chosen = preset("vae", "local")
+    torch.manual_seed(0)
+    network = vae.Vae(64, 8).eval()
+    images = np.concatenate(list(batches(twill.train, chosen.preprocess)))
+    with torch.no_grad():
+        errors = torch.from_numpy(images) - network(torch.from_numpy(images))
+        local = Deviation(64, 64)
+        local.fit(errors)
+        deviation = local(errors).numpy()
+    assert 0.3 < float((deviation**2).mean()) < 1.0
+    model = vae.build_model(network, chosen.score, chosen.preprocess, local)
+    scores, maps = open_detector(model)(images[:3])
+    expected = np.sqrt(blur_map((deviation[:3] ** 2).mean(axis=1), chosen.score.blur_sigma))
+    assert np.allclose(maps, expected, rtol=1e-3, atol=1e-4)
+    assert np.allclose(scores, expected.max(axis=(1, 2)), rtol=1e-4)
 
 
 def test_efficientad_graph_equals_formula(twill: DataSet) -> None:
