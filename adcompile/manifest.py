@@ -143,11 +143,12 @@ class Manifest(Record):
         The seal is a digest over everything else, so that a reader notices an edit.
         """
         data: dict[str, object] = self.model_dump(mode="json")
-        data[SEAL] = _seal(data)
+        data[SEAL] = seal_of(data)
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _seal(data: Mapping[str, object]) -> str:
+def seal_of(data: Mapping[str, object]) -> str:
+    """Digest over all keys but the seal itself."""
     rest = {key: value for key, value in data.items() if key != SEAL}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -156,7 +157,7 @@ def _seal(data: Mapping[str, object]) -> str:
 def check_seal(bundle: Path) -> None:
     """Refuse a manifest that was edited after it was written. Call it after ``read_manifest``."""
     raw: dict[str, object] = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-    if raw.get(SEAL) != _seal(raw):
+    if raw.get(SEAL) != seal_of(raw):
         raise FormatError(
             "manifest was changed",
             where=str(bundle / MANIFEST),
@@ -240,8 +241,13 @@ def check_files(bundle: Path, manifest: Manifest) -> None:
 
     Symbolic links are refused: a bundle is a plain folder.
     """
-    for name, record in sorted(manifest.files.items()):
-        path = bundle / check_bundle_path(name)
+    check_listed(bundle, manifest.files)
+
+
+def check_listed(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """The same for any list of files below *folder*."""
+    for name, record in sorted(files.items()):
+        path = folder / check_bundle_path(name)
         if path.is_symlink() or not path.is_file():
             raise FormatError("bundle file is missing", where=name, fix="build the bundle again")
         size = path.stat().st_size

@@ -13,18 +13,24 @@ from adcompile.runtime.executor import Array
 
 
 class _BundleRunner:
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, category: str) -> None:
         self._bundle = bundle
+        self._category = category
         self.where = str(bundle.path)
         self.inputs: Sequence[TensorSpec] = bundle.inputs
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
-        found = self._bundle.run(feeds).outputs
+        found = self._bundle.run(feeds, category=self._category).outputs
         return {name: found[name] for name in outputs}
 
 
 @contextmanager
-def open_bundle_detector(path: Path, device: str = "auto") -> Generator[Detector, None, None]:
-    """The detector in a bundle; closed with the block. ModelError when it is none of ours."""
+def open_bundle_detector(
+    path: Path, device: str = "auto", category: str = ""
+) -> Generator[Detector, None, None]:
+    """The detector in a bundle, or one of its categories; closed with the block.
+
+    Raises ModelError when the bundle is no detector of ours.
+    """
     with load(path, device) as bundle:
-        yield Detector(_BundleRunner(bundle), bundle.manifest.contract)
+        yield Detector(_BundleRunner(bundle, category), bundle.contract(category))

@@ -37,6 +37,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "synth": ("synth", "Generate an MVTec-style data set"),
     "fit": ("fit", "Train an anomaly detector from normal images"),
     "retrain": ("retrain", "Refit an anomaly detector on other images"),
+    "category": ("category", "Add, remove or list the categories of an anomaly bundle"),
     "bank": ("bank", "Convert, check or describe memory banks and trained-model files"),
 }
 

@@ -21,10 +21,10 @@ from adcompile.manifest import MANIFEST
 
 
 @contextmanager
-def open_subject(path: Path, device: str) -> Generator[Detector, None, None]:
-    """A fitted folder, an ONNX file with our contract, or a bundle."""
+def open_subject(path: Path, device: str, category: str = "") -> Generator[Detector, None, None]:
+    """A fitted folder, an ONNX file with our contract, or a bundle (or a category of it)."""
     if path.is_dir() and (path / MANIFEST).is_file():
-        with open_bundle_detector(path, device) as detector:
+        with open_bundle_detector(path, device, category) as detector:
             yield detector
         return
     if not path.exists():

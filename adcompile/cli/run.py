@@ -63,6 +63,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     min_score: Annotated[float, typer.Option(help="of the detections to draw")] = 0.5,
     no_cpu_fallback: NoFallback = False,
+    category: Annotated[str, typer.Option(help="one of the bundle's categories")] = "",
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Run BUNDLE on images or arrays; its contract says how an image becomes a tensor."""
@@ -77,7 +78,7 @@ def command(
         task = view.add_task("run", total=len(feedings))
         runs: list[dict[str, object]] = []
         for (_label, files), folder in zip(feedings, folders, strict=True):
-            runs.append(_run_one(opened, files, folder, min_score))
+            runs.append(_run_one(opened, files, folder, min_score, category))
             view.advance(task)
         summary: dict[str, object] = {
             "bundle": str(bundle),
@@ -110,7 +111,7 @@ def _folders(output: Path | None, labels: Sequence[str]) -> list[Path | None]:
 
 
 def _run_one(
-    opened: object, files: dict[str, Path], folder: Path | None, min_score: float
+    opened: object, files: dict[str, Path], folder: Path | None, min_score: float, category: str
 ) -> dict[str, object]:
     from adcompile.runtime.bundle import Bundle
     from adcompile.runtime.deliver import deliver
@@ -118,11 +119,12 @@ def _run_one(
 
     assert isinstance(opened, Bundle)
     feeds, placements = opened.feeds(files)
-    result = opened.run(feeds)
+    result = opened.run(feeds, category=category)
+    manifest = opened.manifest.model_copy(update={"contract": opened.contract(category)})
     name = next(iter(placements), None)
     image = None if name is None else read_image(files[name])
     where = None if name is None else placements[name]
-    delivery = deliver(opened.manifest, result.outputs, folder, image, where, min_score)
+    delivery = deliver(manifest, result.outputs, folder, image, where, min_score)
     return {
         "inputs": {name: str(file) for name, file in files.items()},
         "milliseconds": round(sum(part.seconds for part in result.parts) * 1e3, 3),

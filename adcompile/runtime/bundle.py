@@ -9,8 +9,16 @@ from types import TracebackType
 from typing import cast
 
 from adcompile import registry
+from adcompile.contract import Contract
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import Manifest, PartRecord, check_files, check_seal, read_manifest
+from adcompile.runtime.categories import (
+    Category,
+    category_names,
+    part_of,
+    read_category,
+    with_category,
+)
 from adcompile.runtime.executor import Array, Executor, Reporting
 from adcompile.runtime.feeds import check_feeds
 from adcompile.runtime.inputs import Source, make_feeds
@@ -73,16 +81,42 @@ class Bundle:
             [spec.name for spec in self.outputs],
         )
         _check_part_files(manifest)
-        self._executors: dict[str, Executor] = {}
+        self._executors: dict[tuple[str, str], Executor] = {}  # by part and category
+        self._categories: dict[str, Category] = {}
 
-    def executor(self, part: PartRecord) -> Executor:
-        """The executor of one part, opened on first use."""
-        found = self._executors.get(part.name)
+    def executor(self, part: PartRecord, category: str = "") -> Executor:
+        """The executor of one part, opened on first use. Parts a category leaves alone are shared."""
+        changed = part if not category else part_of(part, self.category(category))
+        key = (part.name, "" if changed is part else category)
+        found = self._executors.get(key)
         if found is None:
-            found = self._make(part)
-            found.open(part, self.path, self._options)
-            self._executors[part.name] = found
+            found = self._make(changed)
+            found.open(changed, self.path, self._options)
+            self._executors[key] = found
         return found
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the categories that were added to the bundle, besides its own."""
+        return category_names(self.path)
+
+    def category(self, name: str) -> Category:
+        """One category, checked on first use. Raises UsageError when there is none of that name."""
+        if name not in self._categories:
+            self._categories[name] = read_category(self.path, self.manifest, name)
+        return self._categories[name]
+
+    def refresh(self) -> None:
+        """Close categories, so that those added, replaced or removed since are seen as they are."""
+        for key in [key for key in self._executors if key[1]]:
+            self._executors.pop(key).close()
+        self._categories.clear()
+
+    def contract(self, category: str = "") -> Contract:
+        """What the numbers mean: the manifest's contract, with the category's score."""
+        if not category:
+            return self.manifest.contract
+        return with_category(self.manifest, self.category(category))
 
     def _make(self, part: PartRecord) -> Executor:
         if part.placement == "host" or self.device == "simulate":
@@ -118,17 +152,21 @@ class Bundle:
                 found[part.name] = [asdict(line) for line in executor.placement]
         return found
 
-    def __call__(self, source: Source) -> dict[str, Array]:
+    def __call__(self, source: Source, *, category: str = "") -> dict[str, Array]:
         """Run on an image file, an H×W×C image array, or input names mapped to arrays or images.
 
-        Raises UsageError or InputError when the source does not fit the bundle.
+        *category* names one that was added to the bundle; without it the bundle's own bank and
+        threshold count. Raises UsageError or InputError when the source does not fit the bundle.
         """
-        return self.run(self.feeds(source)[0]).outputs
+        return self.run(self.feeds(source)[0], category=category).outputs
 
-    def run(self, feeds: Mapping[str, Array], *, tap: Tap | None = None) -> RunResult:
+    def run(
+        self, feeds: Mapping[str, Array], *, tap: Tap | None = None, category: str = ""
+    ) -> RunResult:
         """Run on input tensors; with counts per part. *tap* sees inputs and part outputs."""
         checked = check_feeds(self.inputs, feeds)
-        return run_parts(self.schedule, self.executors, checked, tap=tap)
+        executors = [self.executor(part, category) for part in self.manifest.parts]
+        return run_parts(self.schedule, executors, checked, tap=tap)
 
     def feeds(self, source: Source) -> tuple[dict[str, Array], dict[str, Placement]]:
         """Input tensors of *source*, and where its images lie in them."""

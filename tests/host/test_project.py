@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
 from PIL import Image
 
+from adcompile.anomaly.bank import pack_bank, prepare_bank
+from adcompile.anomaly.threshold import normalise
 from adcompile.backends.host.build import NATIVE, find_compiler
 from adcompile.backends.host.emit import core_sources
+from adcompile.ir.evaluate import evaluate
+from adcompile.manifest import FileRecord
+from adcompile.runtime.categories import Category
 from tests.host.bundles import TestBundle, make_bundle
 
 Picture = npt.NDArray[np.uint8]
@@ -200,6 +208,56 @@ def test_frames_from_a_stream(bundle: TestBundle, built: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert "frame_1" in done.stdout
+
+
+def add_category(bundle: TestBundle, to: Path, rows: npt.NDArray[np.float32]) -> Category:
+    """A category with other rows and another range, in a copy of the bundle at *to*."""
+    assert bundle.contract.score is not None
+    numbers = {"threshold": 0.4, "minimum": 0.1, "maximum": 1.5, "decision": 0.3}
+    data = pack_bank(prepare_bank(rows))
+    folder = to / "categories" / "other"
+    (folder / "bank").mkdir(parents=True)
+    (folder / "bank" / "b.adbank").write_bytes(data)
+    record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    category = Category(
+        name="other",
+        engine={},
+        score=bundle.contract.score.model_copy(update=numbers),
+        made_from="test",
+        parts={},
+        banks=("bank/b.adbank",),
+        files={"bank/b.adbank": record},
+    )
+    (folder / "category.json").write_text(category.dump())
+    return category
+
+
+def test_category_of_the_bundle(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """--category takes that bank, range and decision level: the scores are Python's."""
+    other = copy(bundle, tmp_path)
+    rows = np.random.default_rng(3).normal(0, 1, (20, 8)).astype(np.float32)
+    category = add_category(bundle, other, rows)
+    head = bundle.head.clone()
+    value = next(v for v in head.graph.initializers.values() if v.shape == (12, 8))
+    value.const_value = ir.tensor(rows, name=value.name)
+    value.shape = ir.Shape(rows.shape)
+    features = np.load(other / "golden" / "a" / "features.npy")
+    raw = evaluate(head, {"features": features})["raw_score"]
+    expected = normalise(raw, category.score)
+    words = ("-d", str(bundle.pictures), "-b", str(other), "--runtime", "recorded")
+    done = call(built / "patchcore", *words, "--category", "other", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"score {expected[0]:.4f}, limit 0.3000" in done.stdout
+    line = next(csv.DictReader((tmp_path / "result_patchcore.csv").open()))
+    assert float(line["raw_score"]) == pytest.approx(float(raw[0]), rel=1e-5)
+    assert call(built / "patchcore", *words, "--category", "none").returncode == 2
+    assert call(built / "patchcore", *words, "--category", "../x").returncode == 2
+    file = other / "categories" / "other" / "category.json"
+    foreign = json.loads(file.read_text()) | {"engine": {"parts/a.onnx": "0" * 64}}
+    file.write_text(json.dumps(foreign))
+    done = call(built / "patchcore", *words, "--category", "other")
+    assert done.returncode == 2
+    assert "another build" in done.stderr
 
 
 def test_other_picture_does_not_get_the_recorded_answer(

@@ -65,6 +65,8 @@ void apply(Options& o, const std::string& name, const std::string& value) {
     o.image_size = whole(name, value);
   } else if (name == "--threshold") {
     o.threshold = number(name, value);
+  } else if (name == "--category") {
+    o.category = value;
   } else if (name == "--output") {
     o.output = value;
   } else if (name == "--csv") {
@@ -130,6 +132,7 @@ std::string usage(const BundleInfo& info) {
       "  -e, --engine FILE        device file instead of the bundle's\n"
       "  -m, --memory_bank FILE   bank instead of the bundle's\n"
       "  -i, --image_size N       checked against the contract\n"
+      "      --category NAME      bank and threshold of one of the bundle's categories\n"
       "  -t, --threshold X        raw score above which a picture is an anomaly\n"
       "                           (default: the contract's rule)\n"
       "  -o, --output DIR         draw results into this folder\n"

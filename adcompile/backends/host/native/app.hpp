@@ -18,6 +18,7 @@ struct Options {
   std::string output;            // folder for drawn results
   std::string csv;
   std::optional<double> threshold;  // raw scale
+  std::string category;          // of the bundle; "" is the bundle's own bank and threshold
   int image_size = 0;            // must be the contract's
   double min_score = 0.5;        // detections below it are not drawn
   bool help = false;

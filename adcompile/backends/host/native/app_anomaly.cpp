@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "app.hpp"
+#include "category.hpp"
 #include "draw.hpp"
 
 namespace adc::app {
@@ -20,9 +21,9 @@ struct Rule {
   }
 };
 
-Rule rule_of(const Options& options, const ScoreInfo& score) {
+Rule rule_of(const Options& options, const Scale& score) {
   if (options.threshold) return {true, false, *options.threshold};
-  const bool normalised = std::string(score.normalisation) != "none";
+  const bool normalised = score.normalisation != "none";
   if (!normalised && !score.has_threshold) {
     fail("the contract has no threshold: give one with -t");
   }
@@ -37,7 +38,7 @@ double single(const AnyView& tensor) {
 }
 
 /// The map on a scale of 0 … 1 for drawing: the contract's range, else its own.
-View<float> drawable(const AnyView& tensor, const ScoreInfo& score, std::vector<float>& values) {
+View<float> drawable(const AnyView& tensor, const Scale& score, std::vector<float>& values) {
   if (tensor.dtype != DType::kFloat32) fail("the anomaly map is not float32");
   const View<float> raw(static_cast<const float*>(tensor.data), tensor.shape);
   values.assign(raw.data(), raw.data() + raw.size());
@@ -66,14 +67,27 @@ void check_size(const Options& options, const BundleInfo& info) {
 }  // namespace
 
 int run_anomaly(const Options& options) {
-  Bundle bundle(options.bundle, options.open);
+  OpenOptions open = options.open;
+  Scale scale = scale_of(bundle_info().score);
+  if (!options.category.empty()) {
+    if (!open.banks.empty()) fail("give either --category or -m");
+    const Category category = read_category(options.bundle, options.category);
+    scale = category.scale;
+    open.banks = category.banks;
+    open.weights = category.weights;
+    open.weights_sha256 = category.weights_sha256;
+  }
+  Bundle bundle(options.bundle, open);
   const BundleInfo& info = bundle.info();
   check_size(options, info);
-  const Rule rule = rule_of(options, info.score);
+  const Rule rule = rule_of(options, scale);
   const int score_value = output_with_role(info, "score");
   const int raw_value = output_with_role(info, "raw_score");
   const int map_value = output_with_role(info, "map");
   if (score_value < 0) fail("the model has no output with the role 'score'");
+  if (!options.category.empty() && raw_value < 0) {
+    fail("a category needs the model's output with the role 'raw_score'");
+  }
   const int decided_value = rule.raw && raw_value >= 0 ? raw_value : score_value;
   const std::string table =
       options.csv.empty() ? std::string("result_") + info.score.method + ".csv" : options.csv;
@@ -93,8 +107,10 @@ int run_anomaly(const Options& options) {
     Times times;
     times.read = reading.lap();
     const Placement where = run_image(bundle, image, tensor, times);
-    const double score = single(bundle.get(decided_value));
+    double score = single(bundle.get(decided_value));
     const double raw = raw_value < 0 ? score : single(bundle.get(raw_value));
+    // The graph normalises with the bundle's own numbers.
+    if (!options.category.empty() && !rule.raw) score = scale.score(raw);
     const bool anomalous = rule.anomalous(score);
     const char* decision = anomalous ? "Anomaly" : "Normal";
     std::fprintf(csv.get(), "%s,%.9g,%s\n", csv_field(name).c_str(), raw, decision);
@@ -102,7 +118,7 @@ int run_anomaly(const Options& options) {
     if (!options.output.empty()) {
       Image drawn = image;
       if (map_value >= 0) {
-        drawn = overlay(image, drawable(bundle.get(map_value), info.score, shades), where);
+        drawn = overlay(image, drawable(bundle.get(map_value), scale, shades), where);
       }
       const Verdict verdict{anomalous,        score,           rule.limit,
                             times.preprocess, times.inference, times.postprocess};

@@ -18,7 +18,10 @@ Bundle::Bundle(const std::string& folder, const OpenOptions& options)
   set_threads(options.threads);
   const parts::WeightsInfo& weights = parts::weights_info();
   if (weights.payload_bytes != 0) {
-    resources_.weights = Weights(folder_ + "/host/weights.bin", weights.payload_bytes, weights.sha256);
+    const bool other = !options.weights.empty();
+    resources_.weights =
+        Weights(other ? options.weights : folder_ + "/host/weights.bin", weights.payload_bytes,
+                other ? options.weights_sha256.c_str() : weights.sha256);
   }
   try {
     open_banks(options);

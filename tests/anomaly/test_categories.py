@@ -1,0 +1,242 @@
+"""Categories of a bundle: enrolled through its engine, switched at run time, refused when foreign."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adcompile.anomaly.bank import read_bank
+from adcompile.anomaly.categories.enrol import add_category, from_file
+from adcompile.anomaly.formats.convert import read_trained, write_trained
+from adcompile.anomaly.formats.record import Trained
+from adcompile.anomaly.images import tensor_of
+from adcompile.anomaly.maps import embed, patch_rows
+from adcompile.anomaly.scoring import patchcore_scores
+from adcompile.anomaly.synth.dataset import SynthOptions, write_dataset
+from adcompile.anomaly.threshold import normalise
+from adcompile.cli import main
+from adcompile.errors import FormatError, InputError, UsageError
+from adcompile.ir.evaluate import evaluate
+from adcompile.ir.model_io import save_model
+from adcompile.runtime.bundle import load
+from tests.anomaly.conftest import SIDE, tiny_backbone
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two generated categories, a backbone file, a fitted model and its bundle."""
+    folder = tmp_path_factory.mktemp("categories")
+    options = SynthOptions(
+        ("twill", "leather"), level="easy", size=96, train=8, test_good=4, test_bad=1
+    )
+    write_dataset(folder / "data", options)
+    save_model(tiny_backbone(), folder / "tiny.onnx")
+    assert fit(folder, "patchcore", "twill", "m") == 0
+    assert main(["build", str(folder / "m"), "--target", "trt", "-o", str(folder / "b")]) == 0
+    return folder
+
+
+def fit(folder: Path, method: str, category: str, name: str, *extra: str) -> int:
+    words = ["fit", method, "--data", str(folder / "data" / category), "-o", str(folder / name)]
+    words += ["--backbone", str(folder / "tiny.onnx"), "--layers", "shallow,deep"]
+    return main([*words, "--image-size", str(SIDE), *extra])
+
+
+@pytest.fixture
+def bundle(work: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may change."""
+    return Path(shutil.copytree(work / "b", tmp_path / "b"))
+
+
+def image_of(work: Path) -> Path:
+    return sorted((work / "data" / "leather" / "test").rglob("*.png"))[-1]
+
+
+def test_enrolled_from_images(work: Path, bundle: Path) -> None:
+    """Score and normalisation are those of the formula with the category's own bank and numbers."""
+    data = str(work / "data")
+    assert main(["category", "add", str(bundle), "leather", "--data", data]) == 0
+    image = image_of(work)
+    with load(bundle) as opened:
+        before = opened(image)
+        found = opened(image, category="leather")
+        again = opened(image)
+        record = opened.category("leather")
+        spec = opened.contract("leather").inputs["image"]
+    assert np.array_equal(before["raw_score"], again["raw_score"])
+    assert before["raw_score"] != found["raw_score"]
+    bank = read_bank(bundle / "categories" / "leather" / record.banks[0]).original_rows()
+    assert bank.shape == (record.rows, record.columns)
+    maps = evaluate(tiny_backbone(), {"image": tensor_of(image, spec)})
+    rows = patch_rows(embed([maps["shallow"], maps["deep"]], "nearest"))
+    expected = patchcore_scores(rows, bank, (16, 16), record.score)
+    assert found["raw_score"] == pytest.approx(expected.scores, rel=1e-3)
+    assert found["score"] == pytest.approx(normalise(found["raw_score"], record.score), abs=1e-6)
+
+
+def test_switching_in_a_running_program(work: Path, bundle: Path) -> None:
+    """A category added while a bundle is open can be used; removed, it is unknown again."""
+    with load(bundle) as opened:
+        with pytest.raises(UsageError, match="no category"):
+            opened(image_of(work), category="leather")
+        data = str(work / "data" / "leather")
+        assert main(["category", "add", str(bundle), "leather", "--data", data]) == 0
+        assert opened.categories == ["leather"]
+        opened(image_of(work), category="leather")
+        assert main(["category", "remove", str(bundle), "leather"]) == 0
+        opened.refresh()
+        with pytest.raises(UsageError, match="no category"):
+            opened(image_of(work), category="leather")
+    assert main(["category", "remove", str(bundle), "leather"]) == 2
+    assert main(["verify", str(bundle)]) == 0
+
+
+def test_from_a_fitted_model_and_from_a_file(work: Path, bundle: Path) -> None:
+    """A model fitted with the same backbone gives its own scores in the bundle; so does its file."""
+    if not (work / "m2").exists():
+        assert fit(work, "patchcore", "leather", "m2") == 0
+    assert main(["category", "add", str(bundle), "a", "--model", str(work / "m2")]) == 0
+    write_trained(bundle.parent / "m2.bin", read_trained(work / "m2"))
+    assert (
+        main(["category", "add", str(bundle), "b", "--bank", str(bundle.parent / "m2.bin")]) == 0
+    )
+    from adcompile.anomaly.detector import open_detector
+
+    detector = open_detector(work / "m2")
+    raw, _ = detector(tensor_of(image_of(work), detector.preprocess))
+    with load(bundle) as opened:
+        for name in ("a", "b"):
+            assert opened(image_of(work), category=name)["raw_score"] == pytest.approx(
+                raw, rel=1e-3
+            )
+        assert opened.category("a").score.threshold == opened.category("b").score.threshold
+
+
+def test_what_does_not_belong_is_refused(work: Path, bundle: Path) -> None:
+    """Another backbone, formula, size, width or k: each is named, and nothing is written."""
+    other = tiny_backbone()
+    for value in other.graph.initializers.values():
+        assert value.const_value is not None
+        value.const_value = type(value.const_value)(
+            value.const_value.numpy() * 1.5, name=value.name
+        )  # type: ignore[call-arg]
+    save_model(other, work / "other.onnx")
+    add = ["category", "add", str(bundle), "x", "--model"]
+    words = ("--backbone", str(work / "other.onnx"))
+    assert fit(work, "patchcore", "leather", "wrong", "--force", *words) == 0
+    with load(bundle) as opened:
+        from adcompile.anomaly.categories.enrol import from_fitted
+        from adcompile.anomaly.model_folder import load_fitted
+
+        with pytest.raises(InputError, match="backbone") as caught:
+            from_fitted(opened, load_fitted(work / "wrong"), "wrong")
+        assert "backbone" in caught.value.where
+        assert fit(work, "patchcore", "leather", "wrong", "--force", "--preset", "r3") == 0
+        with pytest.raises(InputError, match="formulas differ"):
+            from_fitted(opened, load_fitted(work / "wrong"), "wrong")
+        record = read_trained(work / "m")
+        assert record.bank is not None
+        wide = np.hstack([record.bank, record.bank])
+        changes: dict[str, dict[str, object]] = {
+            "bank": {"bank": wide},
+            "neighbours": {"neighbours": 3},
+            "input_size": {"input_size": (32, 32)},
+            "minimum": {"minimum": None},
+        }
+        for field, change in changes.items():
+            odd = Trained(**{**vars(record), **change})  # type: ignore[arg-type]
+            with pytest.raises(FormatError) as refused:
+                from_file(opened, odd, Path("file"))
+            assert field in refused.value.where
+        few = Trained(**{**vars(record), "bank": record.bank[:4], "neighbours": None})
+        with pytest.raises(InputError, match="fewer rows than k"):
+            add_category(opened, "x", from_file(opened, few, Path("file")))
+    assert main([*add, str(work / "wrong")]) == 2
+    assert not (bundle / "categories" / "x").exists()
+
+
+def test_damaged_or_foreign_categories_are_refused(work: Path, bundle: Path) -> None:
+    """A changed file, an edited number, or a category of another build never runs."""
+    add = ["category", "add", str(bundle), "leather", "--bank", str(bundle.parent / "m.bin")]
+    write_trained(bundle.parent / "m.bin", read_trained(work / "m"))
+    assert main(add) == 0
+    folder = bundle / "categories" / "leather"
+    model = next(folder.glob("*.onnx"))
+    original, text = model.read_bytes(), (folder / "category.json").read_text()
+    model.write_bytes(original[:-1] + b"\0")
+    refused(bundle, "changed")
+    model.write_bytes(original)
+    (folder / "category.json").write_text(text.replace('"decision": 0.5', '"decision": 0.6'))
+    refused(bundle, "changed after it was made")
+    (folder / "category.json").write_text(text)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    name = next(n for n in manifest["files"] if n.startswith("parts/") and n.endswith(".onnx"))
+    from adcompile.manifest import SEAL, seal_of
+
+    manifest["files"][name]["sha256"] = "0" * 64
+    manifest[SEAL] = seal_of(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    refused(bundle, "another build")
+    assert main(["category", "list", str(bundle)]) == 1
+
+
+def refused(bundle: Path, text: str) -> None:
+    with load(bundle, check=False) as opened, pytest.raises(FormatError, match=text):
+        opened.category("leather")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a:b", ".hidden", "dot.", "x" * 65, "a\n"])
+def test_names_stay_inside_the_bundle(work: Path, name: str) -> None:
+    """A name is one folder on every system."""
+    words = ["category", "add", str(work / "b"), name, "--data", str(work / "data")]
+    assert main(words) == 2
+    assert not (work / "b" / "categories" / name).exists() or not name
+
+
+def test_wrong_options(work: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One source only; what belongs to the engine cannot be set; the error says what can."""
+    add = ["category", "add", str(bundle), "l"]
+    assert main(add) == 2
+    assert main([*add, "--data", str(work / "data"), "--bank", "x"]) == 2
+    assert main([*add, "--bank", "x", "--seed", "1"]) == 2
+    capsys.readouterr()
+    assert main([*add, "--data", str(work / "data" / "leather"), "--backbone", "resnet18"]) == 2
+    assert "coreset_ratio" in capsys.readouterr().err
+
+
+def test_japanese_name_and_good_only(work: Path, bundle: Path) -> None:
+    """Normal images alone give mean + 3 sigma; a name may be in any script."""
+    good = work / "data" / "leather" / "train" / "good"
+    assert main(["category", "add", str(bundle), "革", "--data", str(good)]) == 0
+    with load(bundle) as opened:
+        assert opened.categories == ["革"]
+        score = opened.contract("革").score
+        assert score is not None
+        assert score.threshold is not None
+        found = opened(image_of(work), category="革")
+    assert float(found["raw_score"][0]) > score.threshold
+    out = bundle.parent / "out"
+    words = ["run", str(bundle), "-i", str(image_of(work)), "-o", str(out), "--category", "革"]
+    assert main(words) == 0
+
+
+def test_padim(work: Path, tmp_path: Path) -> None:
+    """PaDiM's statistics switch too; the C++ program gets them as another weights file."""
+    if not (work / "p").exists():
+        assert fit(work, "padim", "twill", "p", "--features", "6") == 0
+    bundle = tmp_path / "pb"
+    assert main(["build", str(work / "p"), "--target", "trt", "-o", str(bundle)]) == 0
+    data = str(work / "data" / "leather")
+    assert main(["category", "add", str(bundle), "leather", "--data", data]) == 0
+    with load(bundle) as opened:
+        category = opened.category("leather")
+        assert category.weights == "weights.bin", category.notes
+        image = image_of(work)
+        own, other = opened(image), opened(image, category="leather")
+    assert own["raw_score"] != other["raw_score"]
+    weights = bundle / "categories" / "leather" / "weights.bin"
+    assert weights.stat().st_size == (bundle / "host" / "weights.bin").stat().st_size
