@@ -147,7 +147,7 @@ def verify_bundle(
             raise InputError(
                 "the bundle has no golden data",
                 where=str(folder),
-                fix="build it again without --golden-count 0",
+                fix="build it again without --verify none, or with --golden IMAGE",
             )
         chosen = manifest.golden[:samples]
         state = _State(bundle, Tolerances.of(manifest.tolerances), watch or (lambda _text: None))

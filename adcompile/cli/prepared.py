@@ -23,7 +23,7 @@ def prepared(
 
     *precision* is used by the targets that have it, the others take their default.
     """
-    plain = replace(options, precision=None, cache=False)
+    plain = replace(options, precision=None, cache=False, golden_count=0)
     with tempfile.TemporaryDirectory() as work, console.progress("prepare") as view:
         task = view.add_task("load", total=None)
         jobs = [

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from adcompile.errors import ModelError
 from adcompile.interfaces import Array
 from adcompile.ir import model_io
+from adcompile.ir.graph import walk
 
 _STATE = "onnxruntime.capi.onnxruntime_pybind11_state"
 
@@ -75,6 +76,24 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def runtime() -> _Ort:
     """The ``onnxruntime`` module, imported on first use."""
     return cast(_Ort, importlib.import_module("onnxruntime"))
+
+
+@cache
+def runtime_operators() -> frozenset[tuple[str, str]]:
+    """Domain and type of every operator that the installed ONNX Runtime knows."""
+    schemas = vars(importlib.import_module(_STATE))["get_all_operator_schema"]()
+    return frozenset((str(schema.domain), str(schema.name)) for schema in schemas)
+
+
+def foreign_nodes(model: ir.Model) -> list[ir.Node]:
+    """Nodes that ONNX Runtime cannot execute: of a domain of their own, without a function body."""
+    known = runtime_operators() | {(domain, name) for domain, name, _ in model.functions}
+    bodies = [node for function in model.functions.values() for node in walk(function)]
+    return [
+        node
+        for node in (*walk(model.graph), *bodies)
+        if node.domain not in {"", "ai.onnx"} and (node.domain, node.op_type) not in known
+    ]
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""trim-control-flow: drop outputs of If and Loop that nobody reads, and what never changes."""
+"""trim-control-flow: drop outputs of If, Loop and Scan that nobody reads, and what never changes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
-from adcompile.ir.graph import walk
+from adcompile.ir.graph import opset, walk
 from adcompile.ir.model_io import subgraphs_of
 from adcompile.rewrite.surgery import Names, take_over
+
+SCAN_SINCE = 9  # before, a Scan had a batch axis and an input of sequence lengths
 
 
 @dataclass(frozen=True)
 class TrimControlFlow(Pass):
-    """Removes unread outputs of If, unread scan outputs and unread carried values of Loop, and
-    carried values that the body only passes on. Exact."""
+    """Removes unread outputs of If; unread results, unread carried values and unread sequences of
+    Loop and Scan; and carried values that the body only passes on. Exact."""
 
     name: ClassVar[str] = "trim-control-flow"
-    summary: ClassVar[str] = "drop unread outputs and constant state of If and Loop"
+    summary: ClassVar[str] = "drop unread outputs and constant state of If, Loop, Scan"
 
     def run(self, model: ir.Model, report: Report) -> bool:
-        """Look at every If and Loop once, inner ones last."""
+        """Look at every If, Loop and Scan once, inner ones last."""
         changed = False
         names = Names(model)
         for node in list(walk(model.graph)):
@@ -33,6 +35,8 @@ class TrimControlFlow(Pass):
                 trimmed = _trim_if(node)
             elif node.op_type == "Loop":
                 trimmed = _trim_loop(node, names)
+            elif node.op_type == "Scan" and opset(model) >= SCAN_SINCE:
+                trimmed = _trim_scan(node, names)
             else:
                 continue
             if trimmed:
@@ -92,48 +96,124 @@ def _carry_over(old: ir.Value, new: ir.Value) -> None:
     new.name = name
 
 
+@dataclass(frozen=True)
+class _Repeated:
+    """A Loop or Scan and its body. Node and body have ``ahead`` inputs before the first carried
+    value; the body returns ``flags`` outputs before it (a Loop's condition)."""
+
+    node: ir.Node
+    body: ir.Graph
+    ahead: int
+    flags: int
+    carried: int
+
+    def start(self, index: int) -> ir.Value | None:
+        """The value that carried value *index* has before the first turn."""
+        return self.node.inputs[self.ahead + index]
+
+    def entering(self, index: int) -> ir.Value:
+        """Carried value *index* as the body reads it."""
+        return self.body.inputs[self.ahead + index]
+
+    def leaving(self, index: int) -> ir.Value:
+        """Carried value *index* as the body returns it."""
+        return self.body.outputs[self.flags + index]
+
+    def keep(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Leave only these inputs and outputs, counted from the first carried value."""
+        taken = [*range(self.ahead), *(self.ahead + i for i in inputs)]
+        returned = [*range(self.flags), *(self.flags + i for i in outputs)]
+        entering = [self.body.inputs[i] for i in taken]
+        leaving = [self.body.outputs[i] for i in returned]
+        self.body.inputs.clear()
+        self.body.inputs.extend(entering)
+        self.body.outputs.clear()
+        self.body.outputs.extend(leaving)
+        _rebuild(self.node, [self.node.inputs[i] for i in taken], outputs)
+
+
 def _trim_loop(node: ir.Node, names: Names) -> int:
     body = subgraphs_of(node)[0]
     carried = len(node.inputs) - 2
     if carried < 0 or len(body.inputs) != carried + 2:
         return 0
-    fixed = [i for i in range(carried) if _is_passed_on(body, i)]
-    hoisted = sum(_hoist(node, body, i, names) for i in fixed)
-    dropped = [i for i in range(carried) if i in fixed or _is_idle(node, body, i)]
-    scans = range(carried, len(node.outputs))
-    unread = [i for i in scans if _unread(node.outputs[i])]
-    gone = {*dropped, *unread}
+    found = _Repeated(node, body, ahead=2, flags=1, carried=carried)
+    hoisted, dropped = _settle(found, names)
+    unread = {i for i in range(carried, len(node.outputs)) if _unread(node.outputs[i])}
+    gone = dropped | unread
     keep = [i for i in range(len(node.outputs)) if i not in gone]
     if not gone or not keep:
         return hoisted  # without any reader the whole node is dead code
-    outputs = [v for i, v in enumerate(body.outputs) if i == 0 or i - 1 not in gone]
-    inputs = [v for i, v in enumerate(body.inputs) if i < 2 or i - 2 not in gone]
-    body.outputs.clear()
-    body.outputs.extend(outputs)
-    body.inputs.clear()
-    body.inputs.extend(inputs)
-    given = [v for i, v in enumerate(node.inputs) if i < 2 or i - 2 not in gone]
-    _rebuild(node, given, keep)
+    found.keep([i for i in range(carried) if i not in dropped], keep)
     return len(gone)
 
 
-def _is_passed_on(body: ir.Graph, index: int) -> bool:
+def _trim_scan(node: ir.Node, names: Names) -> int:
+    """Scan since opset 9: carried values, then sequences that are read slice by slice. One
+    sequence stays in any case, because it says how many turns there are."""
+    body = subgraphs_of(node)[0]
+    sequences = node.attributes["num_scan_inputs"].as_int()
+    carried = len(node.inputs) - sequences
+    if carried < 0 or len(body.inputs) != len(node.inputs):
+        return 0
+    found = _Repeated(node, body, ahead=0, flags=0, carried=carried)
+    hoisted, dropped = _settle(found, names)
+    read = [i for i in range(carried, len(node.inputs)) if not _unread_input(body, i)]
+    read = read or [carried]
+    unread = {i for i in range(carried, len(node.outputs)) if _unread(node.outputs[i])}
+    keep = [i for i in range(len(node.outputs)) if i not in dropped | unread]
+    gone = len(dropped) + len(unread) + sequences - len(read)
+    if not gone or not keep:
+        return hoisted
+    _select(node, "scan_input_axes", [i - carried for i in read])
+    _select(node, "scan_input_directions", [i - carried for i in read])
+    results = [i - carried for i in keep if i >= carried]
+    _select(node, "scan_output_axes", results)
+    _select(node, "scan_output_directions", results)
+    node.attributes["num_scan_inputs"] = ir.AttrInt64("num_scan_inputs", len(read))
+    found.keep([*(i for i in range(carried) if i not in dropped), *read], keep)
+    return gone
+
+
+def _select(node: ir.Node, name: str, places: Sequence[int]) -> None:
+    """Keep these entries of a list attribute; an attribute that is left empty goes away."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return
+    values = attribute.as_ints()
+    kept = [values[i] for i in places]
+    if kept:
+        node.attributes[name] = ir.AttrInt64s(name, kept)
+    else:
+        node.attributes.pop(name)
+
+
+def _settle(found: _Repeated, names: Names) -> tuple[int, set[int]]:
+    """Hoist carried values that never change; how many, and which carried values nobody needs."""
+    fixed = [i for i in range(found.carried) if _is_passed_on(found, i)]
+    hoisted = sum(_hoist(found, i, names) for i in fixed)
+    idle = (i for i in range(found.carried) if _is_idle(found, i))
+    return hoisted, {*fixed, *idle}
+
+
+def _is_passed_on(found: _Repeated, index: int) -> bool:
     """True when the body returns carried value *index* as it came in."""
-    value: ir.Value | None = body.outputs[index + 1]
-    others = [v for i, v in enumerate(body.outputs) if i != index + 1]
-    if any(v is body.inputs[index + 2] for v in others):
+    value: ir.Value | None = found.leaving(index)
+    others = [v for i, v in enumerate(found.body.outputs) if i != found.flags + index]
+    if any(v is found.entering(index) for v in others):
         return False
-    while value is not None and value is not body.inputs[index + 2]:
+    while value is not None and value is not found.entering(index):
         producer = value.producer()
-        if producer is None or producer.op_type != "Identity" or producer.graph is not body:
+        if producer is None or producer.op_type != "Identity" or producer.graph is not found.body:
             return False
         value = producer.inputs[0]
     return value is not None
 
 
-def _hoist(node: ir.Node, body: ir.Graph, index: int, names: Names) -> bool:
+def _hoist(found: _Repeated, index: int, names: Names) -> bool:
     """The body reads the start value directly, and so does everyone who reads the result."""
-    start, inner, result = node.inputs[index + 2], body.inputs[index + 2], node.outputs[index]
+    node, start, inner = found.node, found.start(index), found.entering(index)
+    result = node.outputs[index]
     if start is None or not (inner.uses() or not _unread(result)):
         return False
     for use in inner.uses():
@@ -151,11 +231,11 @@ def _hoist(node: ir.Node, body: ir.Graph, index: int, names: Names) -> bool:
     return True
 
 
-def _is_idle(node: ir.Node, body: ir.Graph, index: int) -> bool:
+def _is_idle(found: _Repeated, index: int) -> bool:
     """True when neither the result of a carried value is read, nor the value in the body."""
-    return _unread(node.outputs[index]) and _unread_input(body, index)
+    return _unread(found.node.outputs[index]) and _unread_input(found.body, found.ahead + index)
 
 
-def _unread_input(body: ir.Graph, index: int) -> bool:
-    value = body.inputs[index + 2]
+def _unread_input(body: ir.Graph, place: int) -> bool:
+    value = body.inputs[place]
     return not value.uses() and not any(value is v for v in body.outputs)

@@ -23,6 +23,9 @@ INTS = ("int32", "int64")
 ALL_TYPES = (*FLOATS, *INTS, "bool")
 EXACT, APPROXIMATE, QUANTIZED = "exact", "approximate", "quantized"
 
+# Domains of operators that ONNX Runtime has beside the standard ones
+RUNTIME_DOMAINS = frozenset({"ai.onnx.ml", "com.microsoft"})
+
 # Ops whose output size depends on values, not only on shapes
 DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress"})
 
@@ -207,8 +210,16 @@ def _without_row(node: ir.Node, table: Table) -> Verdict:
         return Verdict.no(refusal.reason, refusal.fix, refusal.fix_exactness, refusal.source)
     if node.domain == DOMAIN:
         return Verdict.no(f"{node.op_type} is compiled to host code", source="policy")
-    if node.domain not in {"", "ai.onnx"}:
+    if node.domain in RUNTIME_DOMAINS:
         return Verdict.no(f"{op_key(node)} is not a standard ONNX op", source="policy")
+    if node.domain not in {"", "ai.onnx"}:
+        return Verdict(
+            "unknown",
+            f"{op_key(node)} is an operator of a domain that nobody here knows",
+            "give the model an ONNX function of that name; its body is compiled like the rest",
+            EXACT,
+            "policy",
+        )
     return Verdict(table.silent, f"{node.op_type} {table.silent_reason}", source=table.source)
 
 

@@ -12,21 +12,20 @@ FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 
 def wants_golden(job: Job) -> bool:
-    """False only when nothing will be verified, calibrated or recorded on request, or when the
-    model's values cannot be recorded: sequences and optionals have no file format."""
-    assert job.source is not None
-    odd = [s for s in (*job.source.inputs, *job.source.outputs) if not s.is_tensor]
-    if odd:
-        job.report.note(
-            f"no golden data: {odd[0].name!r} is {odd[0].dtype}, which cannot be recorded; "
-            "nothing was verified"
-        )
+    """False only when nothing will be verified, calibrated or recorded on request, or can be."""
+    if unrecordable(job):
         return False
     if job.options.golden:
         return True
     if job.options.golden_count < 1:
         return False
     return job.options.verify != "none" or job.precision not in FLOAT_PRECISIONS
+
+
+def unrecordable(job: Job) -> list[TensorSpec]:
+    """Inputs and outputs that no golden file can hold: sequences and optionals."""
+    assert job.source is not None
+    return [s for s in (*job.source.inputs, *job.source.outputs) if not s.is_tensor]
 
 
 def golden_inputs(job: Job) -> list[GoldenInput]:

@@ -9,12 +9,14 @@ from typing import Protocol, runtime_checkable
 import onnx_ir as ir
 
 from adcompile.declare import find_contract
-from adcompile.errors import UsageError
+from adcompile.errors import ModelError, UsageError
 from adcompile.ir import graph, model_io
 from adcompile.ir.emit import model_digest
+from adcompile.ir.evaluate import foreign_nodes
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
 from adcompile.passes.specialize import real_inputs
+from adcompile.steps.inputs import wants_golden
 
 FITTED_MODEL = "model.onnx"
 
@@ -65,11 +67,30 @@ def load(job: Job, source: Source) -> None:
                 f"input {spec.name!r} is {dims}: free dimensions keep nodes on the host; "
                 f"fix them with --input-shape {spec.name}=…"
             )
+    _check_executable(job, model, name)
     job.contract, notes = find_contract(
         model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
     )
     for note in notes:
         job.report.note(note)
+
+
+def _check_executable(job: Job, model: ir.Model, name: str) -> None:
+    """Golden data needs a run of the model, so an operator that nothing can run is said now."""
+    foreign = foreign_nodes(model)
+    if not foreign:
+        return
+    node = foreign[0]
+    what = f"{node.domain}::{node.op_type}"
+    if wants_golden(job):
+        raise ModelError(
+            f"operator {what} cannot be executed",
+            where=f"{name}: node {node.name or node.outputs[0].name!r}",
+            why="ONNX Runtime does not know it, and the model has no function of that name",
+            fix="export it as an ONNX function, or build unverified in a float precision "
+            "(--verify none)",
+        )
+    job.report.note(f"{what} was never executed: nothing here can run it")
 
 
 def _only_batch_is_free(spec: TensorSpec) -> bool:

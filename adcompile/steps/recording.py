@@ -26,6 +26,7 @@ from adcompile.steps.inputs import (
     FLOAT_PRECISIONS,
     fixed_specs,
     golden_inputs,
+    unrecordable,
     wants_golden,
 )
 
@@ -36,6 +37,11 @@ def record_golden(job: Job) -> None:
     """Run the reference on golden inputs; record inputs, outputs and part boundaries."""
     assert job.reference is not None
     job.watch("record golden data")
+    for spec in unrecordable(job)[:1]:
+        job.report.note(
+            f"no golden data: {spec.name!r} is {spec.dtype}, which cannot be recorded; "
+            "nothing was verified"
+        )
     if not wants_golden(job):
         return
     inputs = golden_inputs(job)

@@ -169,6 +169,7 @@ class Builder:
             (1, self._pad),
             (2 if self.depth < 2 else 0, self._if),
             (2 if self.depth < 2 else 0, self._loop),
+            (2 if self.depth < 2 else 0, self._scan),
         ]
         weights = [weight for weight, _ in choices]
         (_, act) = self.rng.choices(choices, weights)[0]
@@ -496,6 +497,49 @@ class Builder:
         self.scope.nodes.append(
             helper.make_node(
                 "Loop", [trip_name, condition, *names], [v.name for v in results_], body=body
+            )
+        )
+        self.scope.values += results_
+
+    def _scan(self) -> None:
+        first = self._pick(test=lambda v: len(v.shape) > 0 and v.shape[0] > 0)
+        if first is None:
+            return
+        turns = first.shape[0]
+        second = self._pick(test=lambda v: len(v.shape) > 0 and v.shape[0] == turns)
+        sequences = [first, *([second] if second and self.rng.random() < 0.5 else [])]
+        start = [v for _ in range(self.rng.randint(0, 2)) if (v := self._pick())]
+        carried = [Var(self._name("k"), v.kind, v.shape) for v in start]
+        slices = [Var(self._name("s"), v.kind, v.shape[1:]) for v in sequences]
+        formal = [*carried, *slices]
+        scope, made = self._branch([*self.scope.values, *formal], self.rng.randint(0, 3))
+        results = [self._result(scope, v, list(made)) for v in carried]
+        for i, name in enumerate(results):
+            if name in results[:i]:
+                results[i] = self._name()
+                scope.nodes.append(helper.make_node("Identity", [name], [results[i]]))
+        scans = [v for v in made if v.name[0] == "v" and v.name not in results][:2]
+        kinds = [*carried, *scans]
+        if not kinds:
+            return
+        names = [*results, *(v.name for v in scans)]
+        outputs = [
+            helper.make_tensor_value_info(n, TYPES[v.kind], v.shape)
+            for n, v in zip(names, kinds, strict=True)
+        ]
+        inputs = [helper.make_tensor_value_info(v.name, TYPES[v.kind], v.shape) for v in formal]
+        body = helper.make_graph(scope.nodes, "body", inputs, outputs, scope.initializers)
+        results_ = [Var(self._name(), v.kind, v.shape) for v in start]
+        results_ += [Var(self._name(), v.kind, (turns, *v.shape)) for v in scans]
+        directions = [self.rng.randint(0, 1) for _ in sequences]
+        self.scope.nodes.append(
+            helper.make_node(
+                "Scan",
+                [v.name for v in (*start, *sequences)],
+                [v.name for v in results_],
+                body=body,
+                num_scan_inputs=len(sequences),
+                scan_input_directions=directions,
             )
         )
         self.scope.values += results_

@@ -52,5 +52,5 @@ def test_the_generator_reaches_everything() -> None:
         seen |= {
             "open" for v in proto.graph.input for d in v.type.tensor_type.shape.dim if d.dim_param
         }
-    wanted = {"If", "Loop", "Reshape", "Shape", "Split", "Where", "empty", "0-d", "open"}
+    wanted = {"If", "Loop", "Scan", "Reshape", "Shape", "Split", "Where", "empty", "0-d", "open"}
     assert wanted | {"float32", "int64", "bool"} <= seen

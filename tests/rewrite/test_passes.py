@@ -441,6 +441,56 @@ def test_trim_control_flow() -> None:
         assert_same(before, m, given)
 
 
+@pytest.mark.parametrize("opset", [9, 17])
+def test_trim_scan(opset: int) -> None:
+    """Unread results, idle and constant state and unread sequences go; one sequence stays, and the
+    axes and directions of those that are left stay theirs."""
+    m = model(
+        "g (float[3] a, float[3] k, float[3] e, float[4, 2] p, float[3, 4] q, float[4, 3] r) "
+        "=> (float[3] y, float[3, 4] z) "
+        "{ y, kk, ee, u, z = Scan <num_scan_inputs = 3, scan_input_axes = [0, 1, 0], "
+        "scan_input_directions = [0, 1, 1], scan_output_axes = [0, 1], "
+        "scan_output_directions = [1, 0], "
+        "body = b (float[3] s, float[3] h, float[3] o, float[2] i, float[3] j, float[3] l) "
+        "=> (float[3] t, float[3] hh, float[3] oo, float[3] first, float[3] second) "
+        "{ w = Add(s, h) t = Add(w, j) hh = Identity(h) oo = Neg(t) first = Exp(s) "
+        "second = Mul(t, l) }> (a, k, e, p, q, r) }",
+        opset=opset,
+    )
+    before = m.clone()
+    report = Report()
+    TrimControlFlow().run(m, report)
+    DeadCode().run(m, Report())
+    check_model(m, "trim")
+    assert not TrimControlFlow().run(m, Report())
+    (scan,) = [n for n in m.graph if n.op_type == "Scan"]
+    assert [v.name for v in scan.inputs] == ["a", "q", "r"]
+    assert [v.name for v in scan.outputs] == ["y", "z"]
+    lists = {n: a.as_ints() for n, a in scan.attributes.items() if n.startswith("scan")}
+    assert {n: list(v) for n, v in lists.items()} == {
+        "scan_input_axes": [1, 0],
+        "scan_input_directions": [1, 1],
+        "scan_output_axes": [1],
+        "scan_output_directions": [0],
+    }
+    assert sorted(ops(m)) == ["Add", "Add", "Mul", "Scan"]
+    assert_same(before, m, feeds(before))
+
+
+def test_trim_scan_keeps_what_counts_the_turns() -> None:
+    """A Scan whose sequences nobody reads keeps one of them."""
+    m = model(
+        "g (float[2] a, float[4, 2] p, float[4] q) => (float[2] y) "
+        "{ y = Scan <num_scan_inputs = 2, body = b (float[2] s, float[2] i, float j) "
+        "=> (float[2] t) { t = Exp(s) }> (a, p, q) }"
+    )
+    before = m.clone()
+    assert TrimControlFlow().run(m, Report())
+    (scan,) = m.graph
+    assert [v.name for v in scan.inputs] == ["a", "p"]
+    assert_same(before, m, feeds(before))
+
+
 def test_functions_are_expanded_except_our_own() -> None:
     """Calls of the model's functions become their bodies; the adcompile domain stays."""
     body = [helper.make_node("Neg", ["p"], ["a"]), helper.make_node("Abs", ["a"], ["q"])]
