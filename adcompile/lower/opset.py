@@ -6,7 +6,8 @@ difference is one this table knows how to bridge. Anything else is refused by na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -78,6 +79,16 @@ _ADDED: dict[str, dict[str, object]] = {
     "Split": {"num_outputs": "absent"},
     "Pad": {"mode": "constant reflect edge"},
 }
+# before this version the op had another interface (attributes instead of inputs, other names)
+_OLDEST = {
+    "AveragePool": 7,
+    "BatchNormalization": 7,
+    "Cast": 6,
+    "Pad": 11,
+    "Reshape": 5,
+    "Resize": 11,
+    "Split": 13,
+}
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"})
 
 
@@ -90,27 +101,67 @@ def retarget(model: ir.Model, version: int, ir_version: int) -> bool:
     changed = now != version or model.ir_version != ir_version
     if now != version:
         for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-            if node.domain == "":
-                _move(model, node, now, version)
+            why = obstacle(node, now, version)
+            if why:
+                raise _refusal(node, version, why)
+            bridge = _bridge(node, now, version)
+            if bridge is not None:
+                bridge.move(model, node, _since(node.op_type, version))
     model.opset_imports[""] = version
     model.graph.opset_imports[""] = version
     model.ir_version = ir_version
     return changed
 
 
-def _move(model: ir.Model, node: ir.Node, now: int, version: int) -> None:
+def settled(model: ir.Model, low: int, high: int, ir_version: int = 8) -> ir.Model:
+    """*model* itself when its opset is *low* to *high*, else a copy brought to the nearest of them.
+
+    Raises ModelError like :func:`retarget`.
+    """
+    version = min(max(opset(model), low), high)
+    if version == opset(model):
+        return model
+    moved = model.clone()
+    retarget(moved, version, max(ir_version, min(model.ir_version, 10)))
+    return moved
+
+
+def reachable(model: ir.Model, versions: Sequence[int]) -> int:
+    """The first of *versions* in which every node has an equal; the last one when none is."""
+    now = opset(model)
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    for version in versions:
+        if not any(obstacle(node, now, version) for node in nodes):
+            return version
+    return versions[-1]
+
+
+def obstacle(node: ir.Node, now: int, version: int) -> str:
+    """Why *node* of opset *now* has no equal in opset *version*; "" when it has."""
+    if node.domain != "" or now == version:
+        return ""
     before, after = _since(node.op_type, now), _since(node.op_type, version)
     if before == after and before:
-        return
+        return ""
     if not after:
-        raise _refusal(node, version, f"{node.op_type} does not exist in opset {version}")
+        return f"{node.op_type} does not exist in opset {version}"
     known = _TYPES_ONLY.get(node.op_type, frozenset())
     if before in known and after in known:
-        return
+        return ""
     bridge = _BRIDGES.get(node.op_type)
-    if bridge is None or not bridge(model, node, before, after):
-        why = f"its meaning changed between version {before} and {after}"
-        raise _refusal(node, version, why)
+    too_old = min(before, after) < _OLDEST.get(node.op_type, 1)
+    if bridge is None or too_old or not bridge.possible(node, before, after):
+        return f"the meaning of {node.op_type} changed between version {before} and {after}"
+    return ""
+
+
+def _bridge(node: ir.Node, now: int, version: int) -> _Bridge | None:
+    """What has to be done to move *node*, which nothing keeps from moving."""
+    before, after = _since(node.op_type, now), _since(node.op_type, version)
+    known = _TYPES_ONLY.get(node.op_type, frozenset())
+    if node.domain != "" or before == after or (before in known and after in known):
+        return None
+    return _BRIDGES.get(node.op_type)
 
 
 def _refusal(node: ir.Node, version: int, why: str) -> ModelError:
@@ -129,87 +180,107 @@ def _since(op: str, version: int) -> int:
         return 0
 
 
-def _drop_defaults(model: ir.Model, node: ir.Node, before: int, after: int) -> bool:
-    """Remove attributes that have their default meaning; refuse when one has another."""
-    del model
-    if node.op_type == "Resize" and min(before, after) < 11:
-        return False
-    for name, neutral in _ADDED.get(node.op_type, {}).items():
-        found = node.attributes.get(name)
-        if found is None or after > before:
-            continue
-        value: object = found.value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if isinstance(value, (list, tuple)):
-            ones = list(value) == [1] * len(value)  # pyright: ignore[reportUnknownArgumentType]
-            if neutral != "ones" or not ones:
-                return False
-        elif isinstance(neutral, str) and isinstance(value, str):
-            if value not in neutral.split():
-                return False
-            if name == "mode":
-                continue
-        elif value != neutral:
-            return False
-        del node.attributes[name]
-    return True
+@dataclass(frozen=True)
+class _Bridge:
+    """A change of meaning between versions: when it can be undone, and how."""
+
+    possible: Callable[[ir.Node, int, int], bool]  # node, version before, version after
+    move: Callable[[ir.Model, ir.Node, int], None]  # model, node, version after
 
 
-def _split(model: ir.Model, node: ir.Node, before: int, after: int) -> bool:
-    """``num_outputs`` (18) to explicit sizes and back."""
-    del before
-    if after >= 18 and len(node.inputs) < 2 and "num_outputs" not in node.attributes:
-        node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
+def _has_defaults(node: ir.Node, before: int, after: int) -> bool:
+    """True when all attributes that a later version added have their default meaning."""
+    return after > before or all(
+        _is_neutral(node, *item) for item in _ADDED.get(node.op_type, {}).items()
+    )
+
+
+def _is_neutral(node: ir.Node, name: str, neutral: object) -> bool:
+    found = node.attributes.get(name)
+    if found is None:
         return True
+    value: object = found.value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(value, (list, tuple)):
+        ones = list(value) == [1] * len(value)  # pyright: ignore[reportUnknownArgumentType]
+        return neutral == "ones" and ones
+    if isinstance(neutral, str) and isinstance(value, str):
+        return value in neutral.split()
+    return value == neutral
+
+
+def _drop_defaults(model: ir.Model, node: ir.Node, after: int) -> None:
+    """Remove the attributes that *after* does not have."""
+    del model
+    schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=after)
+    for name in _ADDED.get(node.op_type, {}):
+        if name not in schema.attributes:
+            node.attributes.pop(name, None)
+
+
+def _can_split(node: ir.Node, before: int, after: int) -> bool:
+    del before
+    return after >= 18 or ("num_outputs" not in node.attributes or bool(_split_sizes(node)))
+
+
+def _split_sizes(node: ir.Node) -> list[int]:
+    """Sizes of the outputs along the axis; empty when one is not known."""
+    attribute = node.attributes.get("axis")
+    axis = int(attribute.as_int()) if attribute is not None else 0
+    sizes = [v.shape[axis] if v.shape is not None else None for v in node.outputs]
+    known = [size for size in sizes if isinstance(size, int)]
+    return known if len(known) == len(sizes) else []
+
+
+def _split(model: ir.Model, node: ir.Node, after: int) -> None:
+    """``num_outputs`` (18) to explicit sizes and back."""
+    if after >= 18:
+        if len(node.inputs) < 2 and "num_outputs" not in node.attributes:
+            node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
+        return
+    if "num_outputs" in node.attributes:
+        _add_list(model, node, "sizes", _split_sizes(node))
+        del node.attributes["num_outputs"]
+
+
+def _can_reduce(node: ir.Node, before: int, after: int) -> bool:
+    del before
+    computed = len(node.inputs) > 1 and node.inputs[1] is not None
     if after >= 18:
         return True
-    if after < 13:
-        return False
-    if "num_outputs" in node.attributes:
-        shapes = [v.shape for v in node.outputs]
-        axis_attr = node.attributes.get("axis")
-        axis = int(axis_attr.as_int()) if axis_attr is not None else 0
-        sizes = [s[axis] if s is not None else None for s in shapes]
-        if not all(isinstance(x, int) for x in sizes):
-            return False
-        array = np.array([x for x in sizes if isinstance(x, int)], np.int64)
-        name = f"{node.outputs[0].name}_sizes"
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        model.graph.register_initializer(value)
-        del node.attributes["num_outputs"]
-        node.resize_inputs(2)
-        node.replace_input_with(1, value)
-    return True
+    if not computed:
+        noop = node.attributes.get("noop_with_empty_axes")
+        return noop is None or noop.as_int() == 0
+    return constant(node.inputs[1]) is not None
 
 
-def _reduction(model: ir.Model, node: ir.Node, before: int, after: int) -> bool:
+def _reduction(model: ir.Model, node: ir.Node, after: int) -> None:
     """``axes`` moved from an attribute (13) to an input (18)."""
-    if before >= 18 and after < 18:
-        axes = node.inputs[1] if len(node.inputs) > 1 else None
-        if axes is None:
-            return True
-        array = constant(axes)
-        if array is None:
-            return False
-        node.attributes["axes"] = ir.AttrInt64s("axes", [int(x) for x in array.reshape(-1)])
+    if after < 18:
+        array = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if array is not None and array.size:
+            node.attributes["axes"] = ir.AttrInt64s("axes", [int(x) for x in array.reshape(-1)])
         node.resize_inputs(1)
         node.attributes.pop("noop_with_empty_axes", None)
-        return True
-    if before < 18 <= after:
-        attribute = node.attributes.pop("axes", None)
-        if attribute is None:
-            return True
-        name = f"{node.outputs[0].name}_axes"
-        array = np.array(list(attribute.as_ints()), np.int64)
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        model.graph.register_initializer(value)
-        node.resize_inputs(2)
-        node.replace_input_with(1, value)
-        return True
-    return True
+        return
+    attribute = node.attributes.pop("axes", None)
+    if attribute is not None:
+        _add_list(model, node, "axes", attribute.as_ints())
 
 
-_BRIDGES: dict[str, Callable[[ir.Model, ir.Node, int, int], bool]] = {
-    **dict.fromkeys(_ADDED, _drop_defaults),
-    **dict.fromkeys(_REDUCTIONS, _reduction),
-    "Split": _split,
+def _add_list(model: ir.Model, node: ir.Node, what: str, numbers: Sequence[int]) -> None:
+    """Give *node* a constant second input."""
+    name = f"{node.outputs[0].name}_{what}"
+    value = ir.Value(
+        name=name, const_value=ir.tensor(np.array(list(numbers), np.int64), name=name)
+    )
+    graph = node.graph if isinstance(node.graph, ir.Graph) else model.graph
+    graph.register_initializer(value)
+    node.resize_inputs(2)
+    node.replace_input_with(1, value)
+
+
+_BRIDGES: dict[str, _Bridge] = {
+    **dict.fromkeys(_ADDED, _Bridge(_has_defaults, _drop_defaults)),
+    **dict.fromkeys(_REDUCTIONS, _Bridge(_can_reduce, _reduction)),
+    "Split": _Bridge(_can_split, _split),
 }

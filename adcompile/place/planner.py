@@ -27,7 +27,7 @@ from adcompile.place.partition import (
 from adcompile.place.reasons import short
 from adcompile.place.schema import Cost, PartPlan, Plan, Settings, Why, structure_of
 from adcompile.place.select import matches
-from adcompile.place.targets import Target, check_precision
+from adcompile.place.targets import Target, check_precision, opset_range
 from adcompile.place.trim import Trimming, loose_ends, small, worth
 
 Supports = Callable[[ir.Node, Facts], Verdict]
@@ -315,12 +315,11 @@ class _Placement:
             notes.append(
                 f"multiply-adds and bytes count {self.settings.roi_rows} regions per image"
             )
-        limits = self.facts.target.limits
-        low, high = limits.get("opset_min", 0), limits.get("opset_max", 999)
+        low, high = opset_range(self.facts.target)
         if not low <= self.facts.opset <= high:
             notes.append(
-                f"{self.facts.target.toolchain} reads opsets {low} to {high}, "
-                f"the model has {self.facts.opset}"
+                f"{self.facts.target.toolchain} reads opsets {low} to {high}: "
+                f"device parts are brought there from opset {self.facts.opset}"
             )
         return tuple(notes)
 

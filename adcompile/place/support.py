@@ -16,7 +16,9 @@ import onnx_ir as ir
 from adcompile.interfaces import Array, Facts, Verdict
 from adcompile.ir.graph import DOMAIN, constant, dtype_name
 from adcompile.ir.model_io import subgraphs_of
+from adcompile.lower.opset import obstacle
 from adcompile.place.rows import is_rowwise
+from adcompile.place.targets import part_opsets
 
 FLOATS = ("float32", "float16", "bfloat16")
 INTS = ("int32", "int64")
@@ -188,7 +190,7 @@ def judge(node: ir.Node, facts: Facts, table: Table) -> Verdict:
     row = table.rows.get(op_key(node))
     if row is None:
         return _without_row(node, table)
-    for step in (_toolchain, _shapes, _dtypes, _precision, _rank, _constants, _outputs):
+    for step in (_toolchain, _opset, _shapes, _dtypes, _precision, _rank, _constants, _outputs):
         verdict = step(site, row)
         if verdict is not None:
             return verdict
@@ -236,6 +238,16 @@ def _toolchain(site: Site, row: Row) -> Verdict | None:
     if version and row.until and version > row.until:
         return Verdict.no(f"{site.node.op_type} was removed before {name}", source=row.source)
     return None
+
+
+def _opset(site: Site, row: Row) -> Verdict | None:
+    """The node has an equal in the opset that its part will be written in."""
+    facts = site.facts
+    versions = part_opsets(facts.target, facts.precision, facts.opset)
+    reasons = [obstacle(site.node, facts.opset, version) for version in versions]
+    if "" in reasons:
+        return None
+    return Verdict.no(reasons[0], f"export with opset {versions[0]}", EXACT, row.source)
 
 
 def _precision(site: Site, row: Row) -> Verdict | None:

@@ -21,6 +21,9 @@ from adcompile import registry
 from adcompile.errors import FormatError, UsageError
 
 TARGETS_FILE = "targets.yaml"
+NEWEST_OPSET = 999
+QUANTIZED_OPSET = 17  # of quantized parts, where the target has no opset of its own for them
+FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +258,19 @@ def _closest(name: str, known: list[str], prefix: str = "") -> str:
     words = near if near else sorted(known)
     text = ", ".join(prefix + word for word in words)
     return f"did you mean {text}?" if near else f"known: {text}"
+
+
+def opset_range(target: Target) -> tuple[int, int]:
+    """The oldest and the newest opset that the target's tools read."""
+    return target.limits.get("opset_min", 1), target.limits.get("opset_max", NEWEST_OPSET)
+
+
+def part_opsets(target: Target, precision: str, now: int) -> tuple[int, ...]:
+    """Opsets that a device part of a model of opset *now* may be written in, the best first."""
+    low, high = opset_range(target)
+    nearest = min(max(now, low), high)
+    if precision in FLOAT_PRECISIONS:
+        return (nearest,)
+    if "opset_quantized" in target.limits:
+        return (target.limits["opset_quantized"],)
+    return (min(QUANTIZED_OPSET, high), nearest)

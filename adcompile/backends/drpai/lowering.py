@@ -8,25 +8,21 @@ from adcompile.backends.drpai.dialect import violations
 from adcompile.backends.drpai.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import Exactness, LowerContext, Part
-from adcompile.ir.graph import opset
 from adcompile.lower.half import to_half
-from adcompile.lower.opset import retarget
+from adcompile.lower.opset import settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.shape import fix_rows
 
-FLOAT_OPSET, FLOAT_IR = 13, 8
-OPSET_MAX = 15
+OPSET_MIN, OPSET_MAX, FLOAT_IR = 11, 13, 8
 
 
 def device_float(part: Part, rows: int = 1) -> ir.Model:
-    """The float model for the vendor's tools: opset 11 to 15, batch 1.
+    """The float model for the vendor's tools: opset 11 to 13, batch 1.
 
     *rows* 0 leaves the number of regions free, for the simulation.
     """
     model = fix_rows(part.model, rows) if part.rows and rows else part.model.clone()
-    if opset(model) > OPSET_MAX or opset(model) < 11:
-        retarget(model, FLOAT_OPSET, FLOAT_IR)
-    return model
+    return settled(model, OPSET_MIN, OPSET_MAX, FLOAT_IR)
 
 
 def lower_part(part: Part, ctx: LowerContext) -> ir.Model:

@@ -17,8 +17,10 @@ from adcompile.interfaces import LowerContext, Part
 from adcompile.ir.emit import add_model, model_digest
 from adcompile.ir.model_io import to_bytes
 from adcompile.lower.mosaic import mosaic, resize_mosaic
+from adcompile.lower.opset import settled
 from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
+from adcompile.place.targets import FLOAT_PRECISIONS, opset_range
 from adcompile.render import render, to_json
 
 
@@ -49,12 +51,18 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
                 files[f"simulation_{rows}"] = out.add(path, to_bytes(simulation))
     else:
         files["simulation"] = _simulation(out, folder, files, part, lowered)
-        source = part.model if lowered.precision == "bf16" else lowered.model
+        # the vendor's compiler converts to bf16 itself, from a float model that it can read
+        legal = settled(part.model, *opset_range(ctx.target))
+        source = legal if lowered.precision == "bf16" else lowered.model
         if part.rows:
             data = to_bytes(fix_rows(source, 1))
             files["device_1"] = out.add(f"{folder}/rows1.onnx", data)
         else:
-            files["device"] = files["model"] if source is part.model else files["simulation"]
+            files["device"] = files["model"]
+            if source is lowered.model and source is not part.model:
+                files["device"] = files["simulation"]
+            elif source is not part.model:
+                files["device"] = add_model(out, f"{folder}/device.onnx", source)
     device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
     digest = model_digest(lowered.model)
     plan = replace(
@@ -97,7 +105,7 @@ def _planned(lowered: Part, ctx: LowerContext) -> dict[str, int]:
 def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, low: Part) -> str:
     if low.model is part.model:
         return files["model"]
-    suffix = "bf16" if low.precision == "bf16" else "int8"
+    suffix = low.precision if low.precision in FLOAT_PRECISIONS else "int8"
     return add_model(out, f"{folder}/model.{suffix}.onnx", low.model)
 
 

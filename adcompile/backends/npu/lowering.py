@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from adcompile.backends.npu.approximate import approximate_kernels
@@ -11,14 +13,17 @@ from adcompile.backends.npu.schemes import SCHEMES
 from adcompile.backends.tiles import Mosaic
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
+from adcompile.ir.graph import opset
 from adcompile.lower.bfloat import to_bfloat
 from adcompile.lower.draft import Draft
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.mosaic import mosaic, square_grid
+from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme
 from adcompile.lower.search import candidates
+from adcompile.place.targets import opset_range, part_opsets
 
 PRECISIONS = (*SCHEMES, "bf16", "fp32")
 # quantizers that bring the model to the kernels' form themselves
@@ -49,10 +54,10 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
         data = MosaicCalibration(data, full) if data is not None else None
         ctx.report.applied("roi-mosaic", part.name, Exactness.EXACT, f"grids {layout.grids}")
     if ctx.precision == "fp32":
-        return model
+        return settled(model, *opset_range(ctx.target))
     if ctx.precision == "bf16":
         ctx.report.applied("bfloat16", part.name, Exactness.QUANTIZED, "by the device's compiler")
-        return to_bfloat(model, float_nodes(ctx))
+        return to_bfloat(settled(model, *opset_range(ctx.target)), float_nodes(ctx))
     return _integer(part, model, data, ctx, SCHEMES[ctx.precision])
 
 
@@ -116,6 +121,8 @@ def _integer(
         model = model.clone()
         name_nodes(model)
         approximate_kernels(model, scheme.ops, floats, ctx.report)
+    versions = part_opsets(ctx.target, ctx.precision, opset(model))
+    scheme = replace(scheme, opset=reachable(model, versions))
     request = QuantizeRequest(model, data, scheme, floats, ctx.work / f"{part.name}-{name}")
     model = quantizer(name)(request)
     ctx.report.applied(

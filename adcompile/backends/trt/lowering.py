@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from adcompile.backends.trt.dialect import violations
 from adcompile.backends.trt.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
+from adcompile.ir.graph import opset
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.half import to_half
 from adcompile.lower.observe import Observation, observe
+from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
+from adcompile.place.targets import opset_range, part_opsets
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -24,11 +29,12 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             f"precision {ctx.precision!r} is not one of trt's",
             fix=f"choose from {', '.join(PRECISIONS)}",
         )
+    model = settled(part.model, *opset_range(ctx.target))
     if ctx.precision == "fp32":
-        return part.model
+        return model
     floats = frozenset(x for x in ctx.options.get("float_nodes", "").split("\n") if x)
     if ctx.precision == "fp16":
-        return _half(part, ctx, floats)
+        return _half(part, model, ctx, floats)
     if ctx.calibration is None:
         raise UsageError(
             "int8 needs calibration data",
@@ -36,8 +42,10 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             fix="pass --calib FOLDER, or choose --precision fp16",
         )
     name = ctx.options.get("quantizer", "own")
+    versions = part_opsets(ctx.target, ctx.precision, opset(part.model))
+    scheme = replace(INT8, opset=reachable(part.model, versions))
     request = QuantizeRequest(
-        part.model, ctx.calibration, INT8, floats, ctx.work / f"{part.name}-{name}"
+        part.model, ctx.calibration, scheme, floats, ctx.work / f"{part.name}-{name}"
     )
     model = quantizer(name)(request)
     ctx.report.applied("quantize:trt-int8", part.name, Exactness.QUANTIZED, f"quantizer {name}")
@@ -51,9 +59,11 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
     return model
 
 
-def _half(part: Part, ctx: LowerContext, floats: frozenset[str]) -> ir.Model:
-    seen = _ranges(part.model, ctx)
-    model, kept = to_half(part.model, seen, floats)
+def _half(
+    part: Part, source: ir.Model, ctx: LowerContext, floats: frozenset[str]
+) -> ir.Model:
+    seen = _ranges(source, ctx)
+    model, kept = to_half(source, seen, floats)
     ctx.report.applied("half", part.name, Exactness.QUANTIZED, f"{len(kept)} nodes in float32")
     for item in kept:
         ctx.report.note(f"{part.name}: {item.node} stays in float32: {item.why}")
