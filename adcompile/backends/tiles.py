@@ -21,7 +21,7 @@ MAX_TILES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class TileSpec:
-    """One tensor as tiles: size of a tile and the distance between tile corners. ``flat`` results
+    """One tensor as tiles: size of a tile and the distance between tile corners. ``flat`` tensors
     are one pixel per tile and have no spatial dimensions outside."""
 
     height: int
@@ -88,8 +88,11 @@ def _spec(values: Sequence[int]) -> TileSpec:
 
 
 def pack(rows: Array, spec: TileSpec, grid: tuple[int, int]) -> Array:
-    """Rows (N × C × height × width) to one image; tiles without a row, and gutters, are zero."""
+    """Rows (N × C × height × width, or N × C when ``flat``) to one image; tiles without a row, and
+    gutters, are zero."""
     count, channels = rows.shape[:2]
+    if spec.flat:
+        rows = rows.reshape(count, channels, 1, 1)
     if rows.shape[2:] != (spec.height, spec.width) or count > grid[0] * grid[1]:
         raise InputError(
             "rows do not fit the mosaic", why=f"{rows.shape} into {grid} tiles of {spec}"

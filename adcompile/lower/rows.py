@@ -65,14 +65,6 @@ class PolicyCost:
     us: float
     sizes: tuple[int, ...] = ()
 
-    def text(self) -> str:
-        """One line for a person."""
-        sizes = f" of {','.join(map(str, self.sizes))} rows" if self.sizes else ""
-        return (
-            f"{self.policy}{sizes}: {self.calls:.1f} calls, {self.macs / 1e6:,.1f} M multiply-adds, "
-            f"{self.bytes / 1e6:,.2f} MB, about {self.us:,.0f} us"
-        )
-
 
 def policy_costs(
     counts: Sequence[int],

@@ -59,12 +59,18 @@ class Builder:
         inputs: dict[str, TileSpec] = {}
         for value in self.graph.inputs:
             shape = [] if value.shape is None else list(value.shape.dims)
-            if len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
+            sizes = [d for d in shape[1:] if isinstance(d, int)]
+            if len(sizes) != len(shape) - 1 or len(shape) not in (2, 4):
                 raise Unsupported(
-                    "a mosaic needs rows of images", where=f"input {value.name!r} {shape}"
+                    "a mosaic needs rows of images or vectors",
+                    where=f"input {value.name!r} {shape}",
                 )
-            channels, height, width = (int(d) for d in shape[1:] if isinstance(d, int))
-            tiles = Tiles(height, width, height + self.gutter, width + self.gutter, clean=True)
+            channels, *plane = sizes
+            if plane:
+                height, width = plane
+                tiles = Tiles(height, width, height + self.gutter, width + self.gutter, clean=True)
+            else:  # a vector is one pixel
+                tiles = Tiles(1, 1, 1, 1, clean=True, flat=True)
             self.tiles[value] = tiles
             inputs[value.name or ""] = _spec(tiles)
             value.shape = ir.Shape([1, channels, *_spec(tiles).image(self.grid)])

@@ -85,6 +85,20 @@ class Cost(BaseModel):
     boundary_us: int = 0
 
 
+class PolicyPlan(BaseModel):
+    """What a region part would cost under one policy: means per image over the recorded images. ``us``
+    is a rough estimate that only compares policies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str
+    calls: float
+    macs: float
+    bytes: float
+    us: float
+    sizes: tuple[int, ...] = ()
+
+
 class PartPlan(BaseModel):
     """One part of the plan: a name, where it runs, and its nodes in execution order."""
 
@@ -99,6 +113,7 @@ class PartPlan(BaseModel):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     cost: Cost = Cost()
+    policies: tuple[PolicyPlan, ...] = ()
     why: tuple[Why, ...] = ()
     nodes: tuple[str, ...] = ()
 

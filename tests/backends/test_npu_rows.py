@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from adcompile.backends.npu.backend import NpuBackend
@@ -21,7 +22,7 @@ from adcompile.lower.rows import MosaicCalibration
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import resolve_target
 from adcompile.runtime.roi import RowPlan, run_rows
-from tests.lower.networks import head, samples
+from tests.lower.networks import Net, head, samples
 
 COUNTS = (0, 1, 7, 100, 1000)
 POLICIES = {
@@ -31,8 +32,20 @@ POLICIES = {
 }
 
 
-def head_part(deconv: bool) -> Part:
-    model = head(deconv=deconv)
+def vectors() -> ir.Model:
+    """A head whose rows arrive flattened: two products and an activation."""
+    net = Net(3)
+    names = ["x", net.weight("fw", 12, 196), net.weight("fb", 12, scale=0.1)]
+    f = net.node("Relu", [net.node("Gemm", names, "fc", transB=1)], "r")
+    net.node("Gemm", [f, net.weight("gw", 3, 12), net.weight("gb", 3, scale=0.1)], "y", transB=1)
+    return net.model({"x": ["n", 196]}, {"y": ["n", 3]})
+
+
+HEADS = {"box": head, "mask": lambda: head(deconv=True), "vectors": vectors}
+
+
+def head_part(kind: str) -> Part:
+    model = HEADS[kind]()
     inputs = tuple(tensor_spec(v) for v in model.graph.inputs)
     outputs = tuple(tensor_spec(v) for v in model.graph.outputs)
     return Part("head", "device", "box_head", model, inputs, outputs, "fp32", "roi")
@@ -52,26 +65,27 @@ def build(
     return record.model_copy(update={"options": {**options, **record.options}})
 
 
-def rows(count: int) -> Array:
-    return np.random.default_rng(count).standard_normal((count, 4, 7, 7)).astype(np.float32)
+def rows(count: int, kind: str = "box") -> Array:
+    values = np.random.default_rng(count).standard_normal((count, 4, 7, 7)).astype(np.float32)
+    return values.reshape(count, 196) if kind == "vectors" else values
 
 
-@pytest.mark.parametrize("deconv", [False, True], ids=["box", "mask"])
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_values_are_those_of_rows(policy: str, deconv: bool, tmp_path: Path) -> None:
+def test_values_are_those_of_rows(policy: str, kind: str, tmp_path: Path) -> None:
     """0, 1, 7, 100 and 1,000 regions; more than the largest size are cut into several calls
     (sizes are those of whole grids: 32 regions lie in 6 by 6 tiles)."""
-    part = head_part(deconv)
+    part = head_part(kind)
     record = build(part, POLICIES[policy], tmp_path)
     executor = NpuExecutor()
     executor.open(record, tmp_path, {})
     plan = RowPlan.of(record)
     assert plan is not None
     for count in COUNTS:
-        found, calls = run_rows(plan, executor, {"x": rows(count)})
+        found, calls = run_rows(plan, executor, {"x": rows(count, kind)})
         assert found["y"].shape[0] == count
         if count:
-            expected = evaluate(part.model, {"x": rows(count)})["y"]
+            expected = evaluate(part.model, {"x": rows(count, kind)})["y"]
             np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5)
         wanted = {"loop": count, "mosaic": -(-count // 100), "bucket": -(-count // 36)}[policy]
         assert calls == wanted
@@ -82,7 +96,7 @@ def test_values_are_those_of_rows(policy: str, deconv: bool, tmp_path: Path) -> 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_regions_in_any_format(policy: str, precision: str, tmp_path: Path) -> None:
     """Nothing is called and nothing is lost when an image has no region; one row works as well."""
-    part = replace(head_part(False), precision=precision)
+    part = replace(head_part("box"), precision=precision)
     record = build(part, POLICIES[policy], tmp_path, samples(part.model, 3, rows=5))
     executor = NpuExecutor()
     executor.open(record, tmp_path, {})
@@ -97,7 +111,7 @@ def test_no_regions_in_any_format(policy: str, precision: str, tmp_path: Path) -
 def test_padding_never_reaches_the_calibration() -> None:
     """A seeded defect of others: zero rows are added to a sample until the batch is full, and bias the
     statistics. The empty tiles of a mosaic repeat real rows instead: every value it shows is real."""
-    part = head_part(False)
+    part = head_part("box")
     real = rows(3) + 2.0
     _, layout = mosaic(part.model, (10, 10))
     (image,) = MosaicCalibration(MemoryCalibration([{"x": real}]), layout)
