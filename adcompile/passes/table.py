@@ -25,6 +25,7 @@ PASSES: Mapping[str, str] = {
     "maxpool-1x1-as-3x3": "adcompile.passes.subsampling:MaxPool1x1As3x3",
     "merge-reshapes": "adcompile.passes.merge_reshapes:MergeReshapes",
     "name-nodes": "adcompile.passes.name_nodes:NameNodes",
+    "raise-anomaly": "adcompile.passes.raise_anomaly:RaiseAnomaly",
     "set-attribute": "adcompile.passes.set_attribute:SetAttribute",
     "specialize": "adcompile.passes.specialize:Specialize",
     "trim-control-flow": "adcompile.passes.trim_control_flow:TrimControlFlow",
