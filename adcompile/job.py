@@ -39,6 +39,8 @@ class BuildOptions:
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
     precision. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
+    ``head`` is where the search and scoring of an anomaly detector run: ``host`` or
+    ``device``.
     """
 
     precision: str | None = None
@@ -52,6 +54,7 @@ class BuildOptions:
     pins: Mapping[str, str] = field(default_factory=dict[str, str])
     allow: tuple[str, ...] = ()
     passes: tuple[str | Pass, ...] = ()
+    head: str = "host"
     backend_class: str | None = None
     backend_options: Mapping[str, str] = field(default_factory=dict[str, str])
     budget: str | None = None
@@ -72,6 +75,8 @@ class BuildOptions:
             raise UsageError(f"{self.eval_samples} images to evaluate", fix="at least one")
         if self.verify not in {"auto", "none"}:
             raise UsageError(f"--verify {self.verify!r}", fix="auto or none")
+        if self.head not in {"host", "device"}:
+            raise UsageError(f"--head {self.head!r}", fix="host or device")
         known = {"host", "device", *PRECISIONS}
         wrong = sorted({v for v in self.pins.values()} - known)
         if wrong:
@@ -128,6 +133,7 @@ class Job:
     fields: dict[str, str] = field(default_factory=dict[str, str])  # what decides the bundle
     # specialize, canonicalize, prepare
     pipeline: list[str] = field(default_factory=list[str])
+    float_nodes: tuple[str, ...] = ()  # nodes that keep float32 in a coarser device part
     # place and partition
     plan: Plan | None = None
     parts: list[Part] = field(default_factory=list[Part])

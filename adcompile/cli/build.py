@@ -71,6 +71,9 @@ def command(
     passes: Annotated[
         list[str] | None, typer.Option("--pass", help="extra pass: name or file.py:Class (repeat)")
     ] = None,
+    head: Annotated[
+        str, typer.Option(help="where an anomaly detector's search and scoring run: host, device")
+    ] = "host",
     backend_file: Annotated[
         str | None, typer.Option("--backend", help="own target family: file.py:Class")
     ] = None,
@@ -113,6 +116,7 @@ def command(
         pins=parse_pairs(pin or [], "--pin", last=True),
         allow=tuple(allow or ()),
         passes=tuple(passes or ()),
+        head=head,
         backend_class=backend_file,
         backend_options=parse_pairs(option or [], "-O"),
         budget=budget,

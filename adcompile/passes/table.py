@@ -14,6 +14,7 @@ PASSES: Mapping[str, str] = {
     "common-subexpressions": "adcompile.passes.common_subexpressions:CommonSubexpressions",
     "dead-code": "adcompile.passes.dead_code:DeadCode",
     "dedupe-constants": "adcompile.passes.dedupe_constants:DedupeConstants",
+    "embed-head": "adcompile.passes.embed_head:EmbedHead",
     "fold-affine": "adcompile.passes.fold_affine:FoldAffine",
     "fold-constants": "adcompile.passes.fold_constants:FoldConstants",
     "fold-shapes": "adcompile.passes.fold_shapes:FoldShapes",

@@ -36,6 +36,7 @@ def build_fields(job: Job) -> dict[str, str]:
         "pins": json.dumps(dict(sorted(options.pins.items()))),
         "allow": json.dumps(sorted(options.allow)),
         "passes": json.dumps([_pass_identity(p) for p in options.passes]),
+        "head": options.head,
         "backend": digest_of([Path(backend.rpartition(":")[0])]) if backend else "",
         "backend_options": json.dumps(dict(sorted(options.backend_options.items()))),
         "budget": options.budget or "",

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import onnx_ir as ir
 
+from adcompile.contract import Contract
 from adcompile.declare import find_contract
 from adcompile.errors import ModelError, UsageError
 from adcompile.ir import graph, model_io
@@ -16,6 +17,7 @@ from adcompile.ir.evaluate import foreign_nodes
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
 from adcompile.passes.specialize import real_inputs
+from adcompile.steps.input_size import size_inside
 from adcompile.steps.inputs import wants_golden
 
 FITTED_MODEL = "model.onnx"
@@ -52,12 +54,20 @@ def load(job: Job, source: Source) -> None:
             fix="inputs: " + ", ".join(s.name for s in specs),
         )
     job.shapes = dict(job.options.input_shapes)
+    inside: set[str] = set()
     for spec in specs:
         if spec.name not in job.shapes and _only_batch_is_free(spec):
             job.shapes[spec.name] = (1, *(d for d in spec.shape[1:] if isinstance(d, int)))
             job.report.note(
                 f"input {spec.name!r}: batch size set to 1 (--input-shape sets another)"
             )
+        elif spec.name not in job.shapes and (size := _resized_inside(model, spec)) is not None:
+            job.shapes[spec.name] = (1, int(spec.shape[1]), *size)
+            job.report.note(
+                f"input {spec.name!r}: the graph resizes images to {size[0]}×{size[1]}; its input "
+                "is fixed to that size, and images are resized before it"
+            )
+            inside.add(spec.name)
     fixed = tuple(s.model_copy(update={"shape": job.shapes.get(s.name, s.shape)}) for s in specs)
     job.source = job.source.model_copy(update={"inputs": fixed})
     for spec in fixed:
@@ -71,6 +81,8 @@ def load(job: Job, source: Source) -> None:
     job.contract, notes = find_contract(
         model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
     )
+    if inside and job.options.contract is None:
+        job.contract = _as_in_graph(job.contract, inside)
     for note in notes:
         job.report.note(note)
 
@@ -91,6 +103,29 @@ def _check_executable(job: Job, model: ir.Model, name: str) -> None:
             "(--verify none)",
         )
     job.report.note(f"{what} was never executed: nothing here can run it")
+
+
+def _resized_inside(model: ir.Model, spec: TensorSpec) -> tuple[int, int] | None:
+    """The size to fix a free N×C×H×W image input to: the one the graph resizes it to."""
+    shape = spec.shape
+    if len(shape) != 4 or shape[1] not in (1, 3) or all(isinstance(d, int) for d in shape[2:]):
+        return None
+    value = next(v for v in model.graph.inputs if v.name == spec.name)
+    size = size_inside(value)
+    if size is None or any(
+        isinstance(d, int) and d != s for d, s in zip(shape[2:], size, strict=True)
+    ):
+        return None
+    return size
+
+
+def _as_in_graph(contract: Contract, inputs: set[str]) -> Contract:
+    """ONNX's linear Resize does not antialias; neither may the resize that takes its place."""
+    changed = {
+        name: rule.model_copy(update={"resample": "cv_bilinear"}) if name in inputs else rule
+        for name, rule in contract.inputs.items()
+    }
+    return contract.model_copy(update={"inputs": changed})
 
 
 def _only_batch_is_free(spec: TensorSpec) -> bool:

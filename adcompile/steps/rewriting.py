@@ -10,10 +10,9 @@ from adcompile.passes.bind_defaults import BindDefaults
 from adcompile.passes.name_nodes import NameNodes
 from adcompile.passes.specialize import Specialize
 from adcompile.rewrite.canonical import canonical
-from adcompile.rewrite.pipeline import Pipeline, known_passes
+from adcompile.rewrite.pipeline import Pipeline
+from adcompile.steps import heads
 from adcompile.steps.approximating import approximate
-
-HEADS = ("raise-anomaly",)
 
 
 def specialize(job: Job) -> None:
@@ -35,9 +34,12 @@ def canonicalize(job: Job) -> None:
 
 def raise_heads(job: Job) -> None:
     """Recognise known heads and replace them by ops of the adcompile domain."""
-    raising = tuple(p for p in HEADS if p in known_passes())
-    if raising:
-        _run(job, "raise", Pipeline.parse(",".join(raising)))
+    _run(job, "raise", heads.raising())
+    heads.describe_head(job)
+    if job.options.head == "device":
+        starts = heads.head_starts(job)
+        _run(job, "embed head", heads.embedding_passes(job))
+        heads.keep_head_exact(job, starts)
 
 
 def prepare(job: Job) -> None:

@@ -170,18 +170,16 @@ class _Terms:
     def _concatenated(self, joined: ir.Node, matrix: Wide) -> bool:
         start = 0
         for value in joined.inputs:
-            shape = None if value is None else value.shape
-            width = None if shape is None else shape[-1]
+            array = constant(value)
+            shape = None if value is None or value.shape is None else value.shape.dims
+            width = array.shape[-1] if array is not None else shape[-1] if shape else None
             if value is None or not isinstance(width, int):
                 return False
             block = matrix[start : start + width]
             start += width
-            array = constant(value)
             if array is not None:
                 rows = np.asarray(array, dtype=np.float64).reshape(-1, width)
-                if not np.all(rows == rows[:1]):
-                    return False
-                good = self._add_norms(rows[0] @ block)
+                good = bool(np.all(rows == rows[:1])) and self._add_norms(rows[0] @ block)
             elif width == 1 and (source := _squared_norm(value)) is not None:
                 good = bool(np.all(block == 1.0)) and self.own is None
                 self.own = source
