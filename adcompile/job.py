@@ -13,6 +13,7 @@ from typing import cast
 import onnx_ir as ir
 
 from adcompile import registry
+from adcompile.anomaly.lint import Issue
 from adcompile.cache import StepCache
 from adcompile.check.golden import GoldenInput
 from adcompile.contract import Contract
@@ -133,6 +134,7 @@ class Job:
     fields: dict[str, str] = field(default_factory=dict[str, str])  # what decides the bundle
     # specialize, canonicalize, prepare
     pipeline: list[str] = field(default_factory=list[str])
+    issues: list[Issue] = field(default_factory=list["Issue"])  # contradictions of the contract
     float_nodes: tuple[str, ...] = ()  # nodes that keep float32 in a coarser device part
     # place and partition
     plan: Plan | None = None

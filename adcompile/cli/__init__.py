@@ -23,6 +23,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "doctor": ("doctor", "What this machine can build, simulate and run, per target"),
     "inspect": ("inspect", "Inputs, outputs, control flow and the roles found in a model"),
     "check": ("check", "Per node: which target can run it, why not, what would help"),
+    "lint": ("lint", "What contradicts itself: a score contract against its graph"),
     "plan": ("plan", "Split a model into device and host parts; print or save the plan"),
     "record": ("record", "Run the reference and store tensors at every part boundary"),
     "build": ("build", "Compile a model into a verified bundle"),

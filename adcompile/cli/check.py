@@ -59,7 +59,8 @@ def command(
         str | None, typer.Option("--backend", help="own target family: file.py:Class")
     ] = None,
     strict: Annotated[
-        bool, typer.Option(help="exit 1 unless every target can run every node")
+        bool,
+        typer.Option(help="exit 1 unless every target can run every node and the lint is silent"),
     ] = False,
     min_coverage: Annotated[
         float, typer.Option(help="exit 1 below this share of multiply-adds on the device, 0 … 1")
@@ -80,20 +81,25 @@ def command(
     )
     with prepared(model, target_names(target), options, precision=precision) as jobs:
         answers = [_answer(job) for job in jobs]
+        issues = jobs[0].issues
     if as_json:
-        console.emit_json({"model": model.name, "targets": [_record(a) for a in answers]})
+        listed = [issue.record() for issue in issues]
+        targets_found = [_record(a) for a in answers]
+        console.emit_json({"model": model.name, "targets": targets_found, "lint": listed})
     elif every:
         _show_nodes(answers)
     else:
         _show_groups(answers)
     if not as_json:
         _show_summary(answers)
+        for issue in issues:
+            console.say(f"lint {issue}")
     bad = [
         a
         for a in answers
         if not a.device_parts or a.plan.coverage_macs < min_coverage or (strict and a.refused())
     ]
-    if bad:
+    if bad or (strict and issues):
         raise typer.Exit(1)
 
 

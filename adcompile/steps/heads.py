@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adcompile.anomaly.lint import lint, subject_of
 from adcompile.anomaly.recognise.describe import describe, head_nodes
 from adcompile.anomaly.recognise.slices import downstream
 from adcompile.errors import Unsupported, UsageError
@@ -29,6 +30,21 @@ def describe_head(job: Job) -> None:
             "read from it"
         )
     job.contract = found
+
+
+def lint_contract(job: Job) -> None:
+    """Name contradictions between contract and graph: notes, or an error under ``strict``."""
+    job.issues = lint(subject_of(job.ir, job.contract))
+    for issue in job.issues:
+        job.report.note(f"lint {issue}")
+    if job.issues and job.options.strict:
+        first = job.issues[0]
+        raise Unsupported(
+            f"the contract contradicts the graph ({len(job.issues)} times)",
+            where=f"{first.where} [{first.rule}]",
+            why=first.why,
+            fix=first.fix,
+        )
 
 
 def embedding_passes(job: Job) -> Pipeline:

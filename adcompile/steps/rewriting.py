@@ -36,6 +36,7 @@ def raise_heads(job: Job) -> None:
     """Recognise known heads and replace them by ops of the adcompile domain."""
     _run(job, "raise", heads.raising())
     heads.describe_head(job)
+    heads.lint_contract(job)
     if job.options.head == "device":
         starts = heads.head_starts(job)
         _run(job, "embed head", heads.embedding_passes(job))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.anomaly.maps import Upsampling, upsample_blur_matrices
+from adcompile.anomaly.maps import Border, Upsampling, upsample_blur_matrices
 from adcompile.anomaly.recognise.algebra import made_by, scalar
 from adcompile.contract import Contract, Score
 from adcompile.ir.attributes import float_of, int_of
@@ -30,7 +31,8 @@ def describe(model: ir.Model, contract: Contract) -> Contract:
     """*contract* with score formula and roles read from the graph; unchanged when it has them.
 
     Only what the graph shows is filled in: an exported graph says the width of its score range,
-    not its ends, so ``minimum`` is 0 and ``maximum`` is the width.
+    not its ends, so ``minimum`` and ``maximum`` may be any two numbers that far apart with the
+    threshold between them.
     """
     heads = head_nodes(model, *_HEADS)
     if contract.score is not None or not heads:
@@ -45,14 +47,31 @@ def describe(model: ir.Model, contract: Contract) -> Contract:
     )
 
 
+def batch_of(model: ir.Model) -> int:
+    """Images per run: the first input's leading dimension, 1 while it is free."""
+    shape = model.graph.inputs[0].shape if model.graph.inputs else None
+    first = shape[0] if shape is not None and len(shape) else 1
+    return first if isinstance(first, int) else 1
+
+
+def shape_for(value: ir.Value, images: int) -> tuple[int, ...] | None:
+    """A value's shape for *images* images: a free leading dimension counts them."""
+    if value.shape is None or not len(value.shape):
+        return static_shape(value)
+    first, *rest = value.shape.dims
+    if not all(isinstance(d, int) for d in rest):
+        return None
+    leading = first if isinstance(first, int) else images
+    return (leading, *(d for d in rest if isinstance(d, int)))
+
+
 def _outputs(model: ir.Model) -> tuple[str, dict[str, str]]:
     """Name of the score output ("" without one), and roles of score and map outputs."""
     roles: dict[str, str] = {}
-    batch = static_shape(model.graph.inputs[0])
-    images = batch[0] if batch else 1
+    images = batch_of(model)
     score = ""
     for value in model.graph.outputs:
-        shape = static_shape(value)
+        shape = shape_for(value, images)
         if value.dtype != ir.DataType.FLOAT or shape is None:
             continue
         name = value.name or ""
@@ -94,15 +113,20 @@ def _map_fields(model: ir.Model) -> dict[str, object]:
         return {}
     size = (rows.shape[0], columns.shape[1])
     grid = (rows.shape[1], columns.shape[0])
+    if max(size) <= 16:
+        return {"map_upsampling": "bilinear"}
     modes: tuple[Upsampling, ...] = ("nearest", "bilinear")
-    for mode in modes:
-        for sigma in (0.0, 4.0):
-            wanted, _ = (
-                upsample_blur_matrices(grid, size, mode, sigma) if size[0] > 16 else (rows, 0)
-            )
-            if wanted.shape == rows.shape and np.allclose(wanted, rows, atol=1e-3):
-                return {"map_upsampling": mode, "blur_sigma": sigma, "map_size": size}
-    return {"map_upsampling": "bilinear", "map_size": size}
+    borders: tuple[Border, ...] = ("reflect", "symmetric")
+    for mode, sigma, border in product(modes, (0.0, 4.0), borders):
+        wanted, _ = upsample_blur_matrices(grid, size, mode, sigma, border=border)
+        if np.allclose(wanted, rows, atol=1e-3):
+            return {
+                "map_upsampling": mode,
+                "blur_sigma": sigma,
+                "blur_border": border,
+                "map_size": size,
+            }
+    return {"map_upsampling": "bilinear"}
 
 
 def _normalisation(score: ir.Value) -> dict[str, object]:
@@ -111,9 +135,12 @@ def _normalisation(score: ir.Value) -> dict[str, object]:
     node = score.producer()
     if node is not None and node.domain == DOMAIN and node.op_type == "NormalizeScore":
         low, high = float_of(node, "minimum"), float_of(node, "maximum", 1.0)
+        threshold = float_of(node, "threshold")
+        if not low <= threshold <= high:
+            low, high = threshold - (high - low) / 2, threshold + (high - low) / 2
         fields |= {
             "normalisation": "min_max",
-            "threshold": float_of(node, "threshold"),
+            "threshold": threshold,
             "minimum": low,
             "maximum": high,
         }

@@ -135,8 +135,10 @@ def _matrices(run: Callable[[Array], Wide], height: int, width: int) -> Separabl
     if not peak > 0:
         return None
     rows = np.stack([(run(each * across[width // 2]) - offset)[:, x] for each in down], axis=1)
-    columns = np.stack([each[y] for each in along]) / peak
-    return Separable((rows / gain).astype(np.float32), columns.astype(np.float32), gain, offset)
+    columns = np.stack([each[y] for each in along])
+    rows = rows / rows[rows.shape[0] // 2].sum()
+    columns = columns / columns[:, columns.shape[1] // 2].sum()
+    return Separable(rows.astype(np.float32), columns.astype(np.float32), gain, offset)
 
 
 def _replace(model: ir.Model, value: ir.Value, chain: list[ir.Node], found: Separable) -> None:
