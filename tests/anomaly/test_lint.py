@@ -166,7 +166,7 @@ def test_normalised_twice_before_the_network() -> None:
     scaled = written(
         """g (float[1, 3, 8, 8] image) => (float[1, 4, 8, 8] y) {
         a = Div (image, n) y = Conv <kernel_shape = [1, 1]> (a, w) }""",
-        {"n": np.float32(255.0), "w": np.ones((4, 3, 1, 1), np.float32)},
+        {"n": np.array(255.0, np.float32), "w": np.ones((4, 3, 1, 1), np.float32)},
     )
     assert "double-scaling" in rules_of(scaled, Contract(inputs={"image": UNIT}))
 

@@ -5,6 +5,7 @@ reader can search for. Rules look at the raised graph (``raise-anomaly``), so th
 exporter. A rule speaks only when it is sure of what it says: no rule guesses from weights.
 """
 
-from adcompile.anomaly.lint.engine import RULES, Issue, Subject, lint, subject_of
+from adcompile.anomaly.lint.engine import RULES, Issue, lint, subject_of
+from adcompile.anomaly.lint.subject import Subject
 
 __all__ = ["RULES", "Issue", "Subject", "lint", "subject_of"]

@@ -146,8 +146,8 @@ def normalised_twice(subject: Subject) -> Iterator[Complaint]:
             )
     raw = [n for n, role in subject.contract.roles.items() if role == "raw_score"]
     for value in subject.model.graph.outputs:
-        node = value.producer()
-        if value.name in raw and node is not None and node.op_type.startswith("NormalizeScore"):
+        last = value.producer()
+        if value.name in raw and last is not None and last.op_type.startswith("NormalizeScore"):
             yield Complaint(
                 f"output {value.name!r}",
                 "its role is raw_score, but the graph normalises it: it would be normalised twice",

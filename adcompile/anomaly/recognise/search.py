@@ -114,7 +114,8 @@ def _bank(graph: ir.Graph | ir.Function | None, rows: npt.NDArray[np.float32]) -
 
 def _shaped(value: ir.Value, wanted: ir.Value, *, kept: bool) -> ir.Value:
     """[Q, k] as the shape that the selection had."""
-    value.dtype = wanted.dtype
+    if wanted.dtype is not None:
+        value.dtype = wanted.dtype
     shape = static_shape(wanted)
     if shape is not None:
         if static_shape(value) == shape:
