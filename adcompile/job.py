@@ -37,6 +37,7 @@ class BuildOptions:
 
     ``precision`` None means the target's first. ``calib`` is a folder of images, a recording or
     ``model_io`` folders; ``golden`` images or ``.npz`` files to record reference data from.
+    ``settings`` change attributes of the model before all else: ``NODE attribute=value``.
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
     precision. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
@@ -56,6 +57,7 @@ class BuildOptions:
     allow: tuple[str, ...] = ()
     passes: tuple[str | Pass, ...] = ()
     head: str = "host"
+    settings: tuple[str, ...] = ()
     backend_class: str | None = None
     backend_options: Mapping[str, str] = field(default_factory=dict[str, str])
     budget: str | None = None

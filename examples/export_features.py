@@ -28,6 +28,7 @@ BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
 LAYERS = ("layer2", "layer3")
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+BRANCH = 0.25  # scale of a residual branch's last normalisation, with random weights
 
 
 class Features(torch.nn.Module):
@@ -47,6 +48,18 @@ class Features(torch.nn.Module):
         return middle, cast(Tensor, self.layer3(middle))
 
 
+def damp_branches(resnet: ResNet) -> None:
+    """Make every residual branch small against its trunk, as it is in a trained network.
+
+    With branches as strong as the trunk a random network is chaotic: any rounding error grows from
+    block to block, and a comparison of number formats says nothing.
+    """
+    for block in resnet.modules():
+        last = getattr(block, "bn3", getattr(block, "bn2", None))
+        if isinstance(last, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(last.weight, BRANCH)
+
+
 def normalise(image: Tensor) -> Tensor:
     """ImageNet mean and deviation applied to 3xHxW in 0..1; adds the batch axis."""
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
@@ -63,6 +76,8 @@ def build(backbone: str, weights: str, size: int, seed: int) -> Features:
     if weights not in ("imagenet", "random"):
         resnet.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     features = Features(cast("ResNet", resnet)).eval()
+    if weights == "random":
+        damp_branches(cast("ResNet", resnet))
     pictures = [normalise(load_image(path, (size, size))) for path in photos.photographs()]
     if weights == "random" and pictures:
         with torch.no_grad():

@@ -21,7 +21,7 @@ from adcompile.anomaly.formats.convert import (
 )
 from adcompile.anomaly.formats.record import Trained, findings
 from adcompile.cli import console
-from adcompile.cli.build import parse_pairs
+from adcompile.cli.options import parse_pairs
 
 app = typer.Typer(
     add_completion=False,

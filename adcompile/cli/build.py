@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.options import (
+    Allowed,
+    AsJson,
+    BackendFile,
+    BackendOptions,
+    InputShapes,
+    ModelPath,
+    Passes,
+    Pins,
+    Settings,
+    model_options,
+    parse_pairs,
+)
 from adcompile.cli.search import show_search
-from adcompile.errors import UsageError
-
-
-def parse_pairs(items: list[str], option: str, *, last: bool = False) -> dict[str, str]:
-    """``["a=b"]`` as a dict, cut at the first or *last* "="; no "=" or no name is a UsageError."""
-    pairs: dict[str, str] = {}
-    for item in items:
-        key, sign, value = item.rpartition("=") if last else item.partition("=")
-        if not sign or not key:
-            raise UsageError(f"{option} {item!r} is not NAME=VALUE")
-        if key in pairs:
-            raise UsageError(f"{option} gives {key!r} twice")
-        pairs[key] = value
-    return pairs
-
-
-def parse_shape(text: str, option: str = "--input-shape") -> tuple[int, ...]:
-    """``1x3x320x320`` as a tuple; sizes must be 1 … 2^31."""
-    try:
-        shape = tuple(int(x) for x in text.lower().split("x"))
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not like 1x3x320x320") from None
-    if any(not 1 <= d < 2**31 for d in shape):
-        raise UsageError(f"{option} {text!r}: every size must be at least 1")
-    return shape
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    model: ModelPath,
     target: Annotated[str, typer.Option("--target", "-t", help="see: adcompile list targets")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="bundle folder")] = None,
     precision: Annotated[
         str | None, typer.Option(help="of the device parts; default: the target's first")
     ] = None,
-    input_shape: Annotated[
-        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
-    ] = None,
+    input_shape: InputShapes = None,
+    settings: Settings = None,
     calib: Annotated[
         Path | None, typer.Option(help="images, a recording, or model_io folders")
     ] = None,
@@ -58,28 +46,14 @@ def command(
     ] = None,
     contract: Annotated[Path | None, typer.Option(help="contract as YAML or JSON")] = None,
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
-    pin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NODE=host, device or a precision; NODE is a name, op:TYPE, re:REGEX or "
-            "role:ROLE (repeat)"
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(help="allow an approximate rewrite by name (repeat)")
-    ] = None,
-    passes: Annotated[
-        list[str] | None, typer.Option("--pass", help="extra pass: name or file.py:Class (repeat)")
-    ] = None,
+    pin: Pins = None,
+    allow: Allowed = None,
+    passes: Passes = None,
     head: Annotated[
         str, typer.Option(help="where an anomaly detector's search and scoring run: host, device")
     ] = "host",
-    backend_file: Annotated[
-        str | None, typer.Option("--backend", help="own target family: file.py:Class")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("-O", help="backend option NAME=VALUE (repeat)")
-    ] = None,
+    backend_file: BackendFile = None,
+    option: BackendOptions = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -98,26 +72,21 @@ def command(
     force: Annotated[bool, typer.Option(help="replace an existing output folder")] = False,
     cache: Annotated[bool, typer.Option(help="reuse finished steps of earlier builds")] = True,
     seed: Annotated[int, typer.Option(help="of made-up golden inputs")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compile MODEL for a target into a folder that is verified, explained and ready to run."""
-    from adcompile.compiler import BuildOptions, compile
+    from adcompile.compiler import compile
     from adcompile.declare import read_contract
 
-    shapes = parse_pairs(input_shape or [], "--input-shape")
-    options = BuildOptions(
+    options = replace(
+        model_options(input_shape, settings, passes, allow, backend_file, pin),
         precision=precision,
-        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
         calib=calib,
         golden=tuple(golden or ()),
         preprocess=preprocess,
         contract=None if contract is None else read_contract(contract),
         plan=plan,
-        pins=parse_pairs(pin or [], "--pin", last=True),
-        allow=tuple(allow or ()),
-        passes=tuple(passes or ()),
         head=head,
-        backend_class=backend_file,
         backend_options=parse_pairs(option or [], "-O"),
         budget=budget,
         coco=coco,

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.build import parse_pairs, parse_shape
+from adcompile.cli.options import (
+    Allowed,
+    AsJson,
+    BackendFile,
+    InputShapes,
+    ModelPath,
+    Passes,
+    Settings,
+    model_options,
+)
 from adcompile.place.reasons import short
 
 if TYPE_CHECKING:
@@ -39,25 +47,18 @@ class Answer:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    model: ModelPath,
     target: Annotated[
         list[str], typer.Option("--target", "-t", help="one or more: trt,npu,drpai (repeat)")
     ],
     precision: Annotated[
         str | None, typer.Option(help="for targets that have it; default: the target's first")
     ] = None,
-    input_shape: Annotated[
-        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
-    ] = None,
-    passes: Annotated[
-        list[str] | None, typer.Option("--pass", help="extra pass: name or file.py:Class (repeat)")
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(help="allow an approximate rewrite by name (repeat)")
-    ] = None,
-    backend_file: Annotated[
-        str | None, typer.Option("--backend", help="own target family: file.py:Class")
-    ] = None,
+    input_shape: InputShapes = None,
+    settings: Settings = None,
+    passes: Passes = None,
+    allow: Allowed = None,
+    backend_file: BackendFile = None,
     strict: Annotated[
         bool,
         typer.Option(help="exit 1 unless every target can run every node and the lint is silent"),
@@ -66,19 +67,12 @@ def command(
         float, typer.Option(help="exit 1 below this share of multiply-adds on the device, 0 … 1")
     ] = 0.0,
     every: Annotated[bool, typer.Option("--all", help="list every node, not groups")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say for every node of MODEL which target can run it. Exit 1: nothing runs on a device."""
     from adcompile.cli.prepared import prepared, target_names
-    from adcompile.job import BuildOptions
 
-    shapes = parse_pairs(input_shape or [], "--input-shape")
-    options = BuildOptions(
-        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
-        passes=tuple(passes or ()),
-        allow=tuple(allow or ()),
-        backend_class=backend_file,
-    )
+    options = model_options(input_shape, settings, passes, allow, backend_file)
     with prepared(model, target_names(target), options, precision=precision) as jobs:
         answers = [_answer(job) for job in jobs]
         issues = jobs[0].issues

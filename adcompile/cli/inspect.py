@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from pydantic import BaseModel
 
 from adcompile.cli import console
-from adcompile.cli.build import parse_pairs, parse_shape
+from adcompile.cli.options import AsJson, InputShapes, ModelPath, model_options
 from adcompile.manifest import TensorSpec
 
 if TYPE_CHECKING:
@@ -55,19 +53,14 @@ class Description(BaseModel):
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
-    input_shape: Annotated[
-        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+    model: ModelPath,
+    input_shape: InputShapes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Describe MODEL: what it reads and returns, what it is made of, and which parts it has."""
     from adcompile.cli.prepared import prepared
-    from adcompile.job import BuildOptions
 
-    shapes = parse_pairs(input_shape or [], "--input-shape")
-    options = BuildOptions(input_shapes={n: parse_shape(text) for n, text in shapes.items()})
-    with prepared(model, ["cpu"], options) as (job,):
+    with prepared(model, ["cpu"], model_options(input_shape)) as (job,):
         found = describe(job)
     if as_json:
         console.emit_json(found.model_dump(mode="json"))

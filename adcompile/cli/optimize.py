@@ -91,27 +91,17 @@ def _pipeline(
     passes: str | None, shapes: Sequence[str], own: Sequence[str], settings: Sequence[str]
 ) -> Pipeline:
     """--set, then --input-shape, then the standard or given pipeline, then the user's passes."""
+    from adcompile.passes.set_attribute import parse_setting
     from adcompile.passes.specialize import Specialize
     from adcompile.rewrite.canonical import canonical
     from adcompile.rewrite.pipeline import Pipeline
 
-    first: list[Pass] = [setting(text) for text in settings]
+    first: list[Pass] = [parse_setting(text) for text in settings]
     if shapes:
         first.append(Specialize(shapes=tuple(shapes)))
     main = canonical() if passes is None else Pipeline.parse(passes)
     last = sum((Pipeline.parse(text) for text in own), Pipeline(()))
     return Pipeline(tuple(first)) + main + last
-
-
-def setting(text: str) -> Pass:
-    """``NODE attribute=value`` as a set-attribute pass."""
-    from adcompile.passes.set_attribute import SetAttribute
-
-    node, _, rest = text.strip().rpartition(" ")
-    attribute, equals, value = rest.partition("=")
-    if not node or not equals or not attribute:
-        raise UsageError("cannot read --set", where=text, fix="write --set 'NODE attribute=value'")
-    return SetAttribute(node=node.strip(), attribute=attribute, value=value)
 
 
 def _check_names(pipeline: Pipeline, wanted: Sequence[str]) -> None:

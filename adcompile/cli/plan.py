@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.build import parse_pairs, parse_shape
-from adcompile.errors import InputError, UsageError
+from adcompile.cli.options import (
+    Allowed,
+    AsJson,
+    BackendFile,
+    BackendOptions,
+    InputShapes,
+    ModelPath,
+    Passes,
+    Pins,
+    Settings,
+    model_options,
+    parse_pairs,
+)
+from adcompile.errors import InputError
 
 if TYPE_CHECKING:
     from adcompile.job import Job
-    from adcompile.place.plan import Plan, Settings
+    from adcompile.place.plan import Plan
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    model: ModelPath,
     target: Annotated[str, typer.Option("--target", "-t", help="see: adcompile list targets")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="write the plan as YAML")
@@ -26,16 +39,9 @@ def command(
         Path | None, typer.Option(help="check this edited plan instead of making one")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="default: the target's first")] = None,
-    input_shape: Annotated[
-        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
-    ] = None,
-    pin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="SELECTOR=host, device or a precision; SELECTOR is a node name, op:TYPE, "
-            "re:REGEX or role:ROLE (repeat)"
-        ),
-    ] = None,
+    input_shape: InputShapes = None,
+    settings: Settings = None,
+    pin: Pins = None,
     roi_policy: Annotated[
         str,
         typer.Option(help="parts per region: auto, loop, bucket, profile, mosaic, whole or host"),
@@ -45,42 +51,33 @@ def command(
     keep_small: Annotated[
         bool, typer.Option(help="keep parts that cost more than they save")
     ] = False,
-    passes: Annotated[
-        list[str] | None, typer.Option("--pass", help="extra pass: name or file.py:Class (repeat)")
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(help="allow an approximate rewrite by name (repeat)")
-    ] = None,
-    backend_file: Annotated[
-        str | None, typer.Option("--backend", help="own target family: file.py:Class")
-    ] = None,
+    passes: Passes = None,
+    allow: Allowed = None,
+    backend_file: BackendFile = None,
+    option: BackendOptions = None,
     every: Annotated[bool, typer.Option("--all", help="every reason, not the main ones")] = False,
     yaml: Annotated[bool, typer.Option("--yaml", help="print the plan as YAML")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Split MODEL for a target: parts with names, boundaries, costs and reasons."""
     from adcompile.cli.prepared import prepared
-    from adcompile.job import BuildOptions
 
-    shapes = parse_pairs(input_shape or [], "--input-shape")
-    options = BuildOptions(
-        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
-        passes=tuple(passes or ()),
-        allow=tuple(allow or ()),
-        backend_class=backend_file,
-    )
-    settings = _settings(
-        pin or [],
-        roi_policy=roi_policy,
-        roi_rows=roi_rows,
-        min_macs=min_macs,
-        keep_small=keep_small,
+    asked = {
+        "roi_rows": str(roi_rows),
+        "min_macs": str(min_macs),
+        "keep_small": str(keep_small),
+        **({"roi_policy": roi_policy} if roi_policy else {}),
+        **parse_pairs(option or [], "-O"),
+    }
+    options = replace(
+        model_options(input_shape, settings, passes, allow, backend_file, pin),
+        backend_options=asked,
     )
     with prepared(model, [target], options) as (job,):
         if plan is not None:
             made, objections = _reviewed(job, plan)
         else:
-            made, objections = _made(job, settings, precision), []
+            made, objections = _made(job, precision), []
     if output is not None:
         _write(output, made.dump())
     if as_json:
@@ -95,37 +92,11 @@ def command(
         raise typer.Exit(1)
 
 
-def _settings(
-    pins: list[str], *, roi_policy: str, roi_rows: int, min_macs: int, keep_small: bool
-) -> Settings:
-    from pydantic import ValidationError
-
-    from adcompile.place.plan import Settings
-
-    pairs = [item.rpartition("=") for item in pins]
-    if any(not sign or not selector or not where for selector, sign, where in pairs):
-        raise UsageError("--pin wants SELECTOR=host, SELECTOR=device or SELECTOR=PRECISION")
-    try:
-        return Settings.model_validate(
-            {
-                "device": tuple(s for s, _, where in pairs if where == "device"),
-                "host": tuple(s for s, _, where in pairs if where == "host"),
-                "precisions": {s: p for s, _, p in pairs if p not in {"device", "host"}},
-                "roi_policy": roi_policy,
-                "roi_rows": roi_rows,
-                "min_macs": min_macs,
-                "keep_small": keep_small,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "option"
-        raise UsageError(f"--{field.replace('_', '-')} is not valid", why=first["msg"]) from error
-
-
-def _made(job: Job, settings: Settings, precision: str | None) -> Plan:
+def _made(job: Job, precision: str | None) -> Plan:
     from adcompile.place.plan import make_plan
+    from adcompile.steps.placing import placement_settings
 
+    settings = placement_settings(job.options.pins, job.options.backend_options)
     return make_plan(
         job.ir, job.target, job.backend.supports, precision=precision, options=settings
     )

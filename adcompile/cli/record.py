@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.options import InputShapes, ModelPath, parse_shapes
 
 if TYPE_CHECKING:
     from adcompile.job import BuildOptions, Job
@@ -62,16 +63,14 @@ def plan_parts(model: Path, target: str, options: BuildOptions, work: Path) -> J
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file, or a folder written by adcompile fit")],
+    model: ModelPath,
     data: Annotated[Path, typer.Option(help="folder of images, or a COCO annotation file")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the recording")],
     target: Annotated[str, typer.Option("--target", "-t", help="whose parts")] = "npu",
     max_samples: Annotated[int, typer.Option(help="images to keep", min=1)] = 32,
     images: Annotated[Path | None, typer.Option(help="folder of a COCO file's images")] = None,
     precision: Annotated[str | None, typer.Option(help="of the planned device parts")] = None,
-    input_shape: Annotated[
-        list[str] | None, typer.Option(help="fix a dynamic input: name=1x3x320x320")
-    ] = None,
+    input_shape: InputShapes = None,
     preprocess: Annotated[str | None, typer.Option(help="unit (0…1), imagenet, raw")] = None,
     contract: Annotated[Path | None, typer.Option(help="contract as YAML or JSON")] = None,
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
@@ -84,16 +83,14 @@ def command(
     """Record the tensors between the parts of MODEL over images; run again to continue."""
     from adcompile.check.recorder import record
     from adcompile.check.recording import identity_of
-    from adcompile.cli.build import parse_pairs, parse_shape
     from adcompile.declare import read_contract
     from adcompile.ir.graph import tensor_spec
     from adcompile.job import BuildOptions
 
     sources, notes = find_sources(data, images)
-    shapes = parse_pairs(input_shape or [], "--input-shape")
     options = BuildOptions(
         precision=precision,
-        input_shapes={name: parse_shape(text) for name, text in shapes.items()},
+        input_shapes=parse_shapes(input_shape),
         preprocess=preprocess,
         contract=None if contract is None else read_contract(contract),
         plan=plan,

@@ -109,3 +109,12 @@ def forget_shapes(node: ir.Node) -> None:
                 open_dims = ir.Shape([None] * len(value.shape))
                 value.shape = open_dims if value.is_graph_output() else None
             pending += value.consumers()
+
+
+def parse_setting(text: str) -> SetAttribute:
+    """``NODE attribute=value`` as a pass; node names may hold blanks. Raises UsageError."""
+    node, _, rest = text.strip().rpartition(" ")
+    attribute, equals, value = rest.partition("=")
+    if not node or not equals or not attribute:
+        raise UsageError("cannot read --set", where=text, fix="write --set 'NODE attribute=value'")
+    return SetAttribute(node=node.strip(), attribute=attribute, value=value)

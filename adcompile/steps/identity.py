@@ -35,6 +35,7 @@ def build_fields(job: Job) -> dict[str, str]:
         "plan": digest_of([options.plan] if options.plan else []),
         "pins": json.dumps(dict(sorted(options.pins.items()))),
         "allow": json.dumps(sorted(options.allow)),
+        "settings": json.dumps(options.settings),
         "passes": json.dumps([_pass_identity(p) for p in options.passes]),
         "head": options.head,
         "backend": digest_of([Path(backend.rpartition(":")[0])]) if backend else "",

@@ -16,7 +16,9 @@ from adcompile.ir.emit import model_digest
 from adcompile.ir.evaluate import foreign_nodes
 from adcompile.job import Job
 from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
+from adcompile.passes.set_attribute import parse_setting
 from adcompile.passes.specialize import real_inputs
+from adcompile.rewrite.pipeline import Pipeline
 from adcompile.steps.input_size import size_inside
 from adcompile.steps.inputs import wants_golden
 
@@ -39,6 +41,10 @@ def load(job: Job, source: Source) -> None:
     """Read and check the model; keep an untouched reference beside the one that is compiled."""
     job.watch("load")
     model, name, digest = _open(source)
+    for text in job.options.settings:  # the user's model is the changed one: the reference too
+        change = parse_setting(text)
+        change.run(model, job.report)
+        job.pipeline.append(f"set: {Pipeline((change,))}")
     specs = tuple(graph.tensor_spec(v) for v in real_inputs(model))
     results = tuple(graph.tensor_spec(v) for v in model.graph.outputs)
     job.source = ModelRecord(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import ValidationError
 
 from adcompile.errors import Unsupported, UsageError
@@ -27,14 +29,17 @@ def place_and_partition(job: Job) -> None:
 
 def _made(job: Job) -> Plan:
     return make_plan(
-        job.ir, job.target, job.backend.supports, precision=job.precision, options=_settings(job)
+        job.ir,
+        job.target,
+        job.backend.supports,
+        precision=job.precision,
+        options=placement_settings(job.options.pins, job.options.backend_options),
     )
 
 
-def _settings(job: Job) -> Settings:
-    """The user's pins, and those backend options that are about placement."""
-    pins = job.options.pins
-    options = job.options.backend_options
+def placement_settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
+    """The user's pins (selector to device, host or a precision), and those backend options that
+    are about placement. Raises UsageError for a value that is none."""
     asked: dict[str, object] = {
         "device": tuple(n for n, where in pins.items() if where == "device"),
         "host": tuple(n for n, where in pins.items() if where == "host"),
