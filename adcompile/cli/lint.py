@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.build import parse_pairs, parse_shape
+from adcompile.cli.options import parse_pairs, parse_shape
 
 
 def command(
