@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--calib", type=int, default=8)
     parser.add_argument("--test", type=int, default=3)
+    parser.add_argument("--runs", nargs="*", help="only these: own:xint8 quark:xint8 …")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -142,7 +143,7 @@ def main() -> None:
                 f"{'wall s':>7} {'cpu s':>7} {'peak MiB':>8}"
             )
             for name, precision in RUNS:
-                if name in available():
+                if name in available() and (not args.runs or f"{name}:{precision}" in args.runs):
                     print(_row(work, name, precision), flush=True)
 
 

@@ -51,26 +51,29 @@ def command(
     from adcompile.detection.evaluate import evaluate, side_by_side
 
     names = None if classes is None else read_classes(classes)
+    options = executor_options(no_cpu_fallback)
     results: dict[str, Result] = {}
     for subject in subjects:
-        with ExitStack() as stack, console.progress("eval") as view:
-            run = _detector(subject, device, stack, executor_options(no_cpu_fallback))
-            task = view.add_task(subject.name, total=None)
-            results[_label(subject, results)] = evaluate(
-                run,
-                coco,
-                images,
-                max_samples,
-                classes=names,
-                min_score=min_score,
-                skip_missing=skip_missing,
-                predictions_to=(
-                    None if predictions is None else predictions / f"{subject.stem}.json"
-                ),
-                progress=lambda done, total, v=view, t=task: v.update(  # type: ignore[misc]
-                    t, completed=done, total=total
-                ),
-            )
+        for label, mode in _runs(subject, device, options):
+            name = _label(label, results)
+            with ExitStack() as stack, console.progress("eval") as view:
+                run, own = _detector(subject, mode, stack, options)
+                task = view.add_task(name, total=None)
+                results[name] = evaluate(
+                    run,
+                    coco,
+                    images,
+                    max_samples,
+                    classes=names or own or None,
+                    min_score=min_score,
+                    skip_missing=skip_missing,
+                    predictions_to=(
+                        None if predictions is None else predictions / f"{_file(name)}.json"
+                    ),
+                    progress=lambda done, total, v=view, t=task: v.update(  # type: ignore[misc]
+                        t, completed=done, total=total
+                    ),
+                )
     if json:
         console.emit_json({name: result.record() for name, result in results.items()})
         return
@@ -80,15 +83,42 @@ def command(
     console.table(f"COCO average precision, {count} images", columns, side_by_side(results))
 
 
-def _label(subject: Path, taken: dict[str, Result]) -> str:
-    name = subject.name
+def _runs(subject: Path, device: str, options: dict[str, str]) -> list[tuple[str, str]]:
+    """Label and device mode of every column: a bundle whose device is here is also simulated."""
+    if not subject.is_dir():
+        return [(subject.name, device)]
+    from adcompile.runtime.bundle import load
+
+    with load(subject, device, options=options, check=False) as bundle:
+        parts = [p.name for p in bundle.manifest.parts if p.placement == "device"]
+        simulated = set(bundle.simulated)
+        target = bundle.manifest.target
+    if not parts:
+        return [(subject.name, device)]
+    if simulated.issuperset(parts):
+        return [(f"{subject.name} (simulated)", device)]
+    real = (f"{subject.name} on {target}", device)
+    if device != "auto":
+        return [real]
+    return [(f"{subject.name} (simulated)", "simulate"), real]
+
+
+def _label(name: str, taken: dict[str, Result]) -> str:
     while name in taken:
         name += "'"
     return name
 
 
-def _detector(subject: Path, device: str, stack: ExitStack, options: dict[str, str]) -> Detector:
-    """A bundle, or an ONNX file run by ONNX Runtime, as something that takes any picture."""
+def _file(label: str) -> str:
+    """A file name that is safe anywhere."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label).removesuffix(".onnx")
+
+
+def _detector(
+    subject: Path, device: str, stack: ExitStack, options: dict[str, str]
+) -> tuple[Detector, dict[int, str]]:
+    """A bundle, or an ONNX file run by ONNX Runtime, as something that takes any picture; and the names
+    of its labels, if its contract has them."""
     from adcompile.detection.fixed import FixedSize
 
     if subject.is_dir():
@@ -99,7 +129,8 @@ def _detector(subject: Path, device: str, stack: ExitStack, options: dict[str, s
         names = [spec.name for spec in bundle.inputs]
         if len(names) != 1 or names[0] not in rules:
             raise UsageError("not a detector of images", where=str(subject))
-        return FixedSize(lambda tensor: bundle.run({names[0]: tensor}).outputs, rules[names[0]])
+        found = FixedSize(lambda tensor: bundle.run({names[0]: tensor}).outputs, rules[names[0]])
+        return found, dict(enumerate(bundle.manifest.contract.classes))
     from adcompile.declare import find_contract
     from adcompile.ir.graph import tensor_spec
     from adcompile.ir.model_io import load_model
@@ -112,4 +143,5 @@ def _detector(subject: Path, device: str, stack: ExitStack, options: dict[str, s
         raise UsageError("not a detector of images", where=str(subject))
     session = open_session(subject)
     name = specs[0].name
-    return FixedSize(lambda tensor: session.run({name: tensor}), contract.inputs[name])
+    detector = FixedSize(lambda tensor: session.run({name: tensor}), contract.inputs[name])
+    return detector, dict(enumerate(contract.classes))
