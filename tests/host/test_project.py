@@ -137,9 +137,11 @@ def test_program_scores_like_python(bundle: TestBundle, built: Path, tmp_path: P
     assert float(rows[0]["raw_score"]) == pytest.approx(float(wanted["raw_score"][0]), rel=1e-5)
     anomalous = float(wanted["score"][0]) >= 0.5
     assert rows[0]["decision"] == ("Anomaly" if anomalous else "Normal")
-    with Image.open(tmp_path / "drawn" / "a_result.bmp") as drawn:
+    with Image.open(tmp_path / "drawn" / "a_result.png") as drawn:
         assert drawn.size[0] > 37
         assert drawn.size[1] == 23
+    with Image.open(tmp_path / "drawn" / "a_heatmap.png") as heat:
+        assert heat.size == (4, 4)
 
 
 @pytest.mark.parametrize(("shift", "decision"), [(-0.01, "Anomaly"), (0.01, "Normal")])

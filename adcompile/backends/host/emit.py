@@ -28,8 +28,10 @@ _NOT_CORE = (
     "engine_onnxruntime",
     "image_png",
     "image_jpeg",
+    "image_opencv",
     "selftest_main",
     "draw",
+    "threads_openmp",  # instead of threads.cpp
 )
 _TRAINING = ("coreset",)  # kernels of `adcompile fit`, not of a bundle
 _BUILD_FILES = {

@@ -69,6 +69,8 @@ void apply(Options& o, const std::string& name, const std::string& value) {
     o.category = value;
   } else if (name == "--output") {
     o.output = value;
+  } else if (name == "--maps") {
+    o.maps = value;
   } else if (name == "--csv") {
     o.csv = value;
   } else if (name == "--bundle") {
@@ -136,6 +138,7 @@ std::string usage(const BundleInfo& info) {
       "  -t, --threshold X        raw score above which a picture is an anomaly\n"
       "                           (default: the contract's rule)\n"
       "  -o, --output DIR         draw results into this folder\n"
+      "      --maps DIR           anomaly maps as .npy into this folder\n"
       "      --csv FILE           table of results\n"
       "  -b, --bundle DIR         default: the nearest folder with a manifest.json\n"
       "      --runtime NAME       auto, recorded, tensorrt, drpai, onnxruntime\n"
@@ -214,6 +217,9 @@ void Times::print(std::FILE* to) const {
   }
 }
 
+namespace {
+
+/// Pre-processes, sets the input, runs; adds up the times.
 Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& times) {
   const BundleInfo& info = bundle.info();
   if (info.images.size() != 1) fail("the contract does not say how a picture becomes an input");
@@ -230,6 +236,28 @@ Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& ti
   return where;
 }
 
+}  // namespace
+
+int each_picture(const Options& options, Bundle& bundle,
+                 const std::function<void(const Done&)>& use) {
+  Source source(options);
+  Times all;
+  Image image;
+  Array tensor;
+  std::string name;
+  Clock reading;
+  while (source.next(image, name)) {
+    Times times;
+    times.read = reading.lap();
+    const Placement where = run_image(bundle, image, tensor, times);
+    use({image, name, where, times});
+    all.add(times);
+    reading.lap();
+  }
+  all.print(stdout);
+  return source.skipped() > 0 || all.images == 0 ? 1 : 0;
+}
+
 int output_with_role(const BundleInfo& info, const std::string& role) {
   for (const OutputInfo& output : info.outputs) {
     if (role == output.role) return output.value;
@@ -237,7 +265,19 @@ int output_with_role(const BundleInfo& info, const std::string& role) {
   return -1;
 }
 
-std::string csv_field(const std::string& text) {
+Csv::Csv(const std::string& path, const char* header)
+    : path_(path), file_(std::fopen(path.c_str(), "wb"), std::fclose) {
+  if (!file_) fail(path + ": cannot write");
+  std::fprintf(file_.get(), "%s\n", header);
+}
+
+void Csv::finish() {
+  if (std::ferror(file_.get()) != 0 || std::fclose(file_.release()) != 0) {
+    fail(path_ + ": cannot write");
+  }
+}
+
+std::string Csv::field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
@@ -245,6 +285,7 @@ std::string csv_field(const std::string& text) {
 }
 
 void make_folder(const std::string& path) {
+  if (path.empty()) return;
   std::error_code error;
   fs::create_directories(path, error);
   if (!fs::is_directory(path)) fail(path + ": cannot make the folder");

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdio>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -16,6 +18,7 @@ struct Options {
   std::string data;              // folder of pictures, or one picture
   std::string frames;            // stream of PNM pictures; "-": standard input
   std::string output;            // folder for drawn results
+  std::string maps;              // folder for anomaly maps as .npy
   std::string csv;
   std::optional<double> threshold;  // raw scale
   std::string category;          // of the bundle; "" is the bundle's own bank and threshold
@@ -72,16 +75,41 @@ struct Times {
   void print(std::FILE* to) const;
 };
 
-/// Pre-processes, sets the input, runs; adds up the times.
-Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& times);
+/// One picture after the bundle has run on it.
+struct Done {
+  const Image& image;
+  const std::string& name;   // file name, or frame_N
+  const Placement& where;    // of the tensor in the picture
+  const Times& times;
+
+  /// The name without its suffix, for files made from it.
+  [[nodiscard]] std::string stem() const { return name.substr(0, name.rfind('.')); }
+};
+
+/// Runs the bundle on every picture of the source and hands each to `use`; prints the times at the
+/// end. The result is the program's exit code: 1 when a picture could not be read or none was there.
+int each_picture(const Options& options, Bundle& bundle, const std::function<void(const Done&)>& use);
 
 /// The first output with this role, -1 when there is none.
 [[nodiscard]] int output_with_role(const BundleInfo& info, const std::string& role);
 
-/// A field of a CSV file, quoted when it has to be.
-[[nodiscard]] std::string csv_field(const std::string& text);
+/// A table of results being written.
+class Csv {
+ public:
+  Csv(const std::string& path, const char* header);
+  [[nodiscard]] std::FILE* file() const { return file_.get(); }
+  /// The last lines reach the disk here, so a full disk shows here.
+  void finish();
 
-/// Folder for drawn results: made when it is missing.
+  /// A field, quoted when it has to be.
+  [[nodiscard]] static std::string field(const std::string& text);
+
+ private:
+  std::string path_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+};
+
+/// Folder for results: made when it is missing; an empty name is no folder.
 void make_folder(const std::string& path);
 
 int run_anomaly(const Options& options);

@@ -64,6 +64,34 @@ void check_size(const Options& options, const BundleInfo& info) {
   }
 }
 
+/// Numbers of the outputs by role; -1 where the model has none.
+struct Outputs {
+  int score;
+  int raw;
+  int map;
+
+  explicit Outputs(const BundleInfo& info)
+      : score(output_with_role(info, "score")),
+        raw(output_with_role(info, "raw_score")),
+        map(output_with_role(info, "map")) {
+    if (score < 0) fail("the model has no output with the role 'score'");
+  }
+};
+
+/// NAME_heatmap: the map's colours alone; NAME_result: over the picture, with the verdict's panel.
+void draw(const Options& options, const Done& done, const AnyView* map, const Scale& scale,
+          const Verdict& verdict) {
+  const std::string stem = options.output + "/" + done.stem();
+  Image shown = done.image;
+  if (map != nullptr) {
+    std::vector<float> values;
+    const View<float> shades = drawable(*map, scale, values);
+    write_image(stem + "_heatmap" + picture_suffix(), heat_map(shades));
+    shown = overlay(done.image, shades, done.where);
+  }
+  write_image(stem + "_result" + picture_suffix(), with_panel(shown, verdict));
+}
+
 }  // namespace
 
 int run_anomaly(const Options& options) {
@@ -81,57 +109,36 @@ int run_anomaly(const Options& options) {
   const BundleInfo& info = bundle.info();
   check_size(options, info);
   const Rule rule = rule_of(options, scale);
-  const int score_value = output_with_role(info, "score");
-  const int raw_value = output_with_role(info, "raw_score");
-  const int map_value = output_with_role(info, "map");
-  if (score_value < 0) fail("the model has no output with the role 'score'");
-  if (!options.category.empty() && raw_value < 0) {
+  const Outputs outputs(info);
+  if (!options.category.empty() && outputs.raw < 0) {
     fail("a category needs the model's output with the role 'raw_score'");
   }
-  const int decided_value = rule.raw && raw_value >= 0 ? raw_value : score_value;
-  const std::string table =
-      options.csv.empty() ? std::string("result_") + info.score.method + ".csv" : options.csv;
-  Source source(options);
-  if (!options.output.empty()) make_folder(options.output);
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> csv(std::fopen(table.c_str(), "wb"),
-                                                            std::fclose);
-  if (!csv) fail(table + ": cannot write");
-  std::fprintf(csv.get(), "filename,raw_score,decision\n");
-  Times all;
-  Image image;
-  Array tensor;
-  std::string name;
-  std::vector<float> shades;
-  Clock reading;
-  while (source.next(image, name)) {
-    Times times;
-    times.read = reading.lap();
-    const Placement where = run_image(bundle, image, tensor, times);
-    double score = single(bundle.get(decided_value));
-    const double raw = raw_value < 0 ? score : single(bundle.get(raw_value));
+  const int decided = rule.raw && outputs.raw >= 0 ? outputs.raw : outputs.score;
+  if (!options.maps.empty() && outputs.map < 0) fail("--maps: the model has no anomaly map");
+  make_folder(options.output);
+  make_folder(options.maps);
+  Csv csv(options.csv.empty() ? std::string("result_") + info.score.method + ".csv" : options.csv,
+          "filename,raw_score,decision");
+  const int code = each_picture(options, bundle, [&](const Done& done) {
+    double score = single(bundle.get(decided));
+    const double raw = outputs.raw < 0 ? score : single(bundle.get(outputs.raw));
     // The graph normalises with the bundle's own numbers.
     if (!options.category.empty() && !rule.raw) score = scale.score(raw);
     const bool anomalous = rule.anomalous(score);
     const char* decision = anomalous ? "Anomaly" : "Normal";
-    std::fprintf(csv.get(), "%s,%.9g,%s\n", csv_field(name).c_str(), raw, decision);
-    std::printf("%s: %s (score %.4f, limit %.4f)\n", name.c_str(), decision, score, rule.limit);
+    std::fprintf(csv.file(), "%s,%.9g,%s\n", Csv::field(done.name).c_str(), raw, decision);
+    std::printf("%s: %s (score %.4f, limit %.4f)\n", done.name.c_str(), decision, score,
+                rule.limit);
+    const AnyView* map = outputs.map < 0 ? nullptr : &bundle.get(outputs.map);
+    if (!options.maps.empty()) write_npy(options.maps + "/" + done.stem() + ".npy", *map);
     if (!options.output.empty()) {
-      Image drawn = image;
-      if (map_value >= 0) {
-        drawn = overlay(image, drawable(bundle.get(map_value), scale, shades), where);
-      }
-      const Verdict verdict{anomalous,        score,           rule.limit,
-                            times.preprocess, times.inference, times.postprocess};
-      const std::size_t dot = name.rfind('.');
-      write_image(options.output + "/" + name.substr(0, dot) + "_result.bmp",
-                  with_panel(drawn, verdict));
+      draw(options, done, map, scale,
+           {anomalous, score, rule.limit, done.times.preprocess, done.times.inference,
+            done.times.postprocess});
     }
-    all.add(times);
-    reading.lap();
-  }
-  if (std::fflush(csv.get()) != 0) fail(table + ": cannot write");
-  all.print(stdout);
-  return source.skipped() > 0 || all.images == 0 ? 1 : 0;
+  });
+  csv.finish();
+  return code;
 }
 
 }  // namespace adc::app

@@ -10,27 +10,15 @@ namespace adc::app {
 int run_plain(const Options& options) {
   Bundle bundle(options.bundle, options.open);
   const std::string folder = options.output.empty() ? "outputs" : options.output;
-  Source source(options);
   make_folder(folder);
-  Times all;
-  Image image;
-  Array tensor;
-  std::string name;
-  Clock reading;
-  while (source.next(image, name)) {
-    Times times;
-    times.read = reading.lap();
-    run_image(bundle, image, tensor, times);
-    for (std::size_t i = 0; i < bundle.info().outputs.size(); ++i) {
-      const std::string file = folder + "/" + name + "_" + std::to_string(i) + ".npy";
-      write_npy(file, bundle.get(bundle.info().outputs[i].value));
+  const std::vector<OutputInfo>& outputs = bundle.info().outputs;
+  return each_picture(options, bundle, [&](const Done& done) {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      write_npy(folder + "/" + done.name + "_" + std::to_string(i) + ".npy",
+                bundle.get(outputs[i].value));
     }
-    std::printf("%s: %zu outputs\n", name.c_str(), bundle.info().outputs.size());
-    all.add(times);
-    reading.lap();
-  }
-  all.print(stdout);
-  return source.skipped() > 0 || all.images == 0 ? 1 : 0;
+    std::printf("%s: %zu outputs\n", done.name.c_str(), outputs.size());
+  });
 }
 
 }  // namespace adc::app

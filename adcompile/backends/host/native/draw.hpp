@@ -15,7 +15,18 @@ namespace adc {
 /// covers the part of the picture that the tensor saw.
 [[nodiscard]] Image overlay(const Image& picture, View<float> map, const Placement& where);
 
-/// Text in capitals (5 x 7 dots per character, times `scale`); what has no glyph is left blank.
+/// The map alone in these colours, one pixel per element.
+[[nodiscard]] Image heat_map(View<float> map);
+
+/// The picture with three channels.
+[[nodiscard]] Image to_colour(const Image& image);
+
+/// Colours what mask `row` of [N, 1, H, W] (values 0 … 1, on the tensor's scale) covers.
+void tint_mask(Image& image, View<float> masks, Index row, const Placement& where,
+               const std::array<unsigned char, 3>& colour);
+
+/// Text with its upper left corner at x, y and letters of 7 x `scale` pixels. draw_plain.cpp knows
+/// capitals, digits and a few signs and leaves the rest blank; draw_opencv.cpp knows all of ASCII.
 void draw_text(Image& image, int x, int y, const std::string& text, int scale,
                const std::array<unsigned char, 3>& colour);
 

@@ -45,7 +45,7 @@ Image decode_image(const unsigned char* data, std::size_t size, const std::strin
   if (starts("BM", 2)) return decode_bmp(data, size, where);
   if (starts("\x89PNG\r\n\x1a\n", 8)) return decode_png(data, size, where);
   if (starts("\xff\xd8\xff", 3)) return decode_jpeg(data, size, where);
-  fail(where + ": not a picture (PNM, BMP, PNG, JPEG)");
+  return decode_other(data, size, where, "not a picture (PNM, BMP, PNG, JPEG)");
 }
 
 Image read_image(const std::string& path) {
@@ -57,13 +57,26 @@ void write_image(const std::string& path, const Image& image) {
   const std::string suffix = lower_suffix(path);
   if (suffix == ".png") return write_png(path, image);
   if (suffix == ".bmp") return write_bmp(path, image);
-  write_pnm(path, image);
+  if (suffix == ".ppm" || suffix == ".pgm" || suffix == ".pnm") return write_pnm(path, image);
+  write_other(path, image, "unknown kind of picture (.png, .bmp, .ppm)");
+}
+
+const char* picture_suffix() {
+#if defined(ADC_WITH_PNG) || defined(ADC_WITH_OPENCV)
+  return ".png";
+#else
+  return ".bmp";
+#endif
 }
 
 std::vector<std::string> find_images(const std::string& folder) {
   namespace fs = std::filesystem;
-  constexpr std::array<const char*, 7> kSuffixes{".png", ".jpg", ".jpeg", ".bmp",
-                                                 ".ppm", ".pgm", ".pnm"};
+#if defined(ADC_WITH_OPENCV)
+  constexpr std::array kSuffixes{".png", ".jpg", ".jpeg", ".bmp",  ".ppm",
+                                 ".pgm", ".pnm", ".tif",  ".tiff", ".webp"};
+#else
+  constexpr std::array kSuffixes{".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".pnm"};
+#endif
   std::error_code error;
   std::vector<std::string> found;
   for (fs::directory_iterator i(folder, error), end; !error && i != end; i.increment(error)) {
@@ -78,17 +91,26 @@ std::vector<std::string> find_images(const std::string& folder) {
 }
 
 #if !defined(ADC_WITH_PNG)
-Image decode_png(const unsigned char*, std::size_t, const std::string& where) {
-  fail(where + ": this program was built without libpng");
+Image decode_png(const unsigned char* data, std::size_t size, const std::string& where) {
+  return decode_other(data, size, where, "this program was built without libpng");
 }
-void write_png(const std::string& path, const Image&) {
-  fail(path + ": this program was built without libpng; use .bmp or .ppm");
+void write_png(const std::string& path, const Image& image) {
+  write_other(path, image, "this program was built without libpng; use .bmp or .ppm");
 }
 #endif
 
 #if !defined(ADC_WITH_JPEG)
-Image decode_jpeg(const unsigned char*, std::size_t, const std::string& where) {
-  fail(where + ": this program was built without libjpeg");
+Image decode_jpeg(const unsigned char* data, std::size_t size, const std::string& where) {
+  return decode_other(data, size, where, "this program was built without libjpeg");
+}
+#endif
+
+#if !defined(ADC_WITH_OPENCV)
+Image decode_other(const unsigned char*, std::size_t, const std::string& where, const char* why) {
+  fail(where + ": " + why);
+}
+void write_other(const std::string& path, const Image&, const char* why) {
+  fail(path + ": " + why);
 }
 #endif
 

@@ -1,4 +1,5 @@
-// Picture files: PNM and BMP always, PNG and JPEG when the program was built with those libraries.
+// Picture files: PNM and BMP always, PNG and JPEG when the program was built with those libraries,
+// more kinds with OpenCV.
 #pragma once
 
 #include <cstdio>
@@ -42,8 +43,11 @@ void check_picture_size(int width, int height, const std::string& where);
 /// Returns false at the end of the stream.
 [[nodiscard]] bool read_frame(std::FILE* stream, Image& frame);
 
-/// Writes by suffix: .png (when built with libpng), .bmp, else PPM.
+/// Writes by suffix: .bmp, .ppm, .pgm, .pnm, .png with libpng; with OpenCV what it knows.
 void write_image(const std::string& path, const Image& image);
+
+/// The best suffix that this program can write losslessly: ".png", else ".bmp".
+[[nodiscard]] const char* picture_suffix();
 
 /// Names of picture files directly inside a folder, sorted; fails when there is none.
 [[nodiscard]] std::vector<std::string> find_images(const std::string& folder);

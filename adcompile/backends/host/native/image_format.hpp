@@ -21,9 +21,15 @@ namespace adc {
 [[nodiscard]] Image decode_jpeg(const unsigned char* data, std::size_t size,
                                 const std::string& where);
 
+/// Any other content, or a format whose library is missing: OpenCV's business; without OpenCV it
+/// fails with the sentence `why`.
+[[nodiscard]] Image decode_other(const unsigned char* data, std::size_t size,
+                                 const std::string& where, const char* why);
+
 void write_pnm(const std::string& path, const Image& image);
 void write_bmp(const std::string& path, const Image& image);
 void write_png(const std::string& path, const Image& image);
+void write_other(const std::string& path, const Image& image, const char* why);
 
 [[noreturn]] inline void damaged(const std::string& where, const std::string& why) {
   fail(where + ": damaged picture: " + why);
