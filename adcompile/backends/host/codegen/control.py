@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import onnx_ir as ir
 
+from adcompile.backends.host.codegen.call import Call
 from adcompile.backends.host.codegen.facts import subgraphs
 from adcompile.backends.host.codegen.names import comment
 from adcompile.backends.host.codegen.plan import LoopPlan, LoopShape, loop_shape
+from adcompile.backends.host.codegen.scope import Scope
 from adcompile.backends.host.codegen.statements import Block, Line, Statement
 
-if TYPE_CHECKING:
-    from adcompile.backends.host.codegen.writer import PartWriter
+Body = Callable[[ir.Graph], list[Statement]]
+"""Writes the statements of a body."""
 
 
 class ControlWriter:
     """Statements of control-flow nodes."""
 
-    def __init__(self, writer: PartWriter) -> None:
-        self._w = writer
+    def __init__(self, scope: Scope, body: Body) -> None:
+        self._scope = scope
+        self._body = body
 
     def write(self, node: ir.Node) -> list[Statement]:
         """The declarations of the node's results, and the branch or loop that sets them."""
@@ -29,9 +32,9 @@ class ControlWriter:
         return self._loop(node, note) if node.op_type == "Loop" else self._scan(node, note)
 
     def _declare(self, value: ir.Value, note: str = "", start: str = "") -> Line:
-        name = self._w.bind(value)
+        name = self._scope.bind(value)
         tail = f" = {start}" if start else ""
-        return Line(f"View<{self._w.facts.cpp(value).cpp}> {name}{tail};", note)
+        return Line(f"View<{self._scope.facts.cpp(value).cpp}> {name}{tail};", note)
 
     # --- If ---------------------------------------------------------------------------------
 
@@ -39,16 +42,16 @@ class ControlWriter:
         condition = node.inputs[0]
         if condition is None:
             raise ValueError("If without a condition")
-        head = f"if ({self._w.name(condition)}.item())"
+        head = f"if ({self._scope.name(condition)}.item())"
         lines: list[Statement] = []
         for i, value in enumerate(node.outputs):
             lines.append(self._declare(value, note if i == 0 else ""))
         arms: dict[str, list[Statement]] = {}
         for key in ("then_branch", "else_branch"):
             body = node.attributes[key].as_graph()
-            arm = self._w.graph(body)
+            arm = self._body(body)
             for outer, inner in zip(node.outputs, body.outputs, strict=True):
-                arm.append(Line(f"{self._w.name(outer)} = {self._w.name(inner)};"))
+                arm.append(Line(f"{self._scope.name(outer)} = {self._scope.name(inner)};"))
             arms[key] = arm
         lines.append(Block(head, arms["then_branch"], other=arms["else_branch"], has_other=True))
         return lines
@@ -58,10 +61,10 @@ class ControlWriter:
     def _loop(self, node: ir.Node, note: str) -> list[Statement]:
         body = next(iter(subgraphs(node)))
         shape = loop_shape(node, body)
-        plan = self._w.plan.loops[node]
+        plan = self._scope.plan.loops[node]
         limit, condition = node.inputs[0], node.inputs[1]
-        go, trip = self._w.local("go_on"), self._w.local("trip")
-        start = "true" if condition is None else f"{self._w.name(condition)}.item()"
+        go, trip = self._scope.local("go_on"), self._scope.local("trip")
+        start = "true" if condition is None else f"{self._scope.name(condition)}.item()"
         lines = self._carried(node, shape, note)
         lines += self._accumulators(node, plan, shape)
         lines.append(Line(f"bool {go} = {start};"))
@@ -69,12 +72,12 @@ class ControlWriter:
             *self._local_scalar(body.inputs[0], trip),
             *self._local_scalar(body.inputs[1], go),
         ]
-        inner += self._w.graph(body)
+        inner += self._body(body)
         inner += self._append(node, plan, shape)
-        next_go = self._w.name(body.outputs[0])
+        next_go = self._scope.name(body.outputs[0])
         inner += self._carry(node, plan, shape)
         inner.append(Line(f"{go} = {next_go}.item();"))
-        bound = "" if limit is None else f"{trip} < {self._w.name(limit)}.item() && "
+        bound = "" if limit is None else f"{trip} < {self._scope.name(limit)}.item() && "
         lines.append(Block(f"for (Index {trip} = 0; {bound}{go}; ++{trip})", inner))
         lines += self._finish(node, shape)
         return lines
@@ -82,9 +85,9 @@ class ControlWriter:
     def _local_scalar(self, value: ir.Value, source: str) -> list[Statement]:
         if not value.uses() and not value.is_graph_output():
             return []
-        cpp = self._w.facts.cpp(value).cpp
-        name = self._w.bind(value)
-        copy = self._w.local(f"{name}_now")
+        cpp = self._scope.facts.cpp(value).cpp
+        name = self._scope.bind(value)
+        copy = self._scope.local(f"{name}_now")
         return [
             Line(f"const {cpp} {copy} = {source};"),
             Line(f"const View<{cpp}> {name}(&{copy}, Shape{{}});"),
@@ -95,30 +98,28 @@ class ControlWriter:
     def _scan(self, node: ir.Node, note: str) -> list[Statement]:
         body = next(iter(subgraphs(node)))
         shape = loop_shape(node, body)
-        plan = self._w.plan.loops[node]
+        plan = self._scope.plan.loops[node]
         self._refuse_directions(node)
-        trip = self._w.local("trip")
+        trip = self._scope.local("trip")
         lines = self._carried(node, shape, note)
         lines += self._accumulators(node, plan, shape)
         inner: list[Statement] = []
         for outer, value in shape.scan_inputs:
-            cpp = self._w.facts.cpp(value).cpp
-            text = f"op::row({self._w.name(outer)}, {trip})"
-            inner.append(Line(f"const View<{cpp}> {self._w.bind(value)} = {text};"))
-        inner += self._w.graph(body)
+            cpp = self._scope.facts.cpp(value).cpp
+            text = f"op::row({self._scope.name(outer)}, {trip})"
+            inner.append(Line(f"const View<{cpp}> {self._scope.bind(value)} = {text};"))
+        inner += self._body(body)
         inner += self._append(node, plan, shape)
         inner += self._carry(node, plan, shape)
-        count = f"{self._w.name(shape.scan_inputs[0][0])}.dim(0)"
+        count = f"{self._scope.name(shape.scan_inputs[0][0])}.dim(0)"
         lines.append(Block(f"for (Index {trip} = 0; {trip} < {count}; ++{trip})", inner))
         lines += self._finish(node, shape)
         return lines
 
     def _refuse_directions(self, node: ir.Node) -> None:
-        from adcompile.backends.host.codegen.call import Call
-
         for name, attribute in node.attributes.items():
             if name.startswith("scan_") and any(attribute.as_ints()):
-                raise Call(node, self._w).refuse(f"{name} other than 0")
+                raise Call(node, self._scope).refuse(f"{name} other than 0")
 
     # --- shared -----------------------------------------------------------------------------
 
@@ -127,12 +128,12 @@ class ControlWriter:
         for i, (inner, initial) in enumerate(zip(shape.inner, shape.initial, strict=True)):
             if initial is None:
                 raise ValueError("a carried value without a start")
-            start = self._w.name(initial)
+            start = self._scope.name(initial)
             outer = node.outputs[i]
-            name = self._w.bind(outer)
-            cpp = self._w.facts.cpp(inner).cpp
+            name = self._scope.bind(outer)
+            cpp = self._scope.facts.cpp(inner).cpp
             lines.append(Line(f"View<{cpp}> {name} = {start};", note if i == 0 else ""))
-            self._w.bind(inner, name)
+            self._scope.bind(inner, name)
         return lines
 
     def _accumulators(self, node: ir.Node, plan: LoopPlan, shape: LoopShape) -> list[Statement]:
@@ -141,12 +142,12 @@ class ControlWriter:
         for storage, outer, inner in zip(
             plan.scanned, node.outputs[first:], shape.scan_outputs, strict=True
         ):
-            cpp = self._w.facts.cpp(inner).cpp
-            dims = self._w.facts.shape(inner)
+            cpp = self._scope.facts.cpp(inner).cpp
+            dims = self._scope.facts.shape(inner)
             empty = "Shape{0" + "".join(f", {d}" for d in dims or ()) + "}"
-            place = self._w.place(storage, inner)
+            place = self._scope.place(storage, inner)
             lines.append(
-                Line(f"View<{cpp}> {self._w.bind(outer)} = op::nothing({place}, {empty});")
+                Line(f"View<{cpp}> {self._scope.bind(outer)} = op::nothing({place}, {empty});")
             )
         return lines
 
@@ -156,9 +157,11 @@ class ControlWriter:
         for storage, outer, inner in zip(
             plan.scanned, node.outputs[first:], shape.scan_outputs, strict=True
         ):
-            name = self._w.name(outer)
-            place = self._w.place(storage, inner)
-            lines.append(Line(f"{name} = op::append_row({place}, {name}, {self._w.name(inner)});"))
+            name = self._scope.name(outer)
+            place = self._scope.place(storage, inner)
+            lines.append(
+                Line(f"{name} = op::append_row({place}, {name}, {self._scope.name(inner)});")
+            )
         return lines
 
     def _carry(self, node: ir.Node, plan: LoopPlan, shape: LoopShape) -> list[Statement]:
@@ -172,21 +175,21 @@ class ControlWriter:
         for i, (inner, value) in enumerate(zip(shape.inner, shape.next_values, strict=True)):
             if value is inner or plan.in_place[i]:
                 if value is not inner:
-                    second.append(Line(f"{self._w.name(inner)} = {self._w.name(value)};"))
+                    second.append(Line(f"{self._scope.name(inner)} = {self._scope.name(value)};"))
                 continue
-            source = self._w.name(value)
+            source = self._scope.name(value)
             spare = plan.spare[i]
-            cpp = self._w.facts.cpp(inner).cpp
+            cpp = self._scope.facts.cpp(inner).cpp
             if spare is not None:
-                held = self._w.local(f"{source}_next")
-                place = self._w.place(spare, inner)
+                held = self._scope.local(f"{source}_next")
+                place = self._scope.place(spare, inner)
                 first.append(Line(f"const View<{cpp}> {held} = op::keep({place}, {source});"))
                 source = held
-            place = self._w.place(plan.carried[i], inner)
-            second.append(Line(f"{self._w.name(inner)} = op::keep({place}, {source});"))
+            place = self._scope.place(plan.carried[i], inner)
+            second.append(Line(f"{self._scope.name(inner)} = op::keep({place}, {source});"))
         return first + second
 
     def _finish(self, node: ir.Node, shape: LoopShape) -> list[Statement]:
         for inner, outer in zip(shape.inner, node.outputs, strict=False):
-            self._w.bind(outer, self._w.name(inner))
+            self._scope.bind(outer, self._scope.name(inner))
         return []

@@ -100,6 +100,13 @@ def _whole(value: int, dtype: ir.DataType) -> str:
     return f"{cpp}{{{value}{suffix}}}"
 
 
+def element(value: object, dtype: ir.DataType) -> str:
+    """One number inside the braces of an array of *dtype*: the type need not be repeated."""
+    text = number(value, dtype)
+    inner = text[text.index("{") + 1 : -1] if text.endswith("}") else text
+    return inner
+
+
 def index(value: int) -> str:
     """A whole number where C++ expects an Index."""
     if value <= -(2**63):

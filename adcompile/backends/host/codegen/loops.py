@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.call import Call
 from adcompile.backends.host.codegen.registry import Step
+from adcompile.backends.host.codegen.scope import Scope
 from adcompile.backends.host.codegen.tables import TABLE
 
-if TYPE_CHECKING:
-    from adcompile.backends.host.codegen.writer import PartWriter
-
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SHORT = 70  # a lambda and its statement on one line
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class _Operands:
     """Lambda parameters of a chain: one letter per value read, literals for scalars."""
 
-    def __init__(self, writer: PartWriter, step: Step) -> None:
-        self._writer = writer
+    def __init__(self, scope: Scope, step: Step) -> None:
+        self._scope = scope
         self._step = step
         self.values: list[ir.Value] = []
         self._locals: dict[ir.Value, str] = {}
@@ -46,20 +44,20 @@ class _Operands:
 
     def _literal(self, value: ir.Value) -> str | None:
         """A constant of one element, unless it is what gives the result its shape."""
-        array = self._writer.facts.constant(value)
+        array = self._scope.facts.constant(value)
         if array is None or array.size != 1:
             return None
         others = [v for v in self._step.reads if v is not value]
         ranks = [
-            self._writer.facts.rank(v)
+            self._scope.facts.rank(v)
             for v in others
-            if self._writer.facts.constant(v) is None or v in self.values
+            if self._scope.facts.constant(v) is None or v in self.values
         ]
         if not ranks or max((r or 0) for r in ranks) < array.ndim:
             return None
-        if self._writer.facts.cpp(value).cpp in {"Half", "BFloat16"} and not _finite(array):
+        if self._scope.facts.cpp(value).cpp in {"Half", "BFloat16"} and not _finite(array):
             return None
-        return literals.number(array.reshape(-1)[0], self._writer.facts.dtype(value))
+        return literals.number(array.reshape(-1)[0], self._scope.facts.dtype(value))
 
 
 def _finite(array: object) -> bool:
@@ -67,48 +65,46 @@ def _finite(array: object) -> bool:
     return abs(value) < float("inf")
 
 
-def map_statement(step: Step, writer: PartWriter) -> str:
+def map_statement(step: Step, scope: Scope) -> str:
     """``op::map(destination, [](float a, …) { … }, operands…)``."""
-    operands = _Operands(writer, step)
+    operands = _Operands(scope, step)
     lines: list[str] = []
     for number, node in enumerate(step.absorbed):
         name = f"t{number}"
-        lines.append(
-            f"const {_type(writer, node)} {name} = {_expression(node, writer, operands)};"
-        )
+        lines.append(f"const {_type(scope, node)} {name} = {_expression(node, scope, operands)};")
         operands.local(node.outputs[0], name)
-    last = _expression(step.node, writer, operands)
+    last = _expression(step.node, scope, operands)
     if not operands.values:  # all operands are constants: keep one as the shape
         operands.values.append(step.reads[0])
     used = set(_WORD.findall(" ".join([*lines, last])))
     parameters = ", ".join(
-        f"{writer.facts.cpp(v).cpp} {_LETTERS[i]}".removesuffix(
+        f"{scope.facts.cpp(v).cpp} {_LETTERS[i]}".removesuffix(
             "" if _LETTERS[i] in used else f" {_LETTERS[i]}"
         )
         for i, v in enumerate(operands.values)
     )
-    result = _type(writer, step.node)
-    names = ", ".join(writer.name(v) for v in operands.values)
-    head = f"op::map({writer.dest(step.node.outputs[0])}, [](" + parameters + ")"
-    if not lines:
+    result = _type(scope, step.node)
+    names = ", ".join(scope.name(v) for v in operands.values)
+    head = f"op::map({scope.dest(step.node.outputs[0])}, [](" + parameters + ")"
+    if not lines and len(head) + len(last) < SHORT:
         return f"{head} {{ return {_converted(last, result)}; }}, {names})"
     body = "".join(f"    {line}\n" for line in lines)
     return f"{head} {{\n{body}    return {_converted(last, result)};\n  }}, {names})"
 
 
-def _type(writer: PartWriter, node: ir.Node) -> str:
-    return writer.facts.cpp(node.outputs[0]).cpp
+def _type(scope: Scope, node: ir.Node) -> str:
+    return scope.facts.cpp(node.outputs[0]).cpp
 
 
 def _converted(text: str, cpp: str) -> str:
     return f"{cpp}({text})" if cpp in {"Half", "BFloat16"} else text
 
 
-def _expression(node: ir.Node, writer: PartWriter, operands: _Operands) -> str:
+def _expression(node: ir.Node, scope: Scope, operands: _Operands) -> str:
     op = TABLE[node.op_type]
     if op.expression is None:
         raise TypeError(f"{node.op_type} is not elementwise")
     values = node.inputs if op.reads is None else op.reads(node)
     texts = [operands.text(v) for v in values if v is not None]
-    text = op.expression(Call(node, writer), texts)
-    return _converted(text, _type(writer, node))
+    text = op.expression(Call(node, scope), texts)
+    return _converted(text, _type(scope, node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Block:
 Statement = Line | Block
 
 WIDTH = 100
+CONTINUATION = 4
 
 
 def render(statements: list[Statement], indent: int = 2) -> str:
@@ -49,29 +51,52 @@ def render(statements: list[Statement], indent: int = 2) -> str:
 
 
 def wrap(text: str, indent: int) -> str:
-    """Break a long statement after commas, continuation lines indented by six more."""
-    pad = " " * indent
-    if "\n" in text:
-        return "\n".join(pad + line if line else line for line in text.split("\n"))
+    """Break long statements after commas: those of the outermost call first, deeper ones only in
+    an argument that does not fit a line. Continuation lines are indented by four more."""
     lines: list[str] = []
-    line = pad
-    for piece in _pieces(text):
-        if len(line) + len(piece.rstrip()) > WIDTH and line.strip():
-            lines.append(line.rstrip())
-            line = " " * (indent + 6) + piece
-        else:
-            line += piece
-    lines.append(line.rstrip())
+    for part in text.split("\n"):
+        inner = len(part) - len(part.lstrip())
+        lines += _fill(part.strip(), indent + inner)
     return "\n".join(lines)
 
 
-def _pieces(text: str) -> list[str]:
-    """Text cut after every comma-space and every ``= ``."""
-    pieces: list[str] = []
-    start = 0
-    for i in range(1, len(text)):
-        if text[i - 1] == " " and text[i - 2] in ",=" and i > start:
-            pieces.append(text[start:i])
-            start = i
-    pieces.append(text[start:])
-    return pieces
+def _fill(text: str, indent: int) -> list[str]:
+    """*text* on as few lines of WIDTH as its break points allow."""
+    room = WIDTH - indent - CONTINUATION
+    lines: list[str] = []
+    line = " " * indent
+    for piece in _pieces(text, room):
+        if len(line) + len(piece.rstrip()) > WIDTH and line.strip():
+            lines.append(line.rstrip())
+            line = " " * (indent + CONTINUATION) + piece
+        else:
+            line += piece
+    return [*lines, line.rstrip()] if line.strip() else lines
+
+
+def _pieces(text: str, room: int) -> list[str]:
+    """Text cut at its shallowest break points; a piece longer than *room* is cut deeper."""
+    cuts = _break_points(text)
+    deepest = max((depth for _, depth in cuts), default=0)
+
+    def split(start: int, end: int, level: int) -> list[str]:
+        if end - start <= room or level > deepest:
+            return [text[start:end]]
+        edges = [start, *(at for at, depth in cuts if start < at < end and depth == level), end]
+        found: list[str] = []
+        for first, last in pairwise(edges):
+            found += split(first, last, level + 1)
+        return found
+
+    return split(0, len(text), 0)
+
+
+def _break_points(text: str) -> list[tuple[int, int]]:
+    """Places after ``, `` and `` = `` with the number of brackets open there."""
+    depth = 0
+    found: list[tuple[int, int]] = []
+    for i, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if char == " " and i and text[i - 1] in ",=" and i + 1 < len(text):
+            found.append((i + 1, depth))
+    return found

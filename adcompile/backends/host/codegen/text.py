@@ -13,7 +13,7 @@ import onnx_ir as ir
 from adcompile.backends.host.codegen.anomaly import without_functions
 from adcompile.backends.host.codegen.constants import WeightStore
 from adcompile.backends.host.codegen.names import Namer
-from adcompile.backends.host.codegen.statements import render
+from adcompile.backends.host.codegen.statements import render, wrap
 from adcompile.backends.host.codegen.writer import PartSource, write_part
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -69,10 +69,17 @@ def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
     return Generated(files, parts, store)
 
 
+_SHORTHANDS = ("BFloat16", "Half", "Index", "Shape", "View", "kMaxRank")
+
+
 def part_text(source: PartSource, ident: str) -> str:
     """The ``.cpp`` of one part."""
     body = render(source.body)
     used = set(_WORD.findall(body)) | set(source.results)
+    embedded = [c for c in source.constants if c.values]
+    stored = [c for c in source.constants if not c.values]
+    types = {p.cpp for p in (*source.inputs, *source.outputs)} | {c.cpp for c in source.constants}
+    shapes = {"Shape", "View"} if embedded else {"Shape"} if stored else set[str]()
     return (
         environment()
         .get_template("part.cpp.j2")
@@ -81,9 +88,12 @@ def part_text(source: PartSource, ident: str) -> str:
             ident=ident,
             body=body,
             used=used,
+            shorthands=[n for n in _SHORTHANDS if n in used | types | shapes],
             uses_workspace="ws" in used,
-            embedded=[c for c in source.constants if c.values],
-            stored=[c for c in source.constants if not c.values],
-            resources="resources_" in used or any(not c.values for c in source.constants),
+            embedded=[
+                (c, wrap(f"constexpr {c.cpp} k_{c.name}[] = {c.values};", 0)) for c in embedded
+            ],
+            stored=stored,
+            resources="resources_" in used or bool(stored),
         )
     )

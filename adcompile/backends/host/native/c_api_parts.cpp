@@ -66,8 +66,11 @@ adc_part* adc_part_open(int index, const char* weights_path) {
     made = std::make_unique<adc_part>();
     const parts::WeightsInfo& info = parts::weights_info();
     if (info.payload_bytes != 0) {
-      if (weights_path == nullptr) adc::fail("this bundle needs its weights file");
-      made->resources.weights = adc::Weights(weights_path, info.payload_bytes, info.sha256);
+      if (weights_path == nullptr && !adc::Weights::inside_program()) {
+        adc::fail("this bundle needs its weights file");
+      }
+      const std::string path = weights_path == nullptr ? "" : weights_path;
+      made->resources.weights = adc::Weights(path, info.payload_bytes, info.sha256);
     }
     made->part = parts::table()[static_cast<std::size_t>(index)].make(made->resources);
     made->in.resize(made->part->inputs().size());

@@ -87,13 +87,16 @@ View<T> checked(const AnyView& tensor, const Port& port) {
   return {static_cast<const T*>(tensor.data), tensor.shape};
 }
 
-/// Constants of all parts, read from the side file once and checked against the digest that was
-/// compiled in.
+/// Constants of all parts, checked once against the digest that was compiled in.
 class Weights {
  public:
   Weights() = default;
-  /// Reads `path`; its payload must have this size and SHA-256 (64 hex digits).
+  /// Reads `path`; its payload must have this size and SHA-256 (64 hex digits). When the constants
+  /// are inside the program, these are used and no file is read.
   Weights(const std::string& path, std::size_t payload_bytes, const char* sha256);
+
+  /// True when the program was built with its constants inside.
+  [[nodiscard]] static bool inside_program();
 
   template <class T>
   [[nodiscard]] View<T> view(std::size_t offset, const Shape& shape) const {
@@ -108,7 +111,8 @@ class Weights {
   struct Free {
     void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
   };
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<std::byte, Free> owned_;
+  const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
 
