@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.detectors import EXAMPLES, Exported, export_detector
+
 sys.path.insert(0, str(EXAMPLES))
 
-torch = pytest.importorskip("torch", reason="the examples need the `train` extra")
+pytest.importorskip("torch", reason="the examples need the `train` extra")
 pytest.importorskip("PIL")
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torchvision.models.detection.mask_rcnn import MaskRCNN
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A small detector with settled random weights, and its ONNX file."""
-
-    model: MaskRCNN = field(repr=False)
-    path: Path
-    size: tuple[int, int]
-    images: dict[str, Tensor] = field(repr=False)
 
 
 @pytest.fixture(scope="session")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The training example's architecture at 64x64, exported once per session."""
-    import photos
-    from export_maskrcnn import export, load_image
-    from random_detector import settle
-    from train_maskrcnn import build
-
-    size = (64, 64)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    model = build(classes=7, size=64, channels=16).eval()
-    images = {path.name: load_image(path, size) for path in photos.photographs()}
-    settle(model, list(images.values())[:6], background=5.0)
-    path = tmp_path_factory.mktemp("exported") / "detector.onnx"
-    export(model, next(iter(images.values())), path)
-    return Exported(model, path, size, images)
+    return export_detector(tmp_path_factory.mktemp("exported"))

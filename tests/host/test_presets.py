@@ -23,7 +23,7 @@ from adcompile.anomaly.presets import PRESETS
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.threshold import is_anomalous, raw_threshold
 from adcompile.job import BuildOptions
-from tests.host.toolchains import PROGRAM, TOOLCHAINS, Core
+from tests.host.toolchains import Core
 
 SIDE = 64
 CASES = [(method, name) for method in PRESETS for name in PRESETS[method]]
@@ -33,11 +33,6 @@ SMALL: dict[str, dict[str, object]] = {
     "efficientad": {"channels": 8, "width": 0.05, "distill": 2, "epochs": 1},
     "vae": {"latent": 8, "epochs": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Core:
-    return Core(TOOLCHAINS["gcc-fast"], tmp_path_factory.mktemp("core"), PROGRAM)
 
 
 def fitted(method: str, preset: str, data: DataSet) -> Fitted:
@@ -58,7 +53,7 @@ def rows(path: Path) -> Iterator[tuple[str, float, str]]:
 
 @pytest.mark.parametrize(("method", "preset"), CASES)
 def test_program_equals_python(
-    method: str, preset: str, twill: DataSet, core: Core, tmp_path: Path
+    method: str, preset: str, twill: DataSet, checked: Core, tmp_path: Path
 ) -> None:
     """``-d FOLDER``: the CSV in sorted order, and every map, say what Python says."""
     model = fitted(method, preset, twill)
@@ -66,7 +61,7 @@ def test_program_equals_python(
         precision="fp32", pins={"re:.*": "host"}, verify="none", golden_count=1, cache=False
     )
     bundle = adcompile.compile(model.model, "npu", tmp_path / "bundle", options).path
-    program = core.link(bundle, tmp_path / "build")
+    program = checked.link(bundle, tmp_path / "build")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     samples = sorted(twill.test, key=lambda s: f"{s.path.parent.name}_{s.path.name}")
@@ -74,7 +69,7 @@ def test_program_equals_python(
     for name, sample in zip(names, samples, strict=True):
         (pictures / name).write_bytes(sample.path.read_bytes())
 
-    done = core.run(
+    done = checked.run(
         program, "-d", str(pictures), "-b", str(bundle), "--maps", "maps", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr

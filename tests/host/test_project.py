@@ -18,11 +18,11 @@ from PIL import Image
 from adcompile.anomaly.bank import pack_bank, prepare_bank
 from adcompile.anomaly.threshold import normalise
 from adcompile.backends.host.build import NATIVE, find_compiler
-from adcompile.backends.host.emit import core_sources
 from adcompile.ir.evaluate import evaluate
 from adcompile.manifest import FileRecord
 from adcompile.runtime.categories import Category
 from tests.host.bundles import TestBundle, make_bundle
+from tests.host.toolchains import Core
 
 Picture = npt.NDArray[np.uint8]
 
@@ -287,24 +287,9 @@ def test_emission_is_deterministic(tmp_path: Path) -> None:
     assert not any(str(tmp_path).encode() in data for data in trees[0].values())
 
 
-def test_arm64_selftest(bundle: TestBundle, tmp_path: Path) -> None:
+def test_arm64_selftest(bundle: TestBundle, arm64: Core, tmp_path: Path) -> None:
     """The same golden data on aarch64, under qemu."""
-    cross = shutil.which("aarch64-linux-gnu-g++")
-    qemu = shutil.which("qemu-aarch64")
-    if cross is None or qemu is None:
-        pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64")
-    host = bundle.folder / "host"
-    sources = [host / "native" / n for n in (*core_sources(), "selftest_main.cpp")]
-    sources += sorted((host / "src").rglob("*.cpp"))
-    flags = ["-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-static"]
-    program = tmp_path / "selftest"
-    command = [cross, *flags, f"-I{host / 'native'}", *map(str, sources), "-pthread"]
-    subprocess.run([*command, "-o", str(program)], check=True)
-    done = subprocess.run(
-        [qemu, str(program), str(bundle.folder)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 different" in done.stdout
+    assert "0 different" in arm64.selftest(bundle.folder, tmp_path)
 
 
 def test_two_threads_without_a_race(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,10 @@ from pathlib import Path
 from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.emit import core_sources
 
-SELFTEST = ("selftest_main.cpp",)
-PROGRAM = (
-    "app_main.cpp",
-    "app.cpp",
-    "app_anomaly.cpp",
-    "app_detection.cpp",
-    "draw.cpp",
-    "draw_plain.cpp",
-)
-PICTURES = ("image_png.cpp", "image_jpeg.cpp")
+SELFTEST = "selftest_main.cpp"
+PROGRAM = "app_main.cpp"
+_APP = ("app.cpp", "app_anomaly.cpp", "app_detection.cpp", "draw.cpp", "draw_plain.cpp")
+_PICTURES = ("image_png.cpp", "image_jpeg.cpp")
 
 
 @dataclass(frozen=True)
@@ -41,35 +35,42 @@ class Toolchain:
         return next((t for t in tools if shutil.which(t) is None), "")
 
 
-_CHECKED = ("-O1", "-g1", "-fno-sanitize-recover=all")
+_CHECKED = ("-g1", "-fno-sanitize-recover=all")
+_BOUNDS = (*_CHECKED, "-fsanitize=address,undefined")
+_RACES = (*_CHECKED, "-fsanitize=thread")
+_QEMU = ("qemu-aarch64",)
 TOOLCHAINS = {
-    "gcc": Toolchain("g++", ("-O2",)),
-    "gcc-fast": Toolchain("g++", ("-O0",)),
-    "gcc-asan-ubsan": Toolchain("g++", (*_CHECKED, "-fsanitize=address,undefined")),
-    "gcc-tsan": Toolchain("g++", (*_CHECKED, "-fsanitize=thread"), threads=2),
-    "clang": Toolchain("clang++", ("-O2",)),
-    "clang-asan-ubsan": Toolchain("clang++", (*_CHECKED, "-fsanitize=address,undefined")),
-    "clang-tsan": Toolchain("clang++", (*_CHECKED, "-fsanitize=thread"), threads=2),
-    "arm64": Toolchain(
-        "aarch64-linux-gnu-g++", ("-O0", "-static"), runner=("qemu-aarch64",), pictures=False
-    ),
-    "arm64-fast": Toolchain(
-        "aarch64-linux-gnu-g++", ("-O2", "-static"), runner=("qemu-aarch64",), pictures=False
-    ),
+    "gcc-asan-ubsan": Toolchain("g++", ("-O0", *_BOUNDS)),
+    "arm64": Toolchain("aarch64-linux-gnu-g++", ("-O0", "-static"), _QEMU, pictures=False),
+    "gcc": Toolchain("g++", ("-O3",)),
+    "gcc-tsan": Toolchain("g++", ("-O1", *_RACES), threads=2),
+    "clang": Toolchain("clang++", ("-O3",)),
+    "clang-asan-ubsan": Toolchain("clang++", ("-O1", *_BOUNDS)),
+    "clang-tsan": Toolchain("clang++", ("-O1", *_RACES), threads=2),
+    "arm64-fast": Toolchain("aarch64-linux-gnu-g++", ("-O3", "-static"), _QEMU, pictures=False),
 }
 
 
 class Core:
     """The kernel library and runtime, compiled by one toolchain into *folder*."""
 
-    def __init__(self, toolchain: Toolchain, folder: Path, program: Sequence[str]) -> None:
+    def __init__(self, toolchain: Toolchain, folder: Path, *, program: bool = True) -> None:
+        """Without *program*, only self-tests can be linked."""
         self.toolchain = toolchain
-        sources = [*core_sources(), *program, *(PICTURES if toolchain.pictures else ())]
-        self._objects = self._compile([NATIVE / n for n in sources], folder)
+        sources = [*core_sources(), *(_PICTURES if toolchain.pictures else ())]
+        mains = [SELFTEST, PROGRAM] if program else [SELFTEST]
+        sources += [*(_APP if program else ()), *mains]
+        made = dict(
+            zip(sources, self._compile([NATIVE / n for n in sources], folder), strict=True)
+        )
+        self._mains = {name: made.pop(name) for name in mains}
+        self._objects = made
 
-    def _compile(self, sources: Sequence[Path], folder: Path) -> list[Path]:
+    def _compile(
+        self, sources: Sequence[Path], folder: Path, more: Sequence[str] = ()
+    ) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
-        flags = [*STRICT, *self.toolchain.flags, f"-I{NATIVE}"]
+        flags = [*STRICT, *self.toolchain.flags, f"-I{NATIVE}", *more]
         if self.toolchain.pictures:
             flags += ["-DADC_WITH_PNG", "-DADC_WITH_JPEG"]
 
@@ -81,16 +82,35 @@ class Core:
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(one, sources))
 
-    def link(self, bundle: Path, out: Path) -> Path:
-        """The program of one bundle: its generated sources with the core."""
+    def link(
+        self,
+        bundle: Path,
+        out: Path,
+        main: str = PROGRAM,
+        instead: Mapping[str, Sequence[str]] | None = None,
+    ) -> Path:
+        """The program of one bundle: its generated sources with the core.
+
+        *instead* compiles files of the core again, with further flags each.
+        """
         sources = sorted((bundle / "host" / "src").rglob("*.cpp"))
-        objects = [*self._compile(sources, out), *self._objects]
-        program = out / "program"
+        core = dict(self._objects)
+        for name, flags in (instead or {}).items():
+            core[name] = self._compile([NATIVE / name], out, flags)[0]
+        objects = [*self._compile(sources, out), *core.values(), self._mains[main]]
+        program = out / Path(main).stem
         libraries = ["-lpng", "-ljpeg"] if self.toolchain.pictures else []
-        flags = [*self.toolchain.flags, "-pthread"]
-        names = [str(o) for o in objects]
-        _run([self.toolchain.compiler, *flags, *names, *libraries, "-o", str(program)])
+        command = [self.toolchain.compiler, *self.toolchain.flags, "-pthread"]
+        _run([*command, *map(str, objects), *libraries, "-o", str(program)])
         return program
+
+    def selftest(self, bundle: Path, out: Path) -> str:
+        """Build and run a bundle's self-test; its report. Fails when it does."""
+        program = self.link(bundle, out, SELFTEST)
+        threads = str(self.toolchain.threads)
+        done = self.run(program, str(bundle), "--threads", threads, cwd=out)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
 
     def run(self, program: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run a linked program; its exit code is the caller's business."""

@@ -1,0 +1,103 @@
+"""Bundles of every kind through their self-test, by compilers, sanitizers and processors.
+
+The default run takes GCC with AddressSanitizer and UndefinedBehaviorSanitizer, and aarch64 under
+qemu; ``-m slow`` takes the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import adcompile
+from adcompile.anomaly.config import make_config
+from adcompile.anomaly.fitting import fit
+from adcompile.anomaly.samples import DataSet
+from adcompile.job import BuildOptions
+from tests.detectors import export_detector
+from tests.host.toolchains import TOOLCHAINS, Core
+
+KINDS: dict[str, dict[str, object]] = {
+    "patchcore": {"coreset_ratio": 0.05},
+    "padim": {},
+    "efficientad": {"channels": 8, "width": 0.05, "distill": 2, "epochs": 1},
+    "vae": {"latent": 8, "epochs": 1, "preset": "local"},
+    "maskrcnn": {},
+}
+DEFAULT = ("gcc-asan-ubsan", "arm64")
+
+
+class Bundles:
+    """One bundle per kind, with a device part and recorded samples; each built when first asked."""
+
+    def __init__(self, folder: Path, data: DataSet) -> None:
+        self._folder = folder
+        self._data = data
+        self._made: dict[str, Path] = {}
+
+    def __getitem__(self, kind: str) -> Path:
+        if kind not in self._made:
+            self._made[kind] = self._detector() if kind == "maskrcnn" else self._anomaly(kind)
+        return self._made[kind]
+
+    def _anomaly(self, method: str) -> Path:
+        if method in {"efficientad", "vae"}:
+            pytest.importorskip("torch")
+        model = fit(make_config(method, {"image_size": 64, **KINDS[method]}), self._data).model
+        pictures = (self._data.test[0].path, self._data.test[-1].path)
+        options = BuildOptions(precision="fp32", golden=pictures, verify="none", cache=False)
+        return adcompile.compile(model, "npu", self._folder / method, options).path
+
+    def _detector(self) -> Path:
+        pytest.importorskip("torch")
+        exported = export_detector(self._folder)
+        import photos  # beside the exporter
+
+        options = BuildOptions(
+            precision="fp32",
+            golden=tuple(photos.photographs()[:2]),
+            preprocess="unit",
+            verify="none",
+            cache=False,
+        )
+        return adcompile.compile(exported.path, "npu", self._folder / "maskrcnn", options).path
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, twill: DataSet) -> Bundles:
+    return Bundles(tmp_path_factory.mktemp("bundles"), twill)
+
+
+def passes(core: Core, bundle: Path, out: Path) -> None:
+    """The self-test compares the outputs of both samples and finds nothing different."""
+    report = core.selftest(bundle, out)
+    found = re.search(r"(\d+) tensors compared, 0 different, 0 parts skipped", report)
+    assert found is not None, report
+    assert int(found[1]) >= 6
+    assert report.count("golden/") == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_sanitizers(kind: str, bundles: Bundles, checked: Core, tmp_path: Path) -> None:
+    """No read out of bounds, no undefined behaviour, the golden numbers."""
+    passes(checked, bundles[kind], tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_arm64(kind: str, bundles: Bundles, arm64: Core, tmp_path: Path) -> None:
+    """The golden numbers on the processor of the boards."""
+    passes(arm64, bundles[kind], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in TOOLCHAINS if n not in DEFAULT])
+def test_other_toolchains(name: str, bundles: Bundles, tmp_path: Path) -> None:
+    """Clang, optimised builds, ThreadSanitizer with two threads."""
+    toolchain = TOOLCHAINS[name]
+    if toolchain.missing:
+        pytest.skip(f"needs {toolchain.missing}")
+    core = Core(toolchain, tmp_path / "core", program=False)
+    for kind in KINDS:
+        passes(core, bundles[kind], tmp_path / kind)
