@@ -112,7 +112,7 @@ def index(value: int) -> str:
     if value <= -(2**63):
         return "std::numeric_limits<Index>::min()"
     if value >= 2**63 - 1:
-        return "std::numeric_limits<Index>::max()"
+        return "kNoLimit"
     return str(value) if abs(value) < 2**31 else f"{value}ll"
 
 

@@ -88,8 +88,9 @@ def map_statement(step: Step, scope: Scope) -> str:
     head = f"op::map({scope.dest(step.node.outputs[0])}, [](" + parameters + ")"
     if not lines and len(head) + len(last) < SHORT:
         return f"{head} {{ return {_converted(last, result)}; }}, {names})"
-    body = "".join(f"    {line}\n" for line in lines)
-    return f"{head} {{\n{body}    return {_converted(last, result)};\n  }}, {names})"
+    lines.append(f"return {_converted(last, result)};")
+    body = "".join(f"      {line}\n" for line in lines)
+    return f"{head} {{\n{body}    }}, {names})"
 
 
 def _type(scope: Scope, node: ir.Node) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 MAX_IDENTIFIER = 48
-MAX_COMMENT = 80
+MAX_COMMENT = 94
 
 
 def _words(text: str) -> frozenset[str]:
@@ -30,7 +30,7 @@ _KEYWORDS = _words(
 # Names that generated code itself uses; a value of the model must not shadow them.
 _OURS = _words(
     """adc op math std parts ws in out input_ports output_ports make kMaxRank
-    resources_ workspace_"""
+    resources_ workspace_ kNoLimit"""
 )
 _SUFFIX = re.compile(r"_output_0$")
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
@@ -41,7 +41,9 @@ def identifier(name: str, prefix: str = "v") -> str:
     """A valid C++ identifier that resembles *name*; not yet unique."""
     text = _UNSAFE.sub("_", _SUFFIX.sub("", name)).strip("_")
     if len(text) > MAX_IDENTIFIER:
-        text = text[-MAX_IDENTIFIER:].lstrip("_")
+        # The end says most; it starts at a whole word when there is one.
+        tail = text[-MAX_IDENTIFIER:]
+        text = (tail.partition("_")[2] or tail) if text[-MAX_IDENTIFIER - 1] != "_" else tail
     # A capital first letter would read like a type.
     text = text[:1].lower() + text[1:]
     if not text:

@@ -92,11 +92,19 @@ def _pieces(text: str, room: int) -> list[str]:
 
 
 def _break_points(text: str) -> list[tuple[int, int]]:
-    """Places after ``, `` and `` = `` with the number of brackets open there."""
-    depth = 0
+    """Places after ``, `` and `` = `` with the number of brackets open there.
+
+    An angle bracket counts where it touches a name, as template arguments do; comparisons have
+    spaces around theirs.
+    """
+    depth = angles = 0
     found: list[tuple[int, int]] = []
-    for i, char in enumerate(text):
+    for before, (i, char) in zip(" " + text, enumerate(text), strict=False):
         depth += (char in "([{") - (char in ")]}")
-        if char == " " and i and text[i - 1] in ",=" and i + 1 < len(text):
-            found.append((i + 1, depth))
+        if char == "<" and before.isalnum():
+            angles += 1
+        elif char == ">" and angles and before != " ":
+            angles -= 1
+        elif char == " " and before in ",=" and i + 1 < len(text):
+            found.append((i + 1, depth + angles))
     return found

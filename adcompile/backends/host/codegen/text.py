@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from adcompile.backends.host.codegen.anomaly import without_functions
 from adcompile.backends.host.codegen.constants import WeightStore
 from adcompile.backends.host.codegen.names import Namer
-from adcompile.backends.host.codegen.statements import render, wrap
+from adcompile.backends.host.codegen.statements import Line, Statement, render, wrap
 from adcompile.backends.host.codegen.writer import PartSource, write_part
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -69,7 +69,25 @@ def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
     return Generated(files, parts, store)
 
 
-_SHORTHANDS = ("BFloat16", "Half", "Index", "Shape", "View", "kMaxRank")
+def _prologue(source: PartSource, used: Collection[str]) -> list[Statement]:
+    """Names for inputs and constants; inputs that nothing reads are only checked."""
+    lines: list[Statement] = []
+    for i, port in enumerate(source.inputs):
+        given = f"in[{i}], input_ports()[{i}]"
+        if port.name in used:
+            lines.append(Line(f"const auto {port.name} = adc::checked<{port.cpp}>({given});"))
+        else:
+            lines.append(Line(f"adc::check_port({given});"))
+    for c in source.constants:
+        if c.values:
+            lines.append(Line(f"const View<{c.cpp}> {c.name}(k_{c.name}, {c.shape});"))
+        else:
+            view = f"resources_.weights.view<{c.cpp}>({c.offset}, {c.shape})"
+            lines.append(Line(f"const auto {c.name} = {view};"))
+    return lines
+
+
+_SHORTHANDS = ("BFloat16", "Half", "Index", "Shape", "View", "kMaxRank", "kNoLimit")
 
 
 def part_text(source: PartSource, ident: str) -> str:
@@ -86,14 +104,11 @@ def part_text(source: PartSource, ident: str) -> str:
         .render(
             part=source,
             ident=ident,
+            prologue=render(_prologue(source, used)),
             body=body,
-            used=used,
             shorthands=[n for n in _SHORTHANDS if n in used | types | shapes],
             uses_workspace="ws" in used,
-            embedded=[
-                (c, wrap(f"constexpr {c.cpp} k_{c.name}[] = {c.values};", 0)) for c in embedded
-            ],
-            stored=stored,
+            embedded=[wrap(f"constexpr {c.cpp} k_{c.name}[] = {c.values};", 0) for c in embedded],
             resources="resources_" in used or bool(stored),
         )
     )

@@ -108,9 +108,20 @@ class PartWriter:
 
 
 def source_comment(step: Step) -> str:
-    """``Op 'name'`` of every node in the step."""
+    """The nodes of a step: ``Op name``, or ``folder: Op name, Op name`` when they share a folder."""
     nodes = (*step.absorbed, step.node)
-    return comment(", ".join(f"{n.op_type} {n.name or ''}".strip() for n in nodes))
+    folders = {(n.name or "").rpartition("/")[0] for n in nodes}
+    shared = folders.pop() if len(nodes) > 1 and len(folders) == 1 else ""
+    text = ", ".join(_short(n, shared) for n in nodes)
+    return comment(f"{shared}: {text}" if shared else text)
+
+
+def _short(node: ir.Node, folder: str) -> str:
+    """``Op name`` without the folder; the operator is left out where the name says it."""
+    name = node.name or ""
+    base = name.rpartition("/")[2]
+    shown = base if folder else name
+    return shown if base.startswith(node.op_type) else f"{node.op_type} {shown}".strip()
 
 
 def cpp_string(text: str) -> str:

@@ -22,6 +22,8 @@ namespace adc {
 
 using Index = std::int64_t;
 
+/// Larger than any size: "to the end" of a slice, "all of them".
+inline constexpr Index kNoLimit = std::numeric_limits<Index>::max();
 inline constexpr int kMaxRank = 8;
 inline constexpr std::size_t kAlignment = 64;
 
