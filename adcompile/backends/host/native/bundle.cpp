@@ -19,9 +19,9 @@ Bundle::Bundle(const std::string& folder, const OpenOptions& options)
   const parts::WeightsInfo& weights = parts::weights_info();
   if (weights.payload_bytes != 0) {
     const bool other = !options.weights.empty();
-    resources_.weights =
-        Weights(other ? options.weights : folder_ + "/host/weights.bin", weights.payload_bytes,
-                other ? options.weights_sha256.c_str() : weights.sha256);
+    const std::string own = Weights::inside_program() ? "" : folder_ + "/host/weights.bin";
+    resources_.weights = Weights(other ? options.weights : own, weights.payload_bytes,
+                                 other ? options.weights_sha256.c_str() : weights.sha256);
   }
   try {
     open_banks(options);

@@ -91,8 +91,8 @@ View<T> checked(const AnyView& tensor, const Port& port) {
 class Weights {
  public:
   Weights() = default;
-  /// Reads `path`; its payload must have this size and SHA-256 (64 hex digits). When the constants
-  /// are inside the program, these are used and no file is read.
+  /// Reads `path`, or takes the constants inside the program when it is empty. The payload must have
+  /// this size and SHA-256 (64 hex digits).
   Weights(const std::string& path, std::size_t payload_bytes, const char* sha256);
 
   /// True when the program was built with its constants inside.

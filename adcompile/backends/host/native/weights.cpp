@@ -49,23 +49,22 @@ void check_digest(const std::byte* payload, std::size_t size, const char* sha256
 }  // namespace
 
 #if defined(ADC_EMBED_WEIGHTS)
-
 bool Weights::inside_program() { return true; }
-
-Weights::Weights(const std::string&, std::size_t payload_bytes, const char* sha256)
-    : size_(payload_bytes) {
-  const std::string where = "constants in the program";
-  check_header(adc_weights_file, payload_bytes, where);
-  data_ = reinterpret_cast<const std::byte*>(adc_weights_file) + kHeader;
-  check_digest(data_, size_, sha256, where);
-}
-
 #else
-
 bool Weights::inside_program() { return false; }
+#endif
 
 Weights::Weights(const std::string& path, std::size_t payload_bytes, const char* sha256)
     : size_(payload_bytes) {
+#if defined(ADC_EMBED_WEIGHTS)
+  if (path.empty()) {
+    const std::string where = "constants in the program";
+    check_header(adc_weights_file, payload_bytes, where);
+    data_ = reinterpret_cast<const std::byte*>(adc_weights_file) + kHeader;
+    check_digest(data_, size_, sha256, where);
+    return;
+  }
+#endif
   const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
   if (!file) fail(path + ": cannot open");
   std::array<unsigned char, kHeader> header{};
@@ -84,8 +83,6 @@ Weights::Weights(const std::string& path, std::size_t payload_bytes, const char*
   data_ = owned_.get();
   check_digest(data_, size_, sha256, path);
 }
-
-#endif
 
 const std::byte* Weights::at(std::size_t offset, const Shape& shape, std::size_t element) const {
   const auto bytes =
