@@ -91,6 +91,20 @@ def test_on_arm64(kind: str, bundles: Bundles, arm64: Core, tmp_path: Path) -> N
     passes(arm64, bundles[kind], tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["patchcore", "padim", "maskrcnn"])
+def test_no_allocation_per_frame(
+    kind: str, bundles: Bundles, checked: Core, tmp_path: Path
+) -> None:
+    """Buffers are planned: a frame like an earlier one takes no memory, dynamic shapes included."""
+    main = Path(__file__).parent / "allocations_main.cpp"
+    program = checked.link(bundles[kind], tmp_path, main)
+    done = checked.run(program, str(bundles[kind]), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = dict(line.split() for line in done.stdout.splitlines())
+    assert counts
+    assert set(counts.values()) == {"0"}, counts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in TOOLCHAINS if n not in DEFAULT])
 def test_other_toolchains(name: str, bundles: Bundles, tmp_path: Path) -> None:

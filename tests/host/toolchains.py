@@ -86,18 +86,20 @@ class Core:
         self,
         bundle: Path,
         out: Path,
-        main: str = PROGRAM,
+        main: str | Path = PROGRAM,
         instead: Mapping[str, Sequence[str]] | None = None,
     ) -> Path:
         """The program of one bundle: its generated sources with the core.
 
-        *instead* compiles files of the core again, with further flags each.
+        *main* is one of ours, or a source file of a test. *instead* compiles files of the core
+        again, with further flags each.
         """
         sources = sorted((bundle / "host" / "src").rglob("*.cpp"))
         core = dict(self._objects)
         for name, flags in (instead or {}).items():
             core[name] = self._compile([NATIVE / name], out, flags)[0]
-        objects = [*self._compile(sources, out), *core.values(), self._mains[main]]
+        entry = self._mains[main] if isinstance(main, str) else self._compile([main], out)[0]
+        objects = [*self._compile(sources, out), *core.values(), entry]
         program = out / Path(main).stem
         libraries = ["-lpng", "-ljpeg"] if self.toolchain.pictures else []
         command = [self.toolchain.compiler, *self.toolchain.flags, "-pthread"]

@@ -34,25 +34,32 @@ const TypeInfo& info(DType dtype) {
 std::size_t element_size(DType dtype) { return info(dtype).size; }
 const char* dtype_name(DType dtype) { return info(dtype).name; }
 
+namespace {
+
+bool fits(const Shape& shape, const std::vector<Index>& dims) {
+  if (dims.size() == 1 && dims[0] == kAnyRank) return true;
+  if (shape.rank() != static_cast<int>(dims.size())) return false;
+  for (int i = 0; i < shape.rank(); ++i) {
+    const Index wanted = dims[static_cast<std::size_t>(i)];
+    if (shape[i] < 0 || (wanted != kFree && wanted != shape[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 void check_port(const AnyView& tensor, const Port& port) {
-  const std::string name = port.name;
-  if (tensor.data == nullptr) fail("'" + name + "' was not given");
+  if (tensor.data != nullptr && tensor.dtype == port.dtype && fits(tensor.shape, port.dims)) return;
+  const std::string name = std::string("'") + port.name + "'";
+  if (tensor.data == nullptr) fail(name + " was not given");
   if (tensor.dtype != port.dtype) {
-    fail("'" + name + "' is " + dtype_name(tensor.dtype) + ", expected " +
-         dtype_name(port.dtype));
+    fail(name + " is " + dtype_name(tensor.dtype) + ", expected " + dtype_name(port.dtype));
   }
-  if (port.dims.size() == 1 && port.dims[0] == kAnyRank) return;
-  bool fits = tensor.shape.rank() == static_cast<int>(port.dims.size());
-  for (int i = 0; fits && i < tensor.shape.rank(); ++i) {
-    const Index wanted = port.dims[static_cast<std::size_t>(i)];
-    fits = tensor.shape[i] >= 0 && (wanted == kFree || wanted == tensor.shape[i]);
-  }
-  if (fits) return;
   std::string wanted;
   for (const Index d : port.dims) {
     wanted += (wanted.empty() ? "" : ", ") + (d == kFree ? "?" : std::to_string(d));
   }
-  fail("'" + name + "' has shape " + tensor.shape.text() + ", expected [" + wanted + "]");
+  fail(name + " has shape " + tensor.shape.text() + ", expected [" + wanted + "]");
 }
 
 }  // namespace adc
