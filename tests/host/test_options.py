@@ -15,7 +15,6 @@ from adcompile.runtime.images import read_image
 from adcompile.runtime.preprocess import preprocess
 from tests.host.bundles import TestBundle, make_bundle
 from tests.host.test_images import converted, natural
-from tests.host.toolchains import SELFTEST, Core
 
 HERE = Path(__file__).parent
 OPENCV = Path("/usr/include/opencv4")
@@ -116,23 +115,6 @@ int main() {
     assert (text[:, :, 0] > 128).sum() > 50
     assert text[:, :, 1:].max() == 0
     assert (frame[:, :, 1] > 128).sum() > 300
-
-
-def test_constants_inside_the_program(bundle: TestBundle, checked: Core, tmp_path: Path) -> None:
-    """Built in, weights.bin may be missing; otherwise its absence is an error."""
-    weights = bundle.folder / "host" / "weights.bin"
-    embedded = {"weights.cpp": [f'-DADC_EMBED_WEIGHTS="{weights}"']}
-    inside = checked.link(bundle.folder, tmp_path / "inside", SELFTEST, embedded)
-    beside = checked.link(bundle.folder, tmp_path / "beside", SELFTEST)
-    hidden = weights.rename(weights.with_suffix(".hidden"))
-    try:
-        good = checked.run(inside, str(bundle.folder), cwd=tmp_path)
-        bad = checked.run(beside, str(bundle.folder), cwd=tmp_path)
-    finally:
-        hidden.rename(weights)
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert bad.returncode == 2
-    assert "weights.bin: cannot open" in bad.stderr
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.samples import DataSet
 from adcompile.job import BuildOptions
 from tests.detectors import export_detector
-from tests.host.toolchains import TOOLCHAINS, Core
+from tests.host.toolchains import SELFTEST, TOOLCHAINS, Core
 
 KINDS: dict[str, dict[str, object]] = {
     "patchcore": {"coreset_ratio": 0.05},
@@ -103,6 +103,24 @@ def test_no_allocation_per_frame(
     counts = dict(line.split() for line in done.stdout.splitlines())
     assert counts
     assert set(counts.values()) == {"0"}, counts
+
+
+def test_constants_inside_the_program(bundles: Bundles, checked: Core, tmp_path: Path) -> None:
+    """Built in, weights.bin may be missing; otherwise its absence is an error."""
+    bundle = bundles["padim"]
+    weights = bundle / "host" / "weights.bin"
+    embedded = {"weights.cpp": [f'-DADC_EMBED_WEIGHTS="{weights}"']}
+    inside = checked.link(bundle, tmp_path / "inside", SELFTEST, embedded)
+    beside = checked.link(bundle, tmp_path / "beside", SELFTEST)
+    hidden = weights.rename(weights.with_suffix(".hidden"))
+    try:
+        good = checked.run(inside, str(bundle), cwd=tmp_path)
+        bad = checked.run(beside, str(bundle), cwd=tmp_path)
+    finally:
+        hidden.rename(weights)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert bad.returncode == 2
+    assert "weights.bin: cannot open" in bad.stderr
 
 
 @pytest.mark.slow

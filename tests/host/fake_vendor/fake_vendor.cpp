@@ -149,6 +149,7 @@ Dims IExecutionContext::getTensorShape(const char* name) const noexcept {
   Dims dims = tensor(name).dims;
   // A free first dimension is that of the first input.
   if (dims.nbDims > 0 && dims.d[0] == -1) dims.d[0] = tensors[0].dims.d[0];
+  if (!works("getTensorShape", name)) dims.nbDims = -1;
   return dims;
 }
 bool IExecutionContext::setTensorAddress(const char* name, void* data) noexcept {
@@ -168,7 +169,8 @@ bool IExecutionContext::enqueueV3(cudaStream_t) noexcept {
   for (Tensor& y : tensors) {
     if (y.input) continue;
     std::int64_t count = 1;
-    const Dims dims = IExecutionContext::getTensorShape(y.name.c_str());
+    Dims dims = y.dims;
+    if (dims.nbDims > 0 && dims.d[0] == -1) dims.d[0] = tensors[0].dims.d[0];
     for (int i = 0; i < dims.nbDims; ++i) count *= dims.d[i];
     for (std::int64_t i = 0; i < count; ++i) {
       const float value = 2 * read(x, i);
@@ -301,31 +303,35 @@ const OrtApi& table() {
     };
     a.GetAllocatorWithDefaultOptions = [](OrtAllocator** o) -> OrtStatus* {
       *o = &the_allocator;
-      return nullptr;
+      return status("GetAllocatorWithDefaultOptions");
     };
     a.SessionGetInputCount = [](const OrtSession*, std::size_t* n) -> OrtStatus* {
       *n = 1;
-      return nullptr;
+      return status("SessionGetInputCount");
     };
-    a.SessionGetInputName = [](const OrtSession*, std::size_t, OrtAllocator*, char** text) {
+    a.SessionGetInputName = [](const OrtSession*, std::size_t, OrtAllocator*,
+                               char** text) -> OrtStatus* {
+      if (OrtStatus* failed = status("SessionGetInputName")) return failed;
       *text = new char[2]{'x', '\0'};
       ++live_objects;
-      return status("SessionGetInputName");
+      return nullptr;
     };
     a.AllocatorFree = [](OrtAllocator*, void* p) -> OrtStatus* {
       delete[] static_cast<char*>(p);
       --live_objects;
-      return nullptr;
+      return status("AllocatorFree");
     };
     a.CreateTensorWithDataAsOrtValue = [](const OrtMemoryInfo*, void* data, std::size_t,
                                           const std::int64_t* dims, std::size_t rank,
                                           ONNXTensorElementDataType, OrtValue** o) -> OrtStatus* {
+      if (OrtStatus* failed = status("CreateTensorWithDataAsOrtValue")) return failed;
       *o = new OrtValue{{dims, dims + rank}, {}, static_cast<float*>(data)};
       ++live_objects;
       return nullptr;
     };
     a.Run = run;
     a.GetTensorTypeAndShape = [](const OrtValue* v, OrtTensorTypeAndShapeInfo** o) -> OrtStatus* {
+      if (OrtStatus* failed = status("GetTensorTypeAndShape")) return failed;
       *o = new OrtTensorTypeAndShapeInfo{v};
       ++live_objects;
       return nullptr;
@@ -333,20 +339,20 @@ const OrtApi& table() {
     a.GetTensorElementType = [](const OrtTensorTypeAndShapeInfo*,
                                 ONNXTensorElementDataType* type) -> OrtStatus* {
       *type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-      return nullptr;
+      return status("GetTensorElementType");
     };
     a.GetDimensionsCount = [](const OrtTensorTypeAndShapeInfo* i, std::size_t* n) -> OrtStatus* {
       *n = i->value->dims.size();
-      return nullptr;
+      return status("GetDimensionsCount");
     };
     a.GetDimensions = [](const OrtTensorTypeAndShapeInfo* i, std::int64_t* dims,
                          std::size_t n) -> OrtStatus* {
       for (std::size_t k = 0; k < n; ++k) dims[k] = i->value->dims[k];
-      return nullptr;
+      return status("GetDimensions");
     };
     a.GetTensorMutableData = [](OrtValue* v, void** data) -> OrtStatus* {
       *data = v->data;
-      return nullptr;
+      return status("GetTensorMutableData");
     };
     a.GetErrorMessage = [](const OrtStatus* s) { return s->text.c_str(); };
     a.ReleaseStatus = [](OrtStatus* s) { delete s; };
