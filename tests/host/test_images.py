@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from adcompile.backends.host.build import NATIVE, STRICT, find_compiler
 from adcompile.contract import Preprocess
 from adcompile.runtime.images import read_image
 from adcompile.runtime.preprocess import preprocess
+from tests.detectors import EXAMPLES
 from tests.host.pictures import claims
 
 PICTURES = ("image", "image_pnm", "image_bmp", "image_png", "image_jpeg")
@@ -118,6 +120,59 @@ def test_every_kind_of_file(
     got = converted(program, pictures[name], spec, tmp_path)
     assert got.dtype == wanted.dtype
     np.testing.assert_array_equal(got, wanted)
+
+
+PHOTOGRAPHS = ["chelsea.png", "camera.png", "rocket.jpg", "coffee.png", "china.jpg", "retina.jpg"]
+REAL: dict[str, dict[str, object]] = {
+    "pil_bilinear": {"size": (97, 131)},
+    "pil_nearest": {"size": (97, 131), "resample": "pil_nearest"},
+    "cv_bilinear": {"size": (97, 131), "resample": "cv_bilinear"},
+    "cv_nearest": {"size": (97, 131), "resample": "cv_nearest"},
+    "letterbox": {"size": (160, 224), "resize": "letterbox"},
+    "crop": {"resize_to": (129, 129), "size": (113, 113), "crop": (113, 113)},
+}
+
+
+@pytest.fixture(scope="module")
+def photographs() -> dict[str, Path]:
+    """Real photographs by file name."""
+    sys.path.insert(0, str(EXAMPLES))
+    import photos
+
+    return {path.name: path for path in photos.photographs()}
+
+
+@pytest.mark.parametrize("key", list(REAL))
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_real_photographs(
+    name: str, key: str, program: Path, photographs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Odd sizes, colour and grey: the same bits, and the libraries' own result to one level."""
+    with Image.open(photographs[name]) as opened:
+        odd = opened.crop((0, 0, opened.width - 1 + opened.width % 2, opened.height - 3))
+    picture = tmp_path / "odd.png"
+    odd.save(picture)
+    spec = spec_of(**REAL[key])
+    wanted = preprocess(read_image(picture), spec)
+    got = converted(program, picture, spec, tmp_path)
+    np.testing.assert_array_equal(got, wanted)
+    if key in {"pil_bilinear", "pil_nearest", "cv_bilinear", "cv_nearest"}:
+        levels = np.rint((got[0].transpose(1, 2, 0) * spec.std + spec.mean) * 255)
+        theirs = resized_by_library(np.asarray(odd.convert("RGB")), key, spec.size)
+        assert np.abs(levels - theirs).max() <= 1
+
+
+def resized_by_library(
+    pixels: npt.NDArray[np.uint8], key: str, size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """What Pillow or OpenCV makes of the picture."""
+    sides = (size[1], size[0])
+    if key.startswith("pil"):
+        kind = Image.Resampling.BILINEAR if key == "pil_bilinear" else Image.Resampling.NEAREST
+        return np.asarray(Image.fromarray(pixels).resize(sides, kind), np.float64)
+    cv2 = pytest.importorskip("cv2")
+    kind = cv2.INTER_LINEAR if key == "cv_bilinear" else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(pixels, sides, interpolation=kind), np.float64)
 
 
 SPECS: dict[str, dict[str, object]] = {
