@@ -37,12 +37,16 @@ class NodeCase:
         infer_shapes(model)
         return model
 
+    def first_inputs(self) -> list[Path]:
+        """Files of the first data set's inputs, in order."""
+        return _numbered(self.folder / "test_data_set_0", "input")
+
     def data(self, model: ir.Model) -> Iterator[tuple[dict[str, Array], list[Array]]]:
         """Feeds and expected outputs of every data set."""
         names = [v.name or "" for v in model.graph.inputs]
         for folder in sorted(self.folder.glob("test_data_set_*")):
-            inputs = [_tensor(p) for p in _numbered(folder, "input")]
-            outputs = [_tensor(p) for p in _numbered(folder, "output")]
+            inputs = [read_tensor(p) for p in _numbered(folder, "input")]
+            outputs = [read_tensor(p) for p in _numbered(folder, "output")]
             yield dict(zip(names, inputs, strict=False)), outputs
 
 
@@ -50,7 +54,7 @@ def _numbered(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.split("_")[1]))
 
 
-def _tensor(path: Path) -> Array:
+def read_tensor(path: Path) -> Array:
     proto = onnx.TensorProto()
     proto.ParseFromString(path.read_bytes())
     return numpy_helper.to_array(proto)
