@@ -24,11 +24,18 @@ class Exported:
     images: dict[str, Tensor] = field(repr=False)
 
 
-def export_detector(folder: Path) -> Exported:
-    """The training example's architecture at 64x64. The examples import each other by bare name."""
+def photographs() -> list[Path]:
+    """Real photographs that come inside Python packages."""
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))
     import photos
+
+    return photos.photographs()
+
+
+def export_detector(folder: Path) -> Exported:
+    """The training example's architecture at 64x64. The examples import each other by bare name."""
+    pictures = photographs()  # makes the examples importable
     import torch
     from export_maskrcnn import export, load_image
     from random_detector import settle
@@ -38,7 +45,7 @@ def export_detector(folder: Path) -> Exported:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model = build(classes=7, size=64, channels=16).eval()
-    images = {path.name: load_image(path, size) for path in photos.photographs()}
+    images = {path.name: load_image(path, size) for path in pictures}
     settle(model, list(images.values())[:6], background=5.0)
     path = folder / "detector.onnx"
     export(model, next(iter(images.values())), path)

@@ -78,7 +78,9 @@ def _model(text: str, constants: dict[str, Array]) -> ir.Model:
     return made
 
 
-def make_bundle(folder: Path, images: dict[str, npt.NDArray[np.uint8]]) -> TestBundle:
+def make_bundle(
+    folder: Path, images: dict[str, npt.NDArray[np.uint8]], *, maximum: float = 2.0
+) -> TestBundle:
     """Write golden data of *images* (name -> picture) and the host project into *folder*."""
     rng = np.random.default_rng(5)
     weights = rng.normal(0, 0.3, (CHANNELS, 3, 4, 4)).astype(np.float32)
@@ -93,7 +95,7 @@ def make_bundle(folder: Path, images: dict[str, npt.NDArray[np.uint8]]) -> TestB
         normalisation="min_max",
         threshold=0.5,
         minimum=0.0,
-        maximum=2.0,
+        maximum=maximum,
     )
     roles = {"score": "score", "raw_score": "raw_score", "anomaly_map": "map"}
     contract = Contract(inputs={"image": spec}, roles=roles, score=score)

@@ -7,6 +7,7 @@ for floats from the same model in double precision, rounded at the end.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ def in_type(array: Array, dtype: T) -> Array:
         return array > 0
     values = array.astype(np.float64)
     if dtype not in FLOATS:
+        values = np.nan_to_num(values)
         values = np.clip(np.rint(values * 3 if array.dtype.kind == "f" else values), -50, 50)
         values = np.abs(values) if to.kind == "u" else values
     return values.astype(to)
@@ -128,6 +130,14 @@ def retyped_cases(skip: set[str]) -> tuple[list[Retyped], list[str]]:
     """All that can be made, and ``Op type`` of what cannot."""
     made: list[Retyped] = []
     left: list[str] = []
+    # Numbers out of an operator's range give NaN on both sides: nothing to warn of.
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _collect(skip, made, left)
+    return made, left
+
+
+def _collect(skip: set[str], made: list[Retyped], left: list[str]) -> None:
     for name, dtype, cases in missing(skip):
         found = (retype(case, base, dtype) for case, base in cases[:8])
         first = next((r for r in found if r is not None), None)
@@ -135,4 +145,3 @@ def retyped_cases(skip: set[str]) -> tuple[list[Retyped], list[str]]:
             left.append(f"{name} {dtype.name}")
         else:
             made.append(first)
-    return made, left

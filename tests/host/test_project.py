@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from PIL import Image
 from adcompile.anomaly.bank import pack_bank, prepare_bank
 from adcompile.anomaly.threshold import normalise
 from adcompile.backends.host.build import NATIVE, find_compiler
+from adcompile.errors import InputError
 from adcompile.ir.evaluate import evaluate
 from adcompile.manifest import FileRecord
 from adcompile.runtime.categories import Category
-from tests.host.bundles import TestBundle, make_bundle
+from tests.host.bundles import CHANNELS, TestBundle, make_bundle
 from tests.host.toolchains import Core
 
 Picture = npt.NDArray[np.uint8]
@@ -106,6 +108,54 @@ def test_damaged_bank_stops(damage: str, bundle: TestBundle, built: Path, tmp_pa
     done = call(built / "selftest", str(other))
     assert done.returncode == 2
     assert "error:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (np.zeros((2, CHANNELS), np.float32), "the score needs 3 neighbours"),
+        (np.zeros((9, CHANNELS + 1), np.float32), "the features have 8"),
+        (None, "NaN"),
+    ],
+)
+def test_unusable_banks_stop(
+    rows: npt.NDArray[np.float32] | None,
+    sentence: str,
+    bundle: TestBundle,
+    built: Path,
+    tmp_path: Path,
+) -> None:
+    """Fewer rows than k, another width, a NaN: exit code 2 with the reason."""
+    bank = tmp_path / "own.adbank"
+    if rows is None:
+        bank.write_bytes(bank_with_nan())
+    else:
+        bank.write_bytes(pack_bank(prepare_bank(rows)))
+    done = run_program(bundle, built, tmp_path, "-m", str(bank))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def bank_with_nan() -> bytes:
+    """A bank that is right in everything but one number and the checksums made for it."""
+    prepared = prepare_bank(np.random.default_rng(0).normal(size=(9, CHANNELS)).astype(np.float32))
+    sections = {name: array.copy() for name, array in prepared.sections.items()}
+    floats = next(a for a in sections.values() if a.dtype == np.float32 and a.size > 8)
+    floats.reshape(-1)[3] = np.nan
+    return pack_bank(replace(prepared, sections=sections))
+
+
+def test_an_empty_range_is_refused(tmp_path: Path) -> None:
+    """max <= min: no project is written."""
+    with pytest.raises(InputError, match="maximum must be above"):
+        make_bundle(tmp_path, pictures(), maximum=0.0)
+
+
+def test_an_empty_folder_stops(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """No picture: exit code 2."""
+    done = run_program(bundle, built, tmp_path, "-d", str(tmp_path))
+    assert done.returncode == 2
+    assert "no picture in the folder" in done.stderr
 
 
 def test_empty_golden_is_a_failure(bundle: TestBundle, built: Path, tmp_path: Path) -> None:

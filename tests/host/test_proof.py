@@ -7,16 +7,20 @@ qemu; ``-m slow`` takes the rest.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import adcompile
 from adcompile.anomaly.config import make_config
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.samples import DataSet
 from adcompile.job import BuildOptions
-from tests.detectors import export_detector
+from adcompile.runtime.bundle import load
+from tests.detectors import export_detector, photographs
 from tests.host.toolchains import SELFTEST, TOOLCHAINS, Core
 
 KINDS: dict[str, dict[str, object]] = {
@@ -26,6 +30,7 @@ KINDS: dict[str, dict[str, object]] = {
     "vae": {"latent": 8, "epochs": 1, "preset": "local"},
     "maskrcnn": {},
 }
+CLASSES = 7
 DEFAULT = ("gcc-asan-ubsan", "arm64")
 
 
@@ -53,11 +58,9 @@ class Bundles:
     def _detector(self) -> Path:
         pytest.importorskip("torch")
         exported = export_detector(self._folder)
-        import photos  # beside the exporter
-
         options = BuildOptions(
             precision="fp32",
-            golden=tuple(photos.photographs()[:2]),
+            golden=tuple(photographs()[:2]),
             preprocess="unit",
             verify="none",
             cache=False,
@@ -121,6 +124,71 @@ def test_constants_inside_the_program(bundles: Bundles, checked: Core, tmp_path:
     assert good.returncode == 0, good.stdout + good.stderr
     assert bad.returncode == 2
     assert "weights.bin: cannot open" in bad.stderr
+
+
+def copy_of(bundle: Path, to: Path) -> Path:
+    """What a program reads of a bundle, to be damaged."""
+    for name in ("manifest.json", "golden", "bank", "host/weights.bin"):
+        source, target = bundle / name, to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        elif source.exists():
+            shutil.copy(source, target)
+    return to
+
+
+def recorded(bundle: Path, part: str) -> list[Path]:
+    """Files of the first golden sample with the outputs of a part."""
+    with load(bundle) as opened:
+        manifest = opened.manifest
+    names = [s.name for p in manifest.parts if p.name == part for s in p.outputs]
+    return [bundle / manifest.golden[0].boundaries[n] for n in names]
+
+
+def test_detection_program(bundles: Bundles, checked: Core, tmp_path: Path) -> None:
+    """Boxes of a recorded picture as a table and a drawing; no detection is a stated result."""
+    bundle = bundles["maskrcnn"]
+    program = checked.link(bundle, tmp_path)
+    picture = photographs()[0]
+    words = ["-d", str(picture), "--runtime", "recorded", "-o", "drawn", "--min-score", "0"]
+    done = checked.run(program, *words, "-b", str(bundle), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "detections.csv").read_text().splitlines()
+    assert table[0] == "filename,label,class,score,x1,y1,x2,y2"
+    assert len(table) > 1
+    with Image.open(tmp_path / "drawn" / f"{picture.stem}_result.png") as drawn:
+        with Image.open(picture) as original:
+            assert drawn.size == original.size
+            assert list(drawn.getdata()) != list(original.convert("RGB").getdata())
+
+    other = copy_of(bundle, tmp_path / "none")
+    for file in recorded(other, "box_head"):
+        logits = np.load(file)
+        if logits.shape[1] == CLASSES:
+            logits[:, 0] = 100.0  # everything is background
+            np.save(file, logits)
+    done = checked.run(program, *words, "-b", str(other), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{picture.name}: 0 detections" in done.stdout
+    assert len((tmp_path / "detections.csv").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("kind", "device"), [("patchcore", "embedding"), ("padim", "embedding")])
+def test_features_that_are_not_numbers(
+    kind: str, device: str, bundles: Bundles, checked: Core, tmp_path: Path, twill: DataSet
+) -> None:
+    """A NaN from the device stops the program or is an anomaly, never normal."""
+    other = copy_of(bundles[kind], tmp_path / "copy")
+    file = recorded(other, device)[0]
+    features = np.load(file)
+    features.reshape(-1)[0] = np.nan
+    np.save(file, features)
+    program = checked.link(bundles[kind], tmp_path)
+    words = ["-d", str(twill.test[0].path), "--runtime", "recorded", "-b", str(other)]
+    done = checked.run(program, *words, cwd=tmp_path)
+    assert "Normal" not in done.stdout
+    assert done.returncode == 2 or "Anomaly" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

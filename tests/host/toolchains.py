@@ -65,6 +65,7 @@ class Core:
         )
         self._mains = {name: made.pop(name) for name in mains}
         self._objects = made
+        self._parts: dict[Path, list[Path]] = {}  # generated objects of each bundle
 
     def _compile(
         self, sources: Sequence[Path], folder: Path, more: Sequence[str] = ()
@@ -99,7 +100,9 @@ class Core:
         for name, flags in (instead or {}).items():
             core[name] = self._compile([NATIVE / name], out, flags)[0]
         entry = self._mains[main] if isinstance(main, str) else self._compile([main], out)[0]
-        objects = [*self._compile(sources, out), *core.values(), entry]
+        if bundle not in self._parts:
+            self._parts[bundle] = self._compile(sources, out)
+        objects = [*self._parts[bundle], *core.values(), entry]
         program = out / Path(main).stem
         libraries = ["-lpng", "-ljpeg"] if self.toolchain.pictures else []
         command = [self.toolchain.compiler, *self.toolchain.flags, "-pthread"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adcompile.anomaly.bank import pack_bank, prepare_bank
+from adcompile.anomaly.threshold import check_score
 from adcompile.backends.host.codegen.constants import StoredBank
 from adcompile.backends.host.codegen.names import Namer, identifier
 from adcompile.backends.host.codegen.text import Generated, environment, generate
@@ -61,8 +62,11 @@ def emit_host(
     *parts* and *records* are all parts of the bundle, in execution order; those placed on the host
     are lowered to C++. *outputs* are the model's outputs (default: those of the golden data, else
     what no part reads). Nothing is compiled or run. Raises Unsupported, naming the node, when a
-    host part has an operator without a C++ kernel.
+    host part has an operator without a C++ kernel, and InputError when the contract's score cannot
+    normalise (an empty range would make every picture look alike).
     """
+    if contract.score is not None:
+        check_score(contract.score, "contract.score")
     host = [(p.name, p.model) for p in parts if p.placement == "host"]
     generated = generate(host)
     data = ProjectData(

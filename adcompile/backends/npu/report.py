@@ -122,7 +122,9 @@ def compare(planned: Mapping[str, int], found: Placement) -> list[Line]:
             why = _KNOWN.get(op) or few or "the provider does not say"
             lines.append(Line(op, count, "CPU", why))
         elif op in found.cpu_ops:
-            lines.append(Line(op, count, "NPU and CPU", _KNOWN.get(op, "the provider does not say")))
+            lines.append(
+                Line(op, count, "NPU and CPU", _KNOWN.get(op, "the provider does not say"))
+            )
         elif op in found.npu_ops:
             lines.append(Line(op, count, "NPU"))
         else:
