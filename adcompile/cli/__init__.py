@@ -39,6 +39,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "fit": ("fit", "Train an anomaly detector from normal images"),
     "retrain": ("retrain", "Refit an anomaly detector on other images"),
     "category": ("category", "Add, remove or list the categories of an anomaly bundle"),
+    "tradeoff": ("tradeoff", "Bank size against accuracy; the smallest bank that meets a goal"),
     "bank": ("bank", "Convert, check or describe memory banks and trained-model files"),
 }
 

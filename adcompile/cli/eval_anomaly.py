@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from adcompile.anomaly.model_folder import Metrics
 from adcompile.anomaly.samples import DataSet, SplitOptions
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import console
-from adcompile.cli.fit import show
+from adcompile.cli.fit import averages, show
+from adcompile.contract import Score
 from adcompile.errors import UsageError
 from adcompile.manifest import MANIFEST
 
@@ -35,62 +36,101 @@ def open_subject(path: Path, device: str, category: str = "") -> Generator[Detec
 def evaluate_anomaly(
     subjects: Sequence[Path], data: Path, *, device: str = "auto", as_json: bool = False
 ) -> None:
-    """Print metrics of every subject on all labelled images; decision flips against the first."""
-    found = _samples(data)
-    results: dict[str, Metrics] = {}
-    decisions: dict[str, list[bool]] = {}
-    outcomes: list[Outcome] = []
+    """Print metrics of every subject on all labelled images; decision flips against the first.
+
+    *data* is one category, or a folder of categories. In the second case a subject that is a
+    folder with one model per category (``fit --all``) is used model by model.
+    """
+    names = categories(data) if data.is_dir() else ()
+    folders = {name: data / name for name in names} or {"": data}
+    results: dict[str, dict[str, Metrics]] = {}
+    flips: dict[str, list[str]] = {}
     with console.progress("eval") as view:
-        for subject in subjects:
-            task = view.add_task(subject.name, total=len(found.test))
-            with open_subject(subject, device) as detector:
-                outcome = run_samples(
-                    detector,
-                    found.test,
-                    detector.preprocess,
-                    watch=lambda done, total, t=task: view.update(t, completed=done, total=total),  # type: ignore[misc]
+        for category, folder in folders.items():
+            found = _samples(folder)
+            decisions: dict[str, list[bool]] = {}
+            for subject in subjects:
+                task = view.add_task(f"{subject.name} {category}", total=len(found.test))
+                outcome, score = _run(
+                    _model_of(subject, category),
+                    found,
+                    device,
+                    lambda done, total, t=task: view.update(t, completed=done, total=total),  # type: ignore[misc]
                 )
-                score = detector.contract.score
-            if score is None or score.threshold is None:
-                raise UsageError("the model has no threshold", where=str(subject))
-            name = _label(subject, results)
-            results[name] = {"test": measured(outcome, score)}
-            decisions[name] = [bool(d) for d in is_anomalous(outcome.scores, score)]
-            outcomes.append(outcome)
-    flips = _flips(decisions, outcomes[0])
+                name = _label(subject, decisions)
+                decisions[name] = [bool(d) for d in is_anomalous(outcome.scores, score)]
+                results.setdefault(name, {})[found.category] = {"test": measured(outcome, score)}
+            for name, paths in _flips(decisions, found).items():
+                flips.setdefault(name, []).extend(paths)
     if as_json:
-        console.emit_json({"data": found.category, "results": results, "flips": flips})
+        console.emit_json(_record(data, results, flips))
         return
-    show(results, average=False)
+    _print(results, flips)
+
+
+def _record(
+    data: Path, results: dict[str, dict[str, Metrics]], flips: dict[str, list[str]]
+) -> dict[str, object]:
+    """As data: metrics by subject, and by category where there are several."""
+    several = any(len(found) > 1 for found in results.values())
+    plain = {
+        name: found if several else next(iter(found.values())) for name, found in results.items()
+    }
+    record: dict[str, object] = {"data": data.name, "results": plain, "flips": flips}
+    if several:
+        record["average"] = {name: averages(found) for name, found in results.items()}
+    return record
+
+
+def _print(results: dict[str, dict[str, Metrics]], flips: dict[str, list[str]]) -> None:
+    if any(len(found) > 1 for found in results.values()):
+        for name, found in results.items():
+            show(found, title=name)
+    else:
+        show({name: next(iter(found.values())) for name, found in results.items()}, average=False)
     for name, paths in flips.items():
         console.say(f"{name}: {len(paths)} decisions differ from the first")
         for path in paths[:20]:
             console.say(f"  {path}")
 
 
+def _model_of(subject: Path, category: str) -> Path:
+    """The subject's own model for a category, where it is a folder of such models."""
+    inside = subject / category
+    if not category or not inside.is_dir():
+        return subject
+    known = any((inside / name).is_file() for name in ("model.onnx", MANIFEST))
+    return inside if known else subject
+
+
+def _run(
+    path: Path, data: DataSet, device: str, watch: Callable[[int, int], None]
+) -> tuple[Outcome, Score]:
+    with open_subject(path, device) as detector:
+        outcome = run_samples(detector, data.test, detector.preprocess, watch=watch)
+        score = detector.contract.score
+    if score is None or score.threshold is None:
+        raise UsageError("the model has no threshold", where=str(path))
+    return outcome, score
+
+
 def _samples(data: Path) -> DataSet:
     """Every labelled image that no training used: validation and test together."""
-    if data.is_dir() and categories(data):
-        raise UsageError(
-            "the folder holds several categories",
-            where=str(data),
-            fix=f"give one: {data}/{categories(data)[0]}",
-        )
     found = read_folder(data, SplitOptions(validation="same"))
     return replace(found, test=found.test or found.validation)
 
 
-def _flips(decisions: dict[str, list[bool]], outcome: Outcome) -> dict[str, list[str]]:
+def _flips(decisions: dict[str, list[bool]], data: DataSet) -> dict[str, list[str]]:
     names = list(decisions)
     first = decisions[names[0]]
-    paths = [str(image.sample.path) for image in outcome.images]
+    paths = [str(sample.path) for sample in data.test]
     return {
         name: [p for p, a, b in zip(paths, first, decisions[name], strict=True) if a != b]
         for name in names[1:]
     }
 
 
-def _label(subject: Path, taken: dict[str, Metrics]) -> str:
+def _label(subject: Path, taken: Mapping[str, object]) -> str:
     name = subject.name or str(subject)
     while name in taken:
         name += "'"

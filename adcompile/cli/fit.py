@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -84,36 +85,43 @@ def fit_with_progress(
         return fit(config, data, backbone=backbone, start=start, watch=watch)
 
 
-def show(results: dict[str, Metrics], *, average: bool = True) -> None:
+def show(results: dict[str, Metrics], *, average: bool = True, title: str = "") -> None:
     """The accuracy table: one row per entry, and their average."""
-    rows = [(name, *_cells(metrics)) for name, metrics in results.items()]
+    rows = [(name, *map(_cell, values_of(metrics).values())) for name, metrics in results.items()]
     if average and len(rows) > 1:
-        columns = list(zip(*(row[1:] for row in rows), strict=True))
-        rows.append(("average", *(_mean(column) for column in columns)))
-    titles = [
-        "category",
-        "images",
-        "image AUROC",
-        "F1",
-        "precision",
-        "recall",
-        "pixel AUROC",
-        "AUPRO",
-    ]
-    console.table("Test images", titles, rows)
+        rows.append(("average", *map(_cell, averages(results).values())))
+    console.table(f"{title}: test images" if title else "Test images", ["", *COLUMNS], rows)
 
 
-_IMAGE = ("images", "auroc", "f1", "precision", "recall")
-_PIXEL = ("auroc", "aupro")
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "images": ("image", "images"),
+    "image AUROC": ("image", "auroc"),
+    "F1": ("image", "f1"),
+    "precision": ("image", "precision"),
+    "recall": ("image", "recall"),
+    "pixel AUROC": ("pixel", "auroc"),
+    "pixel F1": ("pixel", "best_f1"),
+    "AUPRO": ("pixel", "aupro"),
+}
+"""Title of a column to level and name of the metric it shows."""
 
 
-def _cells(metrics: Metrics) -> list[str]:
-    measured = metrics.get("test", metrics.get("validation", {}))
-    image, pixel = measured.get("image", {}), measured.get("pixel", {})
-    values = [image.get(name) for name in _IMAGE] + [pixel.get(name) for name in _PIXEL]
-    return ["–" if v is None else f"{v}" if isinstance(v, int) else f"{v:.4f}" for v in values]
+def values_of(metrics: Metrics) -> dict[str, float | int | None]:
+    """The table's numbers of one model; None where a metric is undefined."""
+    tested = metrics.get("test", metrics.get("validation", {}))
+    return {title: tested.get(level, {}).get(name) for title, (level, name) in COLUMNS.items()}
 
 
-def _mean(cells: tuple[str, ...]) -> str:
-    numbers = [float(cell) for cell in cells if cell != "–"]
-    return f"{sum(numbers) / len(numbers):.4f}" if numbers else "–"
+def averages(results: Mapping[str, Metrics]) -> dict[str, float | int | None]:
+    """Mean over entries of each column where it is defined; the number of images is summed."""
+    found: dict[str, float | int | None] = {}
+    for title in COLUMNS:
+        values = [values_of(metrics)[title] for metrics in results.values()]
+        known = [value for value in values if value is not None]
+        total = sum(known)
+        found[title] = None if not known else total if title == "images" else total / len(known)
+    return found
+
+
+def _cell(value: float | int | None) -> str:
+    return "–" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -85,3 +85,26 @@ def test_fitted_folder_as_other_formats(
     assert (
         main(["bank", "convert", str(tmp_path / "a.bin"), str(tmp_path / "m"), "--to", "fit"]) == 2
     )
+
+
+def test_eval_of_several_categories(
+    twill_folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of models on a folder of categories: a row per category and their average."""
+    for name in ("a", "b"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(twill_folder)
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / name).symlink_to(model)
+    words = ["eval", str(tmp_path / "models"), str(model), "--data", str(tmp_path / "data")]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["results"]["models"]) == {"a", "b"}
+    one = found["results"]["models"]["a"]["test"]
+    assert found["average"]["models"]["image AUROC"] == pytest.approx(one["image"]["auroc"])
+    assert found["average"]["models"]["images"] == 2 * one["image"]["images"]
+    assert found["flips"] == {"m": []}
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "average" in shown
+    assert "AUPRO" in shown
