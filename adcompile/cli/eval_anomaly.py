@@ -13,9 +13,10 @@ from adcompile.anomaly.fitting import measured
 from adcompile.anomaly.layouts import categories, read_folder
 from adcompile.anomaly.model_folder import Metrics
 from adcompile.anomaly.samples import DataSet, SplitOptions
+from adcompile.anomaly.summary import averages
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import console
-from adcompile.cli.fit import averages, show
+from adcompile.cli.fit import show
 from adcompile.contract import Score
 from adcompile.errors import UsageError
 from adcompile.manifest import MANIFEST

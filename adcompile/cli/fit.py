@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.layouts import categories, read_folder
 from adcompile.anomaly.model_folder import Arrays, Fitted, Metrics, save_fitted
 from adcompile.anomaly.samples import DataSet, SplitOptions
+from adcompile.anomaly.summary import COLUMNS, averages, values_of
 from adcompile.cli import console
 from adcompile.errors import UsageError
 
@@ -91,36 +91,6 @@ def show(results: dict[str, Metrics], *, average: bool = True, title: str = "") 
     if average and len(rows) > 1:
         rows.append(("average", *map(_cell, averages(results).values())))
     console.table(f"{title}: test images" if title else "Test images", ["", *COLUMNS], rows)
-
-
-COLUMNS: Mapping[str, tuple[str, str]] = {
-    "images": ("image", "images"),
-    "image AUROC": ("image", "auroc"),
-    "F1": ("image", "f1"),
-    "precision": ("image", "precision"),
-    "recall": ("image", "recall"),
-    "pixel AUROC": ("pixel", "auroc"),
-    "pixel F1": ("pixel", "best_f1"),
-    "AUPRO": ("pixel", "aupro"),
-}
-"""Title of a column to level and name of the metric it shows."""
-
-
-def values_of(metrics: Metrics) -> dict[str, float | int | None]:
-    """The table's numbers of one model; None where a metric is undefined."""
-    tested = metrics.get("test", metrics.get("validation", {}))
-    return {title: tested.get(level, {}).get(name) for title, (level, name) in COLUMNS.items()}
-
-
-def averages(results: Mapping[str, Metrics]) -> dict[str, float | int | None]:
-    """Mean over entries of each column where it is defined; the number of images is summed."""
-    found: dict[str, float | int | None] = {}
-    for title in COLUMNS:
-        values = [values_of(metrics)[title] for metrics in results.values()]
-        known = [value for value in values if value is not None]
-        total = sum(known)
-        found[title] = None if not known else total if title == "images" else total / len(known)
-    return found
 
 
 def _cell(value: float | int | None) -> str:
