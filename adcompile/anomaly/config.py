@@ -54,11 +54,15 @@ class BackboneConfig(FitConfig):
 
     ``layers`` are output names (or positions) of an ONNX file, or layer names of the network.
     ``weights`` is ``imagenet``, ``random`` or a state-dict file, for networks made by torch.
+    ``tile`` cuts the image (of ``image_size``) into overlapping tiles of that side, each seen by
+    the network by itself; ``tile_stride`` is their distance, 0 takes three quarters of a tile.
     """
 
     backbone: str = "filters"
     layers: tuple[str, ...] = ()
     weights: str = "imagenet"
+    tile: int = Field(default=0, ge=0, le=4096)
+    tile_stride: int = Field(default=0, ge=0, le=4096)
 
 
 class PatchcoreConfig(BackboneConfig):
@@ -102,17 +106,22 @@ class TrainedConfig(FitConfig):
 
 
 class EfficientadConfig(TrainedConfig):
-    """EfficientAD. ``width`` scales the hidden channels of the networks (1 is published);
-    ``teacher`` is a teacher's state dict, without one it is distilled from the built-in filters
-    in ``distill`` steps. ``learning_rate`` and ``weight_decay`` are Adam's."""
+    """EfficientAD. ``channels`` of the teacher's output and ``width``, a factor on the hidden
+    channels, are small by default, so that training takes a minute on two cores; published are
+    384 channels, width 1 and 256-pixel images. ``teacher`` is a teacher's state dict of that
+    size; without one it is distilled from the built-in filters in ``distill`` steps.
+    ``learning_rate`` and ``weight_decay`` are Adam's."""
 
     method: Method = "efficientad"
     preset: str = "anomalib"
+    image_size: int = Field(default=96, ge=0, le=4096)
     model_size: Literal["small", "medium"] = "small"
-    channels: int = Field(default=384, ge=8, le=1024)
-    width: float = Field(default=1.0, gt=0.0, le=2.0)
+    channels: int = Field(default=32, ge=8, le=1024)
+    width: float = Field(default=0.25, gt=0.0, le=2.0)
     teacher: str = ""
-    distill: int = Field(default=300, ge=0, le=1_000_000)
+    distill: int = Field(default=150, ge=0, le=1_000_000)
+    learning_rate: float = Field(default=2e-3, gt=0.0)
+    epochs: int = Field(default=15, ge=1)
     weight_decay: float = Field(default=1e-5, ge=0.0)
 
 
@@ -151,6 +160,8 @@ OTHER_NAMES: Mapping[str, str] = {
     "normalization": "normalisation",
     "split": "test_ratio",
     "weight_file": "weights",
+    "tile_size": "tile",
+    "stride": "tile_stride",
     "pretrained_pth": "weights",
     "model_name": "method",
 }

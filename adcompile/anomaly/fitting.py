@@ -29,6 +29,7 @@ from adcompile.anomaly.presets import Preset, preset
 from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet, Sample
 from adcompile.anomaly.threshold import Evidence, ThresholdOptions, fit_score, raw_threshold
+from adcompile.anomaly.tiling import tile_backbone
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, Score, parse_contract
 from adcompile.errors import UsageError
 
@@ -178,11 +179,22 @@ def _fitting_spec(network: Backbone, config: FitConfig, chosen: Preset) -> Prepr
     return preset(config.method, config.preset, side=network.size[0]).preprocess
 
 
+def _three_quarters(tile: Backbone) -> int:
+    """Three quarters of a tile in whole cells of its coarsest feature map."""
+    cell = max(tile.size[0] // grid[0] for grid in tile.grids)
+    return max(cell, tile.size[0] * 3 // 4 // cell * cell)
+
+
 def _network(
     config: BackboneConfig, chosen: Preset, backbone: Backbone | None
 ) -> tuple[Backbone, Preprocess]:
     network = backbone
-    if network is None:
+    if network is None and config.tile:
+        tiles = resolve_backbone(config, config.tile)
+        network = tile_backbone(
+            tiles, _side(chosen.preprocess), config.tile_stride or _three_quarters(tiles)
+        )
+    elif network is None:
         wanted = 0 if config.backbone.endswith(".onnx") and not config.image_size else 1
         side = _side(chosen.preprocess) if wanted else 0
         network = resolve_backbone(config, side)
