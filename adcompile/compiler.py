@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from adcompile.fileset import scratch
 from adcompile.job import BuildOptions, BuildResult, Job, Watch
 from adcompile.steps.budget import check_budget, meet_budget
 from adcompile.steps.emitting import act, emit, finish, staged, verify, write
@@ -38,8 +38,8 @@ def compile(
     ``options.strict``, and PassError when a pass broke the graph. A verification that fails is
     not raised: see ``BuildResult.ok``.
     """
-    with TemporaryDirectory(prefix="adcompile-") as work:
-        job = Job.create(target, output, options or BuildOptions(), watch, Path(work))
+    with scratch() as work:
+        job = Job.create(target, output, options or BuildOptions(), watch, work)
         load(job, model)
         if (done := reuse(job)) is not None:
             return done

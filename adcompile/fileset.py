@@ -10,7 +10,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from adcompile.errors import InputError, UsageError
@@ -151,3 +152,32 @@ def publish(staged: Path, target: Path, *, replace: bool) -> None:
     os.rename(target, old)  # noqa: PTH104
     os.rename(staged, target)  # noqa: PTH104
     shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+@contextmanager
+def scratch() -> Generator[Path]:
+    """A temporary folder that is gone afterwards, however the block ends.
+
+    What the operating system refuses inside the block (a full disk, a quota, a folder without
+    permission) is an InputError that names the file.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="adcompile-"))
+    except OSError as error:
+        raise InputError(
+            "no room for temporary files",
+            where=os.environ.get("TMPDIR") or "the system's temporary folders",
+            why=error.strerror or str(error),
+            fix="free some space, or set TMPDIR",
+        ) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise InputError(
+            "cannot write a file",
+            where=str(error.filename or folder),
+            why=error.strerror or str(error),
+            fix="free some space, or choose another -o and TMPDIR",
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -198,13 +198,18 @@ class Job:
         return time.monotonic() - self.started
 
     def samples_of(self, part: Part) -> Samples:
-        """Recorded inputs and reference outputs of one part, from the golden samples."""
+        """Recorded inputs and reference outputs of one part, from the golden samples.
+
+        Samples beyond the limit for boundary tensors have none and are left out.
+        """
+        names = [spec.name for spec in (*part.inputs, *part.outputs)]
         return [
             (
                 {spec.name: values[spec.name] for spec in part.inputs},
                 {spec.name: values[spec.name] for spec in part.outputs},
             )
             for values in self.boundaries
+            if all(name in values for name in names)
         ]
 
     def recorded_options(self) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from adcompile.fileset import scratch
 from adcompile.interfaces import Part
 from adcompile.ir import model_io
 from adcompile.manifest import PartRecord, TensorSpec
@@ -34,8 +34,8 @@ def opened(
         del data
         yield session
         return
-    with tempfile.TemporaryDirectory(prefix="adcompile-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch() as folder:
+        path = folder / "model.onnx"
         model_io.save_model(model, path)
         yield open_session(
             path, optimize=optimize, threads=threads, config=EXACT_INTEGERS, where=where

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -42,6 +43,9 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "tradeoff": ("tradeoff", "Bank size against accuracy; the smallest bank that meets a goal"),
     "bank": ("bank", "Convert, check or describe memory banks and trained-model files"),
 }
+
+
+INTERRUPTED, TERMINATED = 130, 143  # what shells report for SIGINT and SIGTERM
 
 
 def _app(verb: str) -> typer.Typer:
@@ -98,10 +102,12 @@ def _run(verb: str, arguments: list[str]) -> int:
     except AdcompileError as error:
         return _show(error, as_json="--json" in arguments)
     except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer swallows Ctrl-C without a word
+            sys.stderr.write("interrupted\n")
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -116,5 +122,11 @@ def _show(error: AdcompileError, *, as_json: bool) -> int:
 
 
 def entry() -> None:
-    """Console-script entry point."""
+    """Console-script entry point. A polite kill ends like Ctrl-C: nothing half-written is left."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    sys.stderr.write("interrupted\n")
+    raise SystemExit(TERMINATED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from adcompile.cli import console
 from adcompile.errors import UsageError
+from adcompile.fileset import scratch
 from adcompile.job import BuildOptions, Job
 from adcompile.steps import load as loading
 from adcompile.steps import rewriting
@@ -24,12 +24,10 @@ def prepared(
     *precision* is used by the targets that have it, the others take their default.
     """
     plain = replace(options, precision=None, cache=False, golden_count=0)
-    with tempfile.TemporaryDirectory() as work, console.progress("prepare") as view:
+    with scratch() as work, console.progress("prepare") as view:
         task = view.add_task("load", total=None)
         jobs = [
-            Job.create(
-                name, None, plain, lambda step: view.update(task, description=step), Path(work)
-            )
+            Job.create(name, None, plain, lambda step: view.update(task, description=step), work)
             for name in targets
         ]
         _set_precision(jobs, precision)

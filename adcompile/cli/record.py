@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from adcompile.cli import console
 from adcompile.cli.options import InputShapes, ModelPath, parse_shapes
+from adcompile.fileset import scratch
 
 if TYPE_CHECKING:
     from adcompile.job import BuildOptions, Job
@@ -95,9 +95,9 @@ def command(
         contract=None if contract is None else read_contract(contract),
         plan=plan,
     )
-    with tempfile.TemporaryDirectory(prefix="adcompile-") as work, console.progress("") as view:
+    with scratch() as work, console.progress("") as view:
         task = view.add_task("plan", total=None)
-        job = plan_parts(model, target, options, Path(work))
+        job = plan_parts(model, target, options, work)
         assert job.source is not None
         inputs = [tensor_spec(value) for value in job.ir.graph.inputs]
         outputs = [tensor_spec(value) for value in job.ir.graph.outputs]
