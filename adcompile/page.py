@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from math import prod
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from adcompile.manifest import Manifest, PartRecord, TensorSpec
+from adcompile.render import render_page
 
 BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1}
 WIDTH = 860
@@ -49,22 +48,18 @@ class Row:
 
 def page(manifest: Manifest) -> str:
     """The HTML text for *manifest*; the same manifest gives the same bytes."""
-    environment = Environment(
-        loader=PackageLoader("adcompile.templates", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     total = sum(p.macs for p in manifest.parts) or 1
     rewrites = Counter((r.rule, r.exactness) for r in manifest.rewrites)
-    return environment.get_template("report/bundle.html.j2").render(
-        manifest=manifest,
-        rows=[_row(p, total) for p in manifest.parts],
-        drawing=drawing(manifest),
-        rewrites=sorted((rule, kind, count) for (rule, kind), count in rewrites.items()),
-        approximate=[r for r in manifest.rewrites if r.exactness == "approximate"],
-        share=f"{_device_share(manifest, total):.1f}",
+    return render_page(
+        "report/bundle.html.j2",
+        {
+            "manifest": manifest,
+            "rows": [_row(p, total) for p in manifest.parts],
+            "drawing": drawing(manifest),
+            "rewrites": sorted((rule, kind, count) for (rule, kind), count in rewrites.items()),
+            "approximate": [r for r in manifest.rewrites if r.exactness == "approximate"],
+            "share": f"{_device_share(manifest, total):.1f}",
+        },
     )
 
 
@@ -106,7 +101,8 @@ def drawing(manifest: Manifest) -> str:
     height = 40 + len(boxes) * (BOX_HEIGHT + GAP)
     made = {t.name: box for box in boxes for t in box.part.outputs}
     lines = [
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="parts and where they run">',
+        f'<svg class="flow" viewBox="0 0 {WIDTH} {height}" role="img" '
+        'aria-label="parts and where they run">',
         f'<text class="lane" x="{HOST_X + BOX_WIDTH // 2}" y="22">host CPU</text>',
         f'<text class="lane" x="{DEVICE_X + BOX_WIDTH // 2}" y="22">'
         f"{escape(manifest.target)}</text>",

@@ -127,6 +127,22 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+@functools.cache
+def _pages() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("adcompile", "templates"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,  # HTML: text from a model or a file name is never markup
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_page(template: str, values: Mapping[str, object]) -> str:
+    """Render an HTML page of ``adcompile/templates``; values are escaped."""
+    return _pages().get_template(template).render(dict(values))
+
+
 def render(template: str, values: Mapping[str, object]) -> str:
     """Render ``adcompile/templates/<template>``. A name the values lack is an error."""
     try:

@@ -23,6 +23,8 @@ from adcompile.runtime.executor import Array as Feed
 from adcompile.runtime.session import Session, open_session
 
 Watch = Callable[[int, int], None]
+See = Callable[[Sample, float, Array], None]
+"""Gets every image as it is scored: sample, raw score, raw map [H, W] (valid during the call)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,9 @@ def run_samples(
     pixels: bool = True,
     keep_maps: bool = False,
     watch: Watch | None = None,
+    see: See | None = None,
 ) -> Outcome:
-    """Score all samples. Maps are streamed: kept only on request.
+    """Score all samples. Maps are streamed: kept only on request; *see* gets each one.
 
     Pixel metrics are computed when every anomalous sample has a mask and maps have the size of
     the input. A score that is not finite is an error here: training data must be clean.
@@ -179,6 +182,8 @@ def run_samples(
             low, high = float(heat.min()), float(heat.max())
             kept = heat.copy() if keep_maps else None
             found.append(ImageResult(sample, float(score), low, high, kept))
+            if see is not None:
+                see(sample, float(score), heat)
             if accumulator is not None and heat.shape == spec.size:
                 accumulator.add(heat, truth_of(sample, spec))
         if watch is not None:

@@ -34,15 +34,44 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     no_cpu_fallback: NoFallback = False,
+    category: Annotated[
+        str, typer.Option(help="category of the data set and of the bundles")
+    ] = "",
+    report: Annotated[
+        Path | None, typer.Option(help="folder for a page, pictures and tables (--data)")
+    ] = None,
+    pictures: Annotated[
+        str,
+        typer.Option(
+            help="of every image in the report: all, none, or some of heatmap, overlay, gray, "
+            "mask, segmentation, histogram, combined"
+        ),
+    ] = "combined",
+    map_csv: Annotated[
+        bool, typer.Option("--map-csv", help="the report holds every anomaly map as CSV")
+    ] = False,
+    r0_csv: Annotated[
+        bool, typer.Option("--r0-csv", help="the report holds R0's Shift-JIS result table")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Average precision of detectors (--coco), or AUROC and F1 of anomaly detectors (--data)."""
     if (coco is None) == (data is None):
         raise UsageError("give --coco ANNOTATIONS --images FOLDER, or --data FOLDER")
     if data is not None:
+        from adcompile.anomaly.report.gather import ReportOptions
+        from adcompile.anomaly.report.write import Report
         from adcompile.cli.eval_anomaly import evaluate_anomaly
 
-        evaluate_anomaly(subjects, data, device=device, as_json=json)
+        options = ReportOptions.parse(pictures, maps=map_csv, r0=r0_csv)
+        evaluate_anomaly(
+            subjects,
+            data,
+            device=device,
+            category=category,
+            report=None if report is None else Report(report, options),
+            as_json=json,
+        )
         return
     assert coco is not None
     if images is None:

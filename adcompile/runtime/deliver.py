@@ -20,7 +20,7 @@ from adcompile.runtime.arrays import safe_names, save_array
 from adcompile.runtime.decision import decide, limit_of
 from adcompile.runtime.executor import Array
 from adcompile.runtime.heatmap import Picture, overlay, plain_map, to_picture
-from adcompile.runtime.images import ImageArray
+from adcompile.runtime.images import ImageArray, as_rgb
 from adcompile.runtime.preprocess import Placement
 
 DETECTOR_ROLES = ("boxes", "labels", "scores", "masks")
@@ -53,7 +53,7 @@ def deliver(
     outputs = _tensors(outputs)
     roles = manifest.roles or manifest.contract.roles
     _arrays(delivery, outputs, roles, folder)
-    picture = None if image is None else _rgb(image)
+    picture = None if image is None else as_rgb(image)
     found = _detections(outputs, roles, where)
     if found is not None:
         _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
@@ -87,7 +87,7 @@ def show(
     """The summary of *outputs* as plain data, and *image* with what was found drawn on it."""
     delivery = Delivery()
     roles = manifest.roles or manifest.contract.roles
-    picture = _rgb(image)
+    picture = as_rgb(image)
     found = _detections(outputs, roles, where)
     if found is not None:
         _deliver_detections(delivery, found, manifest.contract, None, picture, min_score)
@@ -122,11 +122,6 @@ def _arrays(
             row["file"] = file
         table.append(row)
     delivery.summary["outputs"] = table
-
-
-def _rgb(image: ImageArray) -> Picture:
-    pixels = (image >> 8 if image.dtype == np.uint16 else image).astype(np.uint8)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _detections(

@@ -12,17 +12,15 @@ from adcompile.runtime.preprocess import Placement
 
 Picture = npt.NDArray[np.uint8]
 
-# blue - cyan - yellow - red at 0, 1/3, 2/3, 1
-_STOPS = np.array([[20, 30, 160], [40, 190, 220], [250, 220, 60], [200, 20, 20]], np.float64)
-
 
 def colours(values: npt.NDArray[np.float64]) -> Picture:
-    """RGB of values 0 … 1; values outside take the end's colour, NaN that of 0."""
-    clipped = np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0) * 3
-    low = np.minimum(clipped.astype(np.intp), 2)
-    share = (clipped - low)[..., np.newaxis]
-    mixed = _STOPS[low] * (1 - share) + _STOPS[low + 1] * share
-    return np.asarray(np.rint(mixed), dtype=np.uint8)
+    """RGB of values 0 … 1 in the JET scale: dark blue, blue, cyan, yellow, red, dark red.
+
+    Values outside take the end's colour, NaN that of 0.
+    """
+    clipped = np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0) * 4
+    planes = [np.clip(1.5 - np.abs(clipped - centre), 0.0, 1.0) for centre in (3.0, 2.0, 1.0)]
+    return np.asarray(np.rint(np.stack(planes, axis=-1) * 255), dtype=np.uint8)
 
 
 def plain_map(values: Array) -> npt.NDArray[np.float32]:

@@ -133,3 +133,9 @@ def find_images(folder: Path) -> list[Path]:
             "folder holds no image", where=str(folder), fix="expected " + ", ".join(SUFFIXES)
         )
     return found
+
+
+def as_rgb(image: ImageArray) -> npt.NDArray[np.uint8]:
+    """A decoded image as 8-bit RGB for drawing: 16-bit values are cut, grey is repeated."""
+    pixels = (image >> 8 if image.dtype == np.uint16 else image).astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

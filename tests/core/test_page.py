@@ -60,7 +60,7 @@ class Balance(HTMLParser):
         self.seen = ""
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in {"meta", "br"}:
+        if tag not in {"meta", "br", "link"}:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:

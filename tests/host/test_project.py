@@ -300,7 +300,7 @@ def test_category_of_the_bundle(bundle: TestBundle, built: Path, tmp_path: Path)
     done = call(built / "patchcore", *words, "--category", "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"score {expected[0]:.4f}, limit 0.3000" in done.stdout
-    line = next(csv.DictReader((tmp_path / "result_patchcore.csv").open()))
+    line = next(csv.DictReader((tmp_path / "result_patchcore.csv").read_text().splitlines()))
     assert float(line["raw_score"]) == pytest.approx(float(raw[0]), rel=1e-5)
     assert call(built / "patchcore", *words, "--category", "none").returncode == 2
     assert call(built / "patchcore", *words, "--category", "../x").returncode == 2
