@@ -68,7 +68,8 @@ def roc_chart(title: str, curves: Sequence[Curve]) -> Drawing:
         colour = _SERIES[index % len(_SERIES)]
         keep = np.unique(np.linspace(0, len(curve.fpr) - 1, MAX_POINTS).astype(int))
         points = [(_across(float(curve.fpr[i])), _up(float(curve.tpr[i]))) for i in keep]
-        drawing.add(Line(points, colour, 2))
+        # an earlier curve is wider, so that it shows below one that lies on it
+        drawing.add(Line(points, colour, 2 + 2 * (len(curves) - 1 - index)))
         y = _up(0.06 + 0.08 * (len(curves) - 1 - index))
         area = "not defined" if np.isnan(curve.area) else f"{curve.area:.4f}"
         drawing.add(Text(_across(0.97), y, f"{curve.name}: {area}", colour, 11, "end"))
@@ -113,7 +114,11 @@ def histogram_chart(
              "fg", 11, anchor)
     )  # fmt: skip
     for index, (name, colour, _) in enumerate(groups):
-        drawing.add(Text(WIDTH - RIGHT, 18 + 13 * index, f"■ {name}", colour, 11, "end"))
+        y = 18 + 13 * index
+        drawing.add(
+            Text(WIDTH - RIGHT, y, name, colour, 11, "end"),
+            Box(WIDTH - RIGHT - 7 * len(name) - 16, y - 8, 8, 8, colour, 0.6),
+        )
     return drawing
 
 
@@ -142,7 +147,7 @@ def confusion_chart(title: str, counts: Confusion) -> Drawing:
                 x + 1, y + 1, cell - 2, cell - 2, colour, 0.1 + 0.5 * count / most if count else 0
             ),
             Text(x + cell / 2, y + cell / 2 + 6, str(count), "fg", 24, "middle"),
-            Text(x + cell / 2, y + cell / 2 + 26, name, "soft", 11, "middle"),
+            Text(x + cell / 2, y + cell / 2 + 26, name, "fg", 11, "middle"),
         )
     return drawing
 

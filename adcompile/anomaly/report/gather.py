@@ -30,7 +30,7 @@ from adcompile.anomaly.report import charts, pictures, tables
 from adcompile.anomaly.report.drawing import Drawing
 from adcompile.anomaly.report.rows import Mask, Row, row_of
 from adcompile.anomaly.samples import Sample
-from adcompile.anomaly.threshold import normalise, raw_threshold
+from adcompile.anomaly.threshold import raw_threshold
 from adcompile.contract import Contract, Preprocess, Score
 from adcompile.errors import InputError, UsageError
 from adcompile.runtime.heatmap import Picture, to_picture
@@ -154,10 +154,11 @@ class Gathering:
             tables.write_map(self.folder / "csv" / f"{self._stems[-1]}.csv", heat)
 
     def _unit(self, heat: Array) -> Array:
-        """The map on 0…1 with the pixel threshold in the middle of the colours."""
-        if self.score.normalisation != "none":
-            return normalise(heat, self.score, pixel=True)
-        return pictures.unit_scale(heat, 0.0, 2.0 * raw_threshold(self.score, pixel=True))
+        """The map on 0…1 for its colours; see :func:`pictures.threshold_scale`."""
+        low = self.score.minimum or 0.0
+        return pictures.threshold_scale(
+            heat, low, raw_threshold(self.score, pixel=True), self.score.maximum
+        )
 
     def link(self, number: int) -> str:
         """From the page to the combined figure of an image; empty when there is none."""

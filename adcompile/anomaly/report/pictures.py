@@ -6,6 +6,7 @@ All take the map at the size of the photograph. Colours are those of ``adcompile
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,17 @@ TRUE, PREDICTED = (46, 204, 113), (255, 45, 85)
 BACKGROUND, INK = (255, 255, 255), (29, 39, 51)
 
 
-def unit_scale(heat: Floats, low: float, high: float) -> Floats:
-    """A raw map on 0…1 between *low* and *high*; flat maps become 0."""
-    if not high > low:
-        return np.zeros_like(heat)
-    return np.asarray(np.clip((heat - low) / (high - low), 0, 1), dtype=np.float32)
+def threshold_scale(heat: Floats, low: float, threshold: float, high: float | None) -> Floats:
+    """A raw map on 0…1 for colours: *low* is 0, the pixel threshold 0.5, *high* 1.
+
+    The upper half ends at three times the distance from *low* to the threshold when *high* (the
+    largest value ever seen) is farther: one extreme defect would make all others look harmless.
+    """
+    below = max(threshold - low, 1e-12)
+    above = 2.0 * below if high is None else min(max(high - threshold, 1e-12), 2.0 * below)
+    gap = heat.astype(np.float64) - threshold
+    unit = 0.5 + 0.5 * gap / np.where(gap < 0, below, above)
+    return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float32)
 
 
 def heat_picture(unit: Floats) -> Picture:
@@ -124,6 +131,7 @@ def fitted(picture: Picture, side: int) -> Image.Image:
     return image.resize(size, method)
 
 
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font: the same on every machine."""
     return ImageFont.load_default(size)
