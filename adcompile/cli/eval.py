@@ -59,17 +59,19 @@ def command(
     if (coco is None) == (data is None):
         raise UsageError("give --coco ANNOTATIONS --images FOLDER, or --data FOLDER")
     if data is not None:
+        from adcompile.anomaly.layouts import categories
         from adcompile.anomaly.report.gather import ReportOptions
-        from adcompile.anomaly.report.write import Report
+        from adcompile.anomaly.report.write import Reports
         from adcompile.cli.eval_anomaly import evaluate_anomaly
 
-        options = ReportOptions.parse(pictures, maps=map_csv, r0=r0_csv)
+        wanted = ReportOptions.parse(pictures, maps=map_csv, r0=r0_csv)
+        several = not category and data.is_dir() and len(categories(data)) > 1
         evaluate_anomaly(
             subjects,
             data,
             device=device,
             category=category,
-            report=None if report is None else Report(report, options),
+            reports=None if report is None else Reports(report, wanted, several=several),
             as_json=json,
         )
         return

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -330,13 +331,21 @@ def test_page_asks_for_nothing(report: Path) -> None:
     assert "url(" not in text
 
 
-def test_category_of_a_collection(
-    twill_folder: Path, report: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """--category picks one from a folder of several; without it the error names one."""
-    model = report.parent / "low"
-    assert main(["eval", str(model), "--data", str(twill_folder.parent)]) == 2
-    assert "--category twill" in capsys.readouterr().err
-    words = ["eval", str(model), "--data", str(twill_folder.parent), "--category", "twill"]
-    assert main(words) == 0
+def test_several_categories(twill_folder: Path, report: Path, tmp_path: Path) -> None:
+    """A folder of categories gives a page each and an overview; --category picks one of them."""
+    model, data = report.parent / "low", tmp_path / "data"
+    for name in ("one", "二"):
+        shutil.copytree(twill_folder, data / name)
+    words = ["eval", str(model), "--data", str(data), "--pictures", "none"]
+    assert main([*words, "--report", str(tmp_path / "r")]) == 0
+    page = Page()
+    page.feed((tmp_path / "r" / "report.html").read_text(encoding="utf-8"))
+    assert len(page.links) == 2
+    for link in page.links:
+        assert (tmp_path / "r" / unquote(link)).is_file(), link
+    assert page.text.count("0.9565") == 2
+    assert main([*words, "--category", "二", "--report", str(tmp_path / "s")]) == 0
+    assert (tmp_path / "s" / "low" / "test_outputs.csv").is_file()
+    assert not (tmp_path / "s" / "low" / "images").exists()
+    assert main([*words, "--category", "three"]) == 2
     assert main([*words, "--report", str(model / "config.yaml")]) == 2

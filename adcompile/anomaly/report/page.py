@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from adcompile.anomaly.model_folder import Numbers
 from adcompile.anomaly.report import charts
@@ -128,18 +129,45 @@ def report_page(
     )
 
 
-def _subject(gathering: Gathering, metrics: Mapping[str, Numbers]) -> dict[str, object]:
-    score = gathering.score
-    cells = [
+def overview_page(
+    rows: Sequence[tuple[str, str, Sequence[Gathering], Mapping[str, Mapping[str, Numbers]]]],
+) -> str:
+    """The page of several categories: (category, link to its page, subjects, their metrics)."""
+    subjects = list(dict.fromkeys(g.name for _, _, found, _ in rows for g in found))
+    return render_page(
+        "report/overview.html.j2",
+        {
+            "subjects": subjects,
+            "columns": [title for _, title in (*_IMAGE, *_PIXEL)],
+            "rows": [
+                {
+                    "category": category,
+                    "link": quote(link),
+                    "cells": {g.name: _cells(metrics[g.name]) for g in found},
+                    "wrong": {g.name: sum(row.wrong for row in g.rows) for g in found},
+                }
+                for category, link, found, metrics in rows
+            ],
+        },
+    )
+
+
+def _cells(metrics: Mapping[str, Numbers]) -> list[str]:
+    """The numbers of one subject, ready to print."""
+    return [
         _cell(metrics.get(level, {}).get(key))
         for level, table in (("image", _IMAGE), ("pixel", _PIXEL))
         for key, _ in table
     ]
+
+
+def _subject(gathering: Gathering, metrics: Mapping[str, Numbers]) -> dict[str, object]:
+    score = gathering.score
     formula = f"{score.method}, preset {score.preset}, k {score.k}, {score.metric}"
     rule = f"score {score.compare} {gathering.rows[0].limit:.4g}" if gathering.rows else ""
     return {
         "name": gathering.name,
-        "cells": cells,
+        "cells": _cells(metrics),
         "formula": formula if score.method == "patchcore" else f"{score.method}, {score.preset}",
         "normalisation": score.normalisation,
         "threshold": _cell(score.threshold),
