@@ -14,7 +14,7 @@ from pathlib import Path
 from adcompile.check.calibration_source import kind_of, part_data
 from adcompile.check.golden import open_sample, record_boundaries
 from adcompile.check.recorder import record
-from adcompile.check.recording import ROWS_PER_SAMPLE, Recording, identity_of
+from adcompile.check.recording import ROWS_PER_SAMPLE, Recording, identity_of, read_index
 from adcompile.errors import InputError, UsageError
 from adcompile.interfaces import Array, Part
 from adcompile.job import Job
@@ -124,6 +124,7 @@ def _record(job: Job, images: Sequence[Path]) -> Recording:
     names = json.dumps([identity.model_dump(mode="json"), digest_of([root])], sort_keys=True)
     key = hashlib.sha256(names.encode()).hexdigest()[:32]
     folder = (job.cache.root or job.work) / "recordings" / key
+    before = read_index(folder)
     recording = record(
         job.parts,
         fixed_specs(job),
@@ -137,7 +138,24 @@ def _record(job: Job, images: Sequence[Path]) -> Recording:
     )
     for name, why in recording.index.skipped.items():
         job.report.note(f"calibration image {name} skipped: {why}")
+    kept = 0 if before is None else len(before.samples)
+    state = "ran" if not kept else "reused" if kept >= len(recording) else "continued"
+    job.cache.log.append(("record", state, f"{kept} of {len(recording)} images were there"))
+    _warn_if_all_equal(job, recording)
     return recording
+
+
+def _warn_if_all_equal(job: Job, recording: Recording) -> None:
+    """Say when every image gave the same input: its ranges say nothing about other images."""
+    digests = {
+        tuple(sample.files[sample.tensors[spec.name]].sha256 for spec in fixed_specs(job))
+        for sample in recording.index.samples
+        if all(spec.name in sample.tensors for spec in fixed_specs(job))
+    }
+    if len(recording) > 1 and len(digests) == 1:
+        job.report.note(
+            f"all {len(recording)} calibration images are equal: the ranges are those of one image"
+        )
 
 
 def _from_recording(job: Job, recording: Recording, parts: Sequence[Part]) -> None:
