@@ -17,7 +17,7 @@ from adcompile.contract import Contract, Preprocess
 from adcompile.detection.evaluate import Detector, Result, evaluate
 from adcompile.detection.fixed import FixedSize
 from adcompile.errors import UsageError
-from adcompile.interfaces import CalibrationData, Part
+from adcompile.interfaces import Array, CalibrationData, Part
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.search import Noise, decibels
 from adcompile.manifest import TensorSpec
@@ -73,7 +73,8 @@ class SnrScorer:
 def few(data: CalibrationData) -> MemoryCalibration:
     """Some evenly spread samples, bounded in number and bytes; at least one."""
     wanted = {i * len(data) // SNR_SAMPLES for i in range(SNR_SAMPLES)}
-    kept, size = [], 0
+    kept: list[dict[str, Array]] = []
+    size = 0
     for index, sample in enumerate(data):
         if index not in wanted:
             continue

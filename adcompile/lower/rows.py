@@ -101,7 +101,8 @@ def policy_costs(
         calls = float(sum(-(-c // max(sizes)) for c in seen))
         costs.append(cost("bucket", calls, padded, tile_share))
         costs.append(cost("mosaic", float(len(seen)), float(len(seen) * most), tile_share))
-    return sorted(costs, key=lambda c: (c.us, len(c.sizes), c.policy))
+    simplest = ("host", "loop", "mosaic", "bucket")
+    return sorted(costs, key=lambda c: (c.us, simplest.index(c.policy)))
 
 
 def size_for(count: int, sizes: Sequence[int]) -> int:
