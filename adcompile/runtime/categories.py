@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -185,3 +186,20 @@ def part_of(part: PartRecord, category: Category) -> PartRecord:
         return part
     path = f"{FOLDER}/{category.name}/{file}"
     return part.model_copy(update={"files": {"model": path}})
+
+
+def carry_over(old: Path, manifest: Manifest, new: Path) -> list[str]:
+    """Copy the categories of an older build that fit a new one; returns the names of the others.
+
+    *manifest* and *new* are those of the new build, whose folder is not yet in place.
+    """
+    lost: list[str] = []
+    for name in category_names(old):
+        folder = old / FOLDER / name
+        try:
+            check_engine(parse_category(folder / FILE), manifest, folder)
+        except FormatError:
+            lost.append(name)
+            continue
+        shutil.copytree(folder, new / FOLDER / name)
+    return lost

@@ -19,6 +19,7 @@ from adcompile.job import BuildResult, Job
 from adcompile.lower.actions import run_actions
 from adcompile.manifest import MANIFEST, FileRecord, Manifest, PartRecord, file_sha256
 from adcompile.page import page
+from adcompile.runtime.categories import carry_over
 from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
 
@@ -167,6 +168,11 @@ def finish(job: Job) -> BuildResult:
     files[REPORT] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
     job.manifest = job.manifest.model_copy(update={"files": files})
     _save(job)
+    for name in carry_over(job.output, job.manifest, job.staged):
+        job.report.note(
+            f"category {name!r} was made for the older build and is gone: "
+            f"adcompile category add {job.output} {name} --data DIR"
+        )
     publish(job.staged, job.output, replace=job.options.force)
     return BuildResult(
         path=job.output,

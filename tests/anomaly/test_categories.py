@@ -11,6 +11,7 @@ import pytest
 
 from adcompile.anomaly.bank import read_bank
 from adcompile.anomaly.categories.enrol import add_category, from_file
+from adcompile.anomaly.categories.site import cut_at, query_of
 from adcompile.anomaly.formats.convert import read_trained, write_trained
 from adcompile.anomaly.formats.record import Trained
 from adcompile.anomaly.images import tensor_of
@@ -21,7 +22,7 @@ from adcompile.anomaly.threshold import normalise
 from adcompile.cli import main
 from adcompile.errors import FormatError, InputError, UsageError
 from adcompile.ir.evaluate import evaluate
-from adcompile.ir.model_io import save_model
+from adcompile.ir.model_io import load_model, save_model
 from adcompile.runtime.bundle import load
 from tests.anomaly.conftest import SIDE, tiny_backbone
 
@@ -187,6 +188,56 @@ def test_damaged_or_foreign_categories_are_refused(work: Path, bundle: Path) -> 
 def refused(bundle: Path, text: str) -> None:
     with load(bundle, check=False) as opened, pytest.raises(FormatError, match=text):
         opened.category("leather")
+
+
+@pytest.fixture(scope="module")
+def split(work: Path) -> Path:
+    """A bundle whose features are made by a device part (the one above runs on the host alone)."""
+    words = ["fit", "patchcore", "--data", str(work / "data" / "twill"), "-o", str(work / "f")]
+    assert main([*words, "--image-size", str(SIDE), "--coreset-ratio", "0.05"]) == 0
+    assert main(["build", str(work / "f"), "--target", "trt", "-o", str(work / "fb")]) in {0, 1}
+    return work / "fb"
+
+
+def test_features_of_the_device_part(work: Path, split: Path, tmp_path: Path) -> None:
+    """The bank is made of what the device part gives, and the score is the formula's on it."""
+    bundle = Path(shutil.copytree(split, tmp_path / "b"))
+    data = str(work / "data" / "leather")
+    assert main(["category", "add", str(bundle), "leather", "--data", data]) == 0
+    image = image_of(work)
+    with load(bundle) as opened:
+        assert [part.placement for part in opened.manifest.parts] == ["device", "host"]
+        record = opened.category("leather")
+        found = opened(image, category="leather")
+        spec = next(iter(opened.contract("leather").inputs.values()))
+    model = load_model(work / "f" / "model.onnx")
+    query = query_of(model, "patchcore")
+    assert query is not None
+    whole = evaluate(cut_at(model, query), {"image": tensor_of(image, spec)})
+    rows = np.asarray(next(iter(whole.values())), np.float32)
+    bank = read_bank(bundle / "categories" / "leather" / record.banks[0]).original_rows()
+    expected = patchcore_scores(rows, bank, (8, 8), record.score)
+    assert found["raw_score"] == pytest.approx(expected.scores, rel=2e-2)  # fp16 features
+
+
+def test_rebuilding_keeps_what_still_fits(
+    work: Path, split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same networks: the category stays. Other networks: it goes, and the build says so."""
+    bundle = Path(shutil.copytree(split, tmp_path / "b"))
+    good = work / "data" / "leather" / "train" / "good"
+    assert main(["category", "add", str(bundle), "leather", "--data", str(good)]) == 0
+    build = ["build", str(work / "f"), "-o", str(bundle), "--force", "--target", "trt"]
+    assert main([*build, "--no-cache"]) in {0, 1}
+    with load(bundle) as opened:
+        assert opened.categories == ["leather"]
+        opened(image_of(work), category="leather")
+    capsys.readouterr()
+    assert main([*build, "--precision", "fp32"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "category 'leather' was made for the older build" in told
+    with load(bundle) as opened:
+        assert opened.categories == []
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a:b", ".hidden", "dot.", "x" * 65, "a\n"])
