@@ -24,8 +24,7 @@ from adcompile.anomaly.backbone import FeatureRunner, load_backbone
 from adcompile.anomaly.config import EfficientadConfig, TrainedConfig
 from adcompile.anomaly.efficientad_networks import Networks
 from adcompile.anomaly.filters import filter_network
-from adcompile.anomaly.model_folder import Arrays
-from adcompile.anomaly.parts import Parts, Watch
+from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.scoring import Quantiles
@@ -41,9 +40,7 @@ HARD = 0.999
 """Only distances above this quantile are learned from, so easy places do not dominate."""
 
 
-def train(
-    config: TrainedConfig, data: DataSet, chosen: Preset, start: Arrays, watch: Watch | None
-) -> Parts:
+def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session) -> Parts:
     """Teacher (loaded, kept or distilled), then student and autoencoder on the normal images."""
     assert isinstance(config, EfficientadConfig)
     torch.manual_seed(config.seed)
@@ -51,14 +48,14 @@ def train(
     networks = Networks(config.model_size, side, config.channels, config.width)
     images = load_images(data.train, chosen.preprocess)
     outside = other_textures(side, 24, config.seed)
-    if start:
-        from_arrays(networks, start, "weights.npz")
+    if session.start:
+        from_arrays(networks, session.start, "weights.npz")
     elif config.teacher:
         load_weights(networks.teacher, Path(config.teacher))
     else:
-        distill(networks.teacher, outside, config, watch)
+        distill(networks.teacher, outside, config, session)
     set_statistics(networks, images)
-    learn(networks, images, outside, config, watch)
+    learn(networks, images, outside, config, session)
     normal = [sample for sample in data.validation if not sample.label] or list(data.train)
     quantiles = measure_quantiles(networks, load_images(normal, chosen.preprocess))
 
@@ -81,7 +78,7 @@ def other_textures(side: int, count: int, seed: int) -> Tensor:
 
 
 def distill(
-    teacher: nn.Module, images: Tensor, config: EfficientadConfig, watch: Watch | None = None
+    teacher: nn.Module, images: Tensor, config: EfficientadConfig, session: Session
 ) -> float:
     """Teach a patch network the filters' description of *images*; returns the last loss."""
     targets = _filter_targets(images, config.channels, config.seed)
@@ -96,8 +93,8 @@ def distill(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             step += 1
-            if watch is not None:
-                watch("distill teacher", min(step, config.distill), config.distill)
+            if session.watch is not None:
+                session.watch("distill teacher", min(step, config.distill), config.distill)
             if step >= config.distill:
                 break
     return float(loss.detach())
@@ -140,7 +137,7 @@ def learn(
     images: Tensor,
     outside: Tensor,
     config: EfficientadConfig,
-    watch: Watch | None = None,
+    session: Session,
 ) -> float:
     """Train student and autoencoder; the student is also kept quiet on *outside* pictures."""
     trained = [*networks.student.parameters(), *networks.ae.parameters()]
@@ -150,7 +147,7 @@ def learn(
     steps = config.epochs * -(-len(images) // config.batch)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, int(0.8 * steps)), 0.1)
     generator = torch.Generator().manual_seed(config.seed)
-    keeper = Keeper(networks, config.patience)
+    keeper = Keeper(networks, config.patience, session.checkpoint)
     strangers = _endless(outside, config.batch, generator)
     networks.train()
     for epoch in range(config.epochs):
@@ -162,8 +159,8 @@ def learn(
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(index)
-        if watch is not None:
-            watch("epochs", epoch + 1, config.epochs)
+        if session.watch is not None:
+            session.watch("epochs", epoch + 1, config.epochs)
         if keeper.done(total / len(images)):
             break
     keeper.restore()

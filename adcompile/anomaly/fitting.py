@@ -24,7 +24,7 @@ from adcompile.anomaly.detector import Outcome, open_detector, run_samples
 from adcompile.anomaly.filters import filter_network
 from adcompile.anomaly.metrics import image_metrics
 from adcompile.anomaly.model_folder import Arrays, Fitted, Numbers
-from adcompile.anomaly.parts import Parts, Watch
+from adcompile.anomaly.parts import Parts, Session, Watch
 from adcompile.anomaly.presets import Preset, preset
 from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet, Sample
@@ -40,16 +40,18 @@ def fit(
     *,
     backbone: Backbone | None = None,
     start: Arrays | None = None,
+    checkpoint: Path | None = None,
     watch: Watch | None = None,
 ) -> Fitted:
     """Train a detector, choose its threshold on the validation images, measure it on the rest.
 
     *backbone* overrides ``config.backbone``; *start* are weights that training goes on from
-    (EfficientAD, VAE). The result depends on configuration, data and
-    seed only.
+    (EfficientAD, VAE), *checkpoint* an ``.npz`` that holds the best ones while it runs. The result
+    depends on configuration, data and seed only.
     """
     chosen = preset(config.method, config.preset, side=config.image_size or None)
-    parts = _train(config, data, chosen, backbone, start, watch)
+    session = Session(start or {}, checkpoint, watch)
+    parts = _train(config, data, chosen, backbone, session)
     plain = parts.score.model_copy(update={"normalisation": "none", "threshold": None})
     outcome = _run(parts.build(plain), data.validation, parts.spec, config, "validation", watch)
     evidence = outcome.evidence()
@@ -134,17 +136,16 @@ def _train(
     data: DataSet,
     chosen: Preset,
     backbone: Backbone | None,
-    start: Arrays | None,
-    watch: Watch | None,
+    session: Session,
 ) -> Parts:
     if isinstance(config, PatchcoreConfig):
-        return _train_patchcore(config, data, chosen, backbone, watch)
+        return _train_patchcore(config, data, chosen, backbone, session.watch)
     if isinstance(config, PadimConfig):
-        return _train_padim(config, data, chosen, backbone, watch)
+        return _train_padim(config, data, chosen, backbone, session.watch)
     if isinstance(config, TrainedConfig):
         from adcompile.anomaly.train_networks import train
 
-        return train(config, data, chosen, start or {}, watch)
+        return train(config, data, chosen, session)
     raise UsageError(f"nothing trains {config.method!r}")
 
 

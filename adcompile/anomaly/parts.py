@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,21 @@ Watch = Callable[[str, int, int], None]
 
 Build = Callable[[Score], ir.Model]
 """The whole detector as a graph, for a score."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One training run: weights it goes on from, where its best state so far is kept, who watches.
+
+    ``checkpoint`` is an ``.npz`` of tensors by name, replaced whole after every epoch that is
+    better than all before it.
+    """
+
+    start: Mapping[str, npt.NDArray[np.generic]] = field(
+        default_factory=dict[str, npt.NDArray[np.generic]]
+    )
+    checkpoint: Path | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)

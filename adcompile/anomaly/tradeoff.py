@@ -25,7 +25,7 @@ from adcompile.anomaly.model_folder import Fitted
 from adcompile.anomaly.presets import preset
 from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet, Sample
-from adcompile.anomaly.scoring import patchcore_scores
+from adcompile.anomaly.scoring import Indices, patchcore_scores
 from adcompile.anomaly.search import Searcher
 from adcompile.anomaly.threshold import fit_score
 from adcompile.contract import CONTRACT_KEY, Preprocess, Score, parse_contract
@@ -130,7 +130,11 @@ class Sizes:
         return self.known[rows]
 
     def _score(self, image: Array, bank: Array, searcher: Searcher) -> float:
-        found = patchcore_scores(image, bank, self.grid, self.score, searcher.knn)
+        def search(rows: Array, k: int) -> tuple[Array, Indices]:
+            distances, indices = searcher.knn(rows, k)
+            return distances.astype(np.float32), indices
+
+        found = patchcore_scores(image, bank, self.grid, self.score, search)
         return float(found.scores[0])
 
     def table(self) -> list[Size]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from adcompile.anomaly.formats.npz import write_npz
 from adcompile.anomaly.images import tensor_of
 from adcompile.anomaly.model_folder import Arrays
 from adcompile.anomaly.samples import Sample
@@ -47,10 +49,14 @@ def shuffled(count: int, batch: int, generator: torch.Generator) -> Iterator[Ten
 
 @dataclass
 class Keeper:
-    """Keeps the best state of a network and says when to stop: ``patience`` epochs without gain."""
+    """Keeps the best state of a network and says when to stop: ``patience`` epochs without gain.
+
+    With ``checkpoint`` the best state is on disk too: an interrupted run leaves it, whole.
+    """
 
     network: Module
     patience: int
+    checkpoint: Path | None = None
     best: float = float("inf")
     waited: int = 0
     state: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -64,6 +70,8 @@ class Keeper:
         if loss < self.best * (1.0 - 1e-4):
             self.best, self.waited = loss, 0
             self.state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            if self.checkpoint is not None:
+                save_checkpoint(self.network, self.checkpoint)
             return False
         self.waited += 1
         return self.waited >= self.patience
@@ -72,6 +80,16 @@ class Keeper:
         """Put the best state back."""
         if self.state:
             self.network.load_state_dict(self.state)
+
+
+def save_checkpoint(network: Module, path: Path) -> None:
+    """Replace *path* by the network's tensors: a reader sees the old file or the new one."""
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        write_npz(scratch, to_arrays(network))
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def to_arrays(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from adcompile.anomaly.config import TrainedConfig
-from adcompile.anomaly.model_folder import Arrays
-from adcompile.anomaly.parts import Parts, Watch
+from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.errors import ToolMissing, UsageError
@@ -17,12 +16,10 @@ _MODULES = {
     "efficientad": "adcompile.anomaly.efficientad",
     "vae": "adcompile.anomaly.vae",
 }
-Train = Callable[[TrainedConfig, DataSet, Preset, Arrays, Watch | None], Parts]
+Train = Callable[[TrainedConfig, DataSet, Preset, Session], Parts]
 
 
-def train(
-    config: TrainedConfig, data: DataSet, chosen: Preset, start: Arrays, watch: Watch | None
-) -> Parts:
+def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session) -> Parts:
     """Train the network of ``config.method``; ToolMissing without torch."""
     name = _MODULES.get(config.method)
     if name is None:
@@ -36,4 +33,4 @@ def train(
             fix='pip install "adcompile[train]"',
         ) from error
     found = importlib.import_module(name).train
-    return cast("Train", found)(config, data, chosen, start, watch)
+    return cast("Train", found)(config, data, chosen, session)

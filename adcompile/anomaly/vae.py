@@ -22,8 +22,7 @@ from torch.nn import functional
 
 from adcompile.anomaly import heads, ops
 from adcompile.anomaly.config import TrainedConfig, VaeConfig
-from adcompile.anomaly.model_folder import Arrays
-from adcompile.anomaly.parts import Parts, Watch
+from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.torch_export import export_network
@@ -81,17 +80,15 @@ class Vae(nn.Module):
         return self.decode(self.code(images)[0])
 
 
-def train(
-    config: TrainedConfig, data: DataSet, chosen: Preset, start: Arrays, watch: Watch | None
-) -> Parts:
+def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session) -> Parts:
     """Train on the normal images (or go on from *start*) and describe the detector."""
     assert isinstance(config, VaeConfig)
     torch.manual_seed(config.seed)
     network = Vae(chosen.preprocess.size[0], config.latent)
-    if start:
-        from_arrays(network, start, "weights.npz")
+    if session.start:
+        from_arrays(network, session.start, "weights.npz")
     images = load_images(data.train, chosen.preprocess)
-    learn(network, images, config, watch)
+    learn(network, images, config, session)
     local = _usual(network, images) if chosen.score.preset == "local" else None
 
     def build(score: Score) -> ir.Model:
@@ -103,11 +100,11 @@ def train(
     )
 
 
-def learn(network: Vae, images: Tensor, config: VaeConfig, watch: Watch | None = None) -> float:
+def learn(network: Vae, images: Tensor, config: VaeConfig, session: Session) -> float:
     """Minimise squared error + kl · divergence; keeps the best epoch. Returns its loss."""
     generator = torch.Generator().manual_seed(config.seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    keeper = Keeper(network, config.patience)
+    keeper = Keeper(network, config.patience, session.checkpoint)
     network.train()
     for epoch in range(config.epochs):
         total = 0.0
@@ -122,8 +119,8 @@ def learn(network: Vae, images: Tensor, config: VaeConfig, watch: Watch | None =
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += float(loss.detach()) * len(batch)
-        if watch is not None:
-            watch("epochs", epoch + 1, config.epochs)
+        if session.watch is not None:
+            session.watch("epochs", epoch + 1, config.epochs)
         if keeper.done(total / len(images)):
             break
     keeper.restore()

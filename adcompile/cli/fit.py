@@ -11,6 +11,7 @@ from rich.progress import TaskID
 from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.config import FitConfig, load_config, make_config, parse_values
 from adcompile.anomaly.fitting import fit
+from adcompile.anomaly.formats.npz import read_npz
 from adcompile.anomaly.layouts import categories, read_folder
 from adcompile.anomaly.model_folder import Arrays, Fitted, Metrics, save_fitted
 from adcompile.anomaly.samples import DataSet, SplitOptions
@@ -31,6 +32,9 @@ def command(
     config: Annotated[Path | None, typer.Option(help="a config.yaml to start from")] = None,
     all_: Annotated[bool, typer.Option("--all", help="every category, one folder each")] = False,
     force: Annotated[bool, typer.Option(help="replace an existing folder")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="go on from the checkpoint of an interrupted training")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train, choose the threshold, measure, save. Any hyper-parameter as --NAME VALUE."""
@@ -49,8 +53,14 @@ def command(
     results: dict[str, Metrics] = {}
     for name in names:
         found = read_folder(data, split_of(chosen), layout=chosen.layout, category=name)
-        fitted = fit_with_progress(chosen.model_copy(update={"category": name}), found)
-        save_fitted(fitted, output / name if all_ else output, replace=force)
+        target = output / name if all_ else output
+        kept = checkpoint_of(target)
+        start = read_npz(kept) if resume and kept.is_file() else None
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        fitted = fit_with_progress(
+            chosen.model_copy(update={"category": name}), found, start=start, checkpoint=kept
+        )
+        save_fitted(fitted, target, replace=force)
         results[found.category] = fitted.metrics
         if not as_json:
             for note in fitted.notes:
@@ -72,8 +82,12 @@ def fit_with_progress(
     *,
     backbone: Backbone | None = None,
     start: Arrays | None = None,
+    checkpoint: Path | None = None,
 ) -> Fitted:
-    """Fit with a progress bar for each phase; *start* are weights to go on from."""
+    """Fit with a progress bar for each phase; see :func:`fit` for *start* and *checkpoint*.
+
+    The checkpoint is removed when the fit is complete.
+    """
     with console.progress(f"fit {config.method}") as view:
         tasks: dict[str, TaskID] = {}
 
@@ -82,7 +96,17 @@ def fit_with_progress(
                 tasks[what] = view.add_task(f"{data.category}: {what}", total=total)
             view.update(tasks[what], completed=done, total=total)
 
-        return fit(config, data, backbone=backbone, start=start, watch=watch)
+        fitted = fit(
+            config, data, backbone=backbone, start=start, checkpoint=checkpoint, watch=watch
+        )
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return fitted
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Where a training run that writes *folder* keeps its best weights while it runs."""
+    return folder.with_name(f"{folder.name}.checkpoint.npz")
 
 
 def show(results: dict[str, Metrics], *, average: bool = True, title: str = "") -> None:

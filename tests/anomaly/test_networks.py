@@ -16,6 +16,7 @@ from adcompile.anomaly.config import make_config  # noqa: E402
 from adcompile.anomaly.detector import open_detector  # noqa: E402
 from adcompile.anomaly.efficientad_networks import Networks  # noqa: E402
 from adcompile.anomaly.fitting import fit  # noqa: E402
+from adcompile.anomaly.formats.npz import read_npz  # noqa: E402
 from adcompile.anomaly.images import batches  # noqa: E402
 from adcompile.anomaly.maps import blur_map  # noqa: E402
 from adcompile.anomaly.model_folder import load_fitted, save_fitted  # noqa: E402
@@ -150,3 +151,30 @@ def test_impossible_sizes(twill: DataSet) -> None:
         fit(make_config("vae", TINY | {"image_size": 60}), twill)
     with pytest.raises(InputError, match="no image to train on"):
         fit(make_config("vae", TINY), replace(twill, train=()))
+
+
+def test_an_interrupted_fit_leaves_its_best_weights(
+    twill_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its second epoch: no model, a whole checkpoint; --resume goes on from it."""
+    from adcompile.anomaly import train_loop
+    from adcompile.cli import main
+
+    words = ["fit", "vae", "--data", str(twill_folder), "-o", str(tmp_path / "m")]
+    words += ["--image-size", "64", "--latent", "8", "--learning-rate", "1e-9"]
+    done, epochs = Keeper.done, iter(range(10))
+
+    def stop_after_one(keeper: Keeper, loss: float) -> bool:
+        if next(epochs) == 1:
+            raise KeyboardInterrupt
+        return done(keeper, loss)
+
+    monkeypatch.setattr(train_loop.Keeper, "done", stop_after_one)
+    assert main([*words, "--epochs", "3"]) != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m.checkpoint.npz"]
+    kept = read_npz(tmp_path / "m.checkpoint.npz")
+    monkeypatch.undo()
+    assert main([*words, "--epochs", "1", "--resume", "--seed", "5"]) == 0
+    found = load_fitted(tmp_path / "m")
+    assert np.allclose(found.weights["encoder.0.weight"], kept["encoder.0.weight"], atol=1e-6)
+    assert not (tmp_path / "m.checkpoint.npz").exists()
