@@ -45,7 +45,7 @@ class FitConfig(BaseModel):
     decision: float = Field(default=0.5, gt=0.01, lt=0.99)
 
     def category_in(self, folder: Path) -> str:
-        """The category to look for in *folder*: none when the folder is the category itself."""
+        """The category to look for in *folder*: none when it is the category itself, or a file."""
         return self.category if self.category and (folder / self.category).is_dir() else ""
 
 

@@ -80,7 +80,7 @@ def _assemble(
     if any(isinstance(a.value, ir.Graph) for node in body for a in node.attributes.values()):
         raise ModelError("a network with control flow cannot be tiled", where=graph.name or "")
     image = ir.Value(name="image", shape=ir.Shape([*_front(source), side, side]))
-    image.dtype = source.dtype
+    image.type = source.type
     writer = GraphWriter(model, "tiles")
     axes = writer.integers("axes", [2, 3])
     grids = [(side // step, side // step) for step in steps]

@@ -13,10 +13,11 @@ from rich.progress import Progress
 from adcompile.anomaly.bundle_detector import open_bundle_detector
 from adcompile.anomaly.detector import Detector, open_detector, run_samples
 from adcompile.anomaly.fitting import measured
-from adcompile.anomaly.layouts import categories, read_folder
+from adcompile.anomaly.layouts import categories
 from adcompile.anomaly.model_folder import Metrics
 from adcompile.anomaly.report.write import Report, Reports
 from adcompile.anomaly.samples import DataSet, SplitOptions
+from adcompile.anomaly.sources import read_data
 from adcompile.anomaly.summary import averages
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import console
@@ -181,7 +182,7 @@ def _model_of(subject: Path, category: str) -> Path:
 
 def _samples(data: Path) -> DataSet:
     """Every labelled image that no training used: validation and test together."""
-    found = read_folder(data, SplitOptions(validation="same"))
+    found = read_data(data, SplitOptions(validation="same"))
     return replace(found, test=found.test or found.validation)
 
 

@@ -12,9 +12,10 @@ from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.config import FitConfig, load_config, make_config, parse_values
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.formats.npz import read_npz
-from adcompile.anomaly.layouts import categories, read_folder
+from adcompile.anomaly.layouts import categories
 from adcompile.anomaly.model_folder import Arrays, Fitted, Metrics, save_fitted
 from adcompile.anomaly.samples import DataSet, SplitOptions
+from adcompile.anomaly.sources import read_data
 from adcompile.anomaly.summary import COLUMNS, averages, values_of
 from adcompile.cli import console
 from adcompile.errors import UsageError
@@ -27,7 +28,7 @@ EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 def command(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="patchcore, padim, efficientad or vae")],
-    data: Annotated[Path, typer.Option(help="image folder; layouts: see README")],
+    data: Annotated[Path, typer.Option(help="image folder, list of paths, or YAML of lists")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
     config: Annotated[Path | None, typer.Option(help="a config.yaml to start from")] = None,
     all_: Annotated[bool, typer.Option("--all", help="every category, one folder each")] = False,
@@ -52,7 +53,7 @@ def command(
             )
     results: dict[str, Metrics] = {}
     for name in names:
-        found = read_folder(data, split_of(chosen), layout=chosen.layout, category=name)
+        found = read_data(data, split_of(chosen), layout=chosen.layout, category=name)
         target = output / name if all_ else output
         kept = checkpoint_of(target)
         start = read_npz(kept) if resume and kept.is_file() else None

@@ -10,8 +10,8 @@ import typer
 from adcompile.anomaly.backbone import load_backbone
 from adcompile.anomaly.config import make_config, parse_values
 from adcompile.anomaly.fitting import recalibrate
-from adcompile.anomaly.layouts import read_folder
 from adcompile.anomaly.model_folder import load_fitted, save_fitted
+from adcompile.anomaly.sources import read_data
 from adcompile.cli import console
 from adcompile.cli.fit import EXTRA, fit_with_progress, show, split_of
 from adcompile.errors import UsageError
@@ -47,7 +47,7 @@ def command(
         if data is None:
             raise UsageError("retrain needs --data FOLDER", fix="or --only-threshold")
         config = make_config(old.config.method, old.config.model_dump() | changes)
-        found = read_folder(
+        found = read_data(
             data, split_of(config), layout=config.layout, category=config.category_in(data)
         )
         # a layer list names outputs of the original network; the saved one has only those

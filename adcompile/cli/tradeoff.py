@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from adcompile.anomaly.layouts import read_folder
 from adcompile.anomaly.model_folder import load_fitted, save_fitted
+from adcompile.anomaly.sources import read_data
 from adcompile.anomaly.tradeoff import Goal, Size, Sizes, shrink, solve
 from adcompile.cli import console
 from adcompile.cli.fit import show, split_of
@@ -43,7 +43,7 @@ def command(
     if output is not None and output.exists() and not force:
         raise UsageError("the output folder exists", where=str(output), fix="--force, or another")
     fitted = load_fitted(model)
-    found = read_folder(
+    found = read_data(
         data,
         split_of(fitted.config),
         layout=fitted.config.layout,

@@ -214,3 +214,34 @@ def test_masks_follow_the_image(tmp_path: Path) -> None:
     assert moved.shape == (224, 224)
     assert moved.sum() == 600
     assert moved[84:114, 104:124].all()
+
+
+def test_lists_and_yaml_as_data(twill_folder: Path, tmp_path: Path) -> None:
+    """A list of good images, a YAML of lists, and R0's configuration are data sets."""
+    from adcompile.anomaly.sources import read_data
+
+    good = tmp_path / "gut ö.txt"
+    names = [str(p) for p in sorted((twill_folder / "train" / "good").iterdir())]
+    good.write_text("\n".join(names), encoding="utf-8")
+    (tmp_path / "bad").symlink_to(twill_folder / "test" / "spot")
+    alone = read_data(good)
+    assert len(alone.train) + len(alone.validation) == len(names)
+    (tmp_path / "lists.yaml").write_text(f"good: [{good.name}]\nbad: [bad]\n", encoding="utf-8")
+    both = read_data(tmp_path / "lists.yaml")
+    assert sum(s.label for s in (*both.validation, *both.test)) == 2
+    r0 = tmp_path / "r0.yaml"
+    r0.write_text(
+        f"coreset_sampling_ratio: 0.1\ntrain: {{data_paths: [{good.name}]}}\n"
+        f"val: {{data_paths: [{good.name}, bad], labels: [0, 1]}}\n"
+        f"test: {{enable: false, data_paths: [nowhere], labels: [1]}}\n",
+        encoding="utf-8",
+    )
+    found = read_data(r0)
+    assert len(found.train) == len(names)
+    assert [s.label for s in found.validation] == [0] * len(names) + [1, 1]
+    assert found.test == ()
+    (tmp_path / "odd.yaml").write_text("good: 3\n", encoding="utf-8")
+    with pytest.raises(FormatError, match="description is not valid"):
+        read_data(tmp_path / "odd.yaml")
+    with pytest.raises(InputError, match="no such data"):
+        read_data(tmp_path / "none")
