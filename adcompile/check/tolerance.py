@@ -85,7 +85,7 @@ def default_tolerances(precisions: Iterable[str]) -> dict[str, tuple[float, floa
     found["boxes"] = (0.0, 1e9)  # matching by IoU is the bound; differences are reported
     found["masks"] = (0.0, 1.0)
     found["scores"] = (0.0, 1.0)
-    found["score"] = (score, 1e-2)
+    found["score"] = found["raw_score"] = (score, 1e-2)
     return found
 
 

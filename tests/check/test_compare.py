@@ -196,6 +196,8 @@ def test_quantized_defaults_are_signal_to_noise() -> None:
     assert tolerances.part("xint8").snr_db == table["part:snr_db"][0]
     assert tolerances.part("fp32").snr_db is None
     assert tolerances.role("map").snr_db is not None
+    assert tolerances.role("raw_score") == tolerances.role("score")
+    assert tolerances.role("score").rtol > 0.1
     assert default_tolerances(["fp32"]) == dict(FLOAT.table)
 
 
