@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from adcompile.ir.graph import DOMAIN, rank
 from adcompile.place.cost import work
-from adcompile.place.partition import HOST, Flow, is_roi, links_between
+from adcompile.place.partition import HOST, Flow, graph_of_pieces, is_roi
 
 # ops of our own domain that read patch features
 _FEATURE_READERS = ("KnnSearch", "MahalanobisMap")
@@ -24,14 +24,14 @@ def roles(flow: Flow, colours: Sequence[str], pieces: Sequence[int]) -> dict[int
     for i, piece in enumerate(pieces):
         members.setdefault(piece, []).append(i)
     device = {p for p, group in members.items() if colours[group[0]] != HOST}
-    links = links_between(flow, pieces)
+    graph = graph_of_pieces(flow, pieces)
     fed: set[int] = set()  # by a device piece, directly or through others
     feeding: set[int] = set()
-    for piece in sorted(links):  # piece numbers ascend in execution order
+    for piece in sorted(graph):  # piece numbers ascend in execution order
         if piece in device or piece in fed:
-            fed |= links[piece]
-    for piece in sorted(links, reverse=True):
-        if any(q in device or q in feeding for q in links[piece]):
+            fed.update(graph.successors(piece))
+    for piece in sorted(graph, reverse=True):
+        if any(q in device or q in feeding for q in graph.successors(piece)):
             feeding.add(piece)
     first = [p for p in sorted(device - fed) if not is_roi(colours[members[p][0]])]
     sizes = {p: sum(work(flow.nodes[i]) for i in members[p]) for p in first}

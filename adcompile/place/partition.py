@@ -11,13 +11,17 @@ computation on the host would cut a backbone in two).
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+import networkx as nx
 import onnx_ir as ir
 
 from adcompile.ir.graph import captured_values
+
+if TYPE_CHECKING:
+    Pieces: TypeAlias = nx.DiGraph[int]
 
 HOST, DEVICE, ROI = "host", "device", "roi"
 AT = "@"
@@ -106,77 +110,69 @@ def _connected(flow: Flow, colours: Sequence[str], hops: Sequence[int]) -> list[
 def _merged(flow: Flow, colours: Sequence[str], pieces: list[int]) -> list[int]:
     """Merge connected device pieces of one colour, then host pieces, where no cycle appears."""
     colour = {piece: colours[i] for i, piece in enumerate(pieces)}
-    links = links_between(flow, pieces)
-    parent = {piece: piece for piece in colour}
+    graph = graph_of_pieces(flow, pieces)
+    merged: nx.utils.UnionFind[int] = nx.utils.UnionFind(colour)
     changed = True
     while changed:
         changed = False
-        for a in sorted(links):
-            for b in sorted(links.get(a, ())):
-                if colour[a] == colour[b] and b in links[a] and _joinable(links, a, b):
-                    _join(links, parent, a, b)
-                    changed = True
-    _merge_hosts(links, parent, colour)
-    return [_final(parent, piece) for piece in pieces]
+        for a, b in sorted(graph.edges):
+            # an earlier merge of this round may have taken the edge away
+            if graph.has_edge(a, b) and colour[a] == colour[b] and _joinable(graph, a, b):
+                _join(graph, merged, a, b)
+                changed = True
+    _merge_hosts(graph, merged, colour)
+    return [merged[piece] for piece in pieces]
 
 
-def _merge_hosts(
-    links: dict[int, set[int]], parent: dict[int, int], colour: dict[int, str]
-) -> None:
+def _merge_hosts(graph: Pieces, merged: nx.utils.UnionFind[int], colour: dict[int, str]) -> None:
     kept: list[int] = []
-    for piece in _order(links):
+    for piece in _order(graph):
         if colour[piece] != HOST:
             continue
         for other in reversed(kept[-16:]):
-            if _joinable(links, other, piece):
-                _join(links, parent, other, piece)
+            if _joinable(graph, other, piece):
+                _join(graph, merged, other, piece)
                 break
         else:
             kept.append(piece)
 
 
-def _joinable(links: dict[int, set[int]], a: int, b: int) -> bool:
+def _joinable(graph: Pieces, a: int, b: int) -> bool:
     """True when neither piece reaches the other through a third one."""
-    return not _detour(links, a, b) and not _detour(links, b, a)
+    return not _detour(graph, a, b) and not _detour(graph, b, a)
 
 
-def _detour(links: dict[int, set[int]], start: int, goal: int) -> bool:
-    todo = [x for x in links[start] if x != goal]
-    seen = set(todo)
-    while todo:
-        for x in links[todo.pop()]:
-            if x == goal:
-                return True
-            if x not in seen:
-                seen.add(x)
-                todo.append(x)
-    return False
+def _detour(graph: Pieces, start: int, goal: int) -> bool:
+    direct = graph.has_edge(start, goal)
+    if direct:
+        graph.remove_edge(start, goal)
+    found = bool(nx.has_path(graph, start, goal))
+    if direct:
+        graph.add_edge(start, goal)
+    return found
 
 
-def _join(links: dict[int, set[int]], parent: dict[int, int], a: int, b: int) -> None:
-    parent[b] = a
-    links[a] |= links.pop(b)
-    for targets in links.values():
-        if b in targets:
-            targets.discard(b)
-            targets.add(a)
-    links[a].discard(a)
+def _join(graph: Pieces, merged: nx.utils.UnionFind[int], a: int, b: int) -> None:
+    """Let *a* stand for both."""
+    graph.add_edges_from((a, after) for after in list(graph.successors(b)) if after != a)
+    graph.add_edges_from((before, a) for before in list(graph.predecessors(b)) if before != a)
+    graph.remove_node(b)
+    merged.union(a, b)
 
 
-def _final(parent: dict[int, int], piece: int) -> int:
-    while parent[piece] != piece:
-        piece = parent[piece]
-    return piece
-
-
-def links_between(flow: Flow, pieces: Sequence[int]) -> dict[int, set[int]]:
-    """Piece to the pieces that read something of it."""
-    links: dict[int, set[int]] = {piece: set() for piece in pieces}
-    for i, producers in enumerate(flow.before):
-        for j in producers:
-            if pieces[i] != pieces[j]:
-                links[pieces[j]].add(pieces[i])
-    return links
+def graph_of_pieces(flow: Flow, pieces: Sequence[int]) -> Pieces:
+    """Who reads something of whom; nodes in order of appearance, numbered in ``first``."""
+    graph: Pieces = nx.DiGraph()
+    for piece in pieces:
+        if piece not in graph:
+            graph.add_node(piece, first=len(graph))
+    graph.add_edges_from(
+        (pieces[j], pieces[i])
+        for i, producers in enumerate(flow.before)
+        for j in producers
+        if pieces[i] != pieces[j]
+    )
+    return graph
 
 
 def in_execution_order(flow: Flow, pieces: Sequence[int]) -> list[int]:
@@ -184,43 +180,23 @@ def in_execution_order(flow: Flow, pieces: Sequence[int]) -> list[int]:
 
     The graph of pieces must be acyclic (:func:`cycle`).
     """
-    rename = {old: new for new, old in enumerate(_order(links_between(flow, pieces)))}
+    rename = {old: new for new, old in enumerate(_order(graph_of_pieces(flow, pieces)))}
     return [rename[piece] for piece in pieces]
 
 
-def _order(links: dict[int, set[int]]) -> list[int]:
+def _order(graph: Pieces) -> list[int]:
     """Topological order; among the ready ones the piece that starts earliest comes first."""
-    waiting = dict.fromkeys(links, 0)
-    for targets in links.values():
-        for b in targets:
-            waiting[b] += 1
-    first = {piece: i for i, piece in enumerate(links)}  # links are in order of appearance
-    ready = [(first[p], p) for p, n in waiting.items() if n == 0]
-    heapq.heapify(ready)
-    order: list[int] = []
-    while ready:
-        _, piece = heapq.heappop(ready)
-        order.append(piece)
-        for b in sorted(links[piece]):
-            waiting[b] -= 1
-            if waiting[b] == 0:
-                heapq.heappush(ready, (first[b], b))
-    return order
+
+    def first(piece: int) -> int:
+        return cast(int, graph.nodes[piece]["first"])
+
+    return list(nx.lexicographical_topological_sort(graph, key=first))
 
 
 def cycle(flow: Flow, pieces: Sequence[int]) -> list[int]:
     """Pieces that need each other in a circle, in order; empty when there are none."""
-    links = links_between(flow, pieces)
-    left = set(links) - set(_order(links))
-    if not left:
+    try:
+        edges = cast("list[tuple[int, int]]", nx.find_cycle(graph_of_pieces(flow, pieces)))  # pyright: ignore[reportUnknownMemberType]
+    except nx.NetworkXNoCycle:
         return []
-    # every piece left over either is on a circle or follows one: walk backwards until one repeats
-    sources = {b: min(a for a in left if b in links[a]) for b in left if _fed(links, left, b)}
-    walk = [min(sources)]
-    while walk[-1] not in walk[:-1]:
-        walk.append(sources[walk[-1]])
-    return list(reversed(walk[walk.index(walk[-1]) :]))[:-1]
-
-
-def _fed(links: dict[int, set[int]], left: Iterable[int], piece: int) -> bool:
-    return any(piece in links[a] for a in left)
+    return [piece for piece, _ in edges]

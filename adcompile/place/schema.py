@@ -181,6 +181,8 @@ def parse_plan(text: str, where: str = "plan") -> Plan:
         _screen(text, where)
         raw: object = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if "nesting depth" in str(error):  # libyaml has a limit of its own
+            raise FormatError("plan is nested too deeply", where=where) from error
         raise FormatError("plan is not YAML", where=where, why=_first_lines(error)) from error
     if not isinstance(raw, dict):
         raise FormatError("plan is not a mapping", where=where)
