@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from adcompile import registry
 from adcompile.anomaly.lint import Issue
+from adcompile.anomaly.rebuild import Rebuilt
 from adcompile.cache import StepCache
 from adcompile.check.golden import GoldenInput
 from adcompile.contract import Contract
@@ -41,8 +42,9 @@ class BuildOptions:
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
     precision. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
-    ``head`` is where the search and scoring of an anomaly detector run: ``host`` or
-    ``device``.
+    ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
+    ``data`` are normal images to rebuild its bank and threshold from with the lowered network,
+    judged on ``val``; ``bank_format`` ``r0`` adds the file of R0's application.
     """
 
     precision: str | None = None
@@ -60,6 +62,9 @@ class BuildOptions:
     settings: tuple[str, ...] = ()
     backend_class: str | None = None
     backend_options: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: Path | None = None
+    val: Path | None = None
+    bank_format: str = "adbank"
     budget: str | None = None
     coco: Path | None = None
     coco_images: Path | None = None
@@ -78,6 +83,8 @@ class BuildOptions:
             raise UsageError(f"{self.eval_samples} images to evaluate", fix="at least one")
         if self.verify not in {"auto", "none"}:
             raise UsageError(f"--verify {self.verify!r}", fix="auto or none")
+        if self.bank_format not in {"adbank", "r0"}:
+            raise UsageError(f"--bank-format {self.bank_format!r}", fix="adbank or r0")
         if self.head not in {"host", "device"}:
             raise UsageError(f"--head {self.head!r}", fix="host or device")
         known = {"host", "device", *PRECISIONS}
@@ -99,6 +106,7 @@ class BuildResult:
     steps: list[tuple[str, str, str]]
     seconds: float
     search: dict[str, object] = field(default_factory=dict[str, object])
+    rebuilt: Rebuilt | None = None
 
     def record(self) -> dict[str, object]:
         """The result as plain data, for ``--json``."""
@@ -109,6 +117,7 @@ class BuildResult:
             "notes": self.notes,
             "steps": [{"step": s, "state": t, "reason": r} for s, t, r in self.steps],
             "search": self.search,
+            "rebuilt": None if self.rebuilt is None else self.rebuilt.record(),
             "manifest": self.manifest.model_dump(mode="json"),
         }
 
@@ -129,6 +138,7 @@ class Job:
     work: Path  # scratch; removed at the end, whatever happens
     # load
     source: ModelRecord | None = None
+    folder: Path | None = None  # of a fitted model
     reference: ir.Model | None = None
     model: ir.Model | None = None
     contract: Contract = field(default_factory=Contract)
@@ -152,6 +162,9 @@ class Job:
     search: dict[str, object] = field(default_factory=dict[str, object])  # see steps.search_record
     # lower
     lowered: dict[str, Part] = field(default_factory=dict[str, Part])
+    # rebuild
+    rebuilt: Rebuilt | None = None
+    flip_images: dict[str, Path] = field(default_factory=dict[str, Path])  # by name in the report
     # emit, write
     files: FileSet = field(default_factory=FileSet)
     records: list[PartRecord] = field(default_factory=list[PartRecord])

@@ -6,6 +6,7 @@ Everything on it comes from the manifest; the drawing is inline SVG, no script, 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import prod
@@ -46,14 +47,18 @@ class Row:
     out: str
 
 
-def page(manifest: Manifest) -> str:
-    """The HTML text for *manifest*; the same manifest gives the same bytes."""
+def page(manifest: Manifest, sections: Sequence[str] = ()) -> str:
+    """The HTML text for *manifest*; the same manifest gives the same bytes.
+
+    *sections* are finished pieces of HTML, put behind the drawing.
+    """
     total = sum(p.macs for p in manifest.parts) or 1
     rewrites = Counter((r.rule, r.exactness) for r in manifest.rewrites)
     return render_page(
         "report/bundle.html.j2",
         {
             "manifest": manifest,
+            "sections": list(sections),
             "rows": [_row(p, total) for p in manifest.parts],
             "drawing": drawing(manifest),
             "rewrites": sorted((rule, kind, count) for (rule, kind), count in rewrites.items()),

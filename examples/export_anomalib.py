@@ -9,6 +9,9 @@ of anomalib 2.0 (TorchScript), whose graphs are spelt differently. The bank and 
 fitted on random textures; ``--narrow`` makes the networks small, for tests.
 """
 
+# torch's and anomalib's own annotations are partial
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import argparse

@@ -10,7 +10,7 @@ unsplit reference model, tensors between the parts from the float models of the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,8 +154,45 @@ def record_boundaries(
             image = writer.copy(each.image)
             source = image or each.source
             samples.append(GoldenSample(inputs=named, outputs=kept, source=source))
-    if not parts:
-        return samples
+    if parts:
+        runs = _record_parts(parts, specs, results, inputs, folder, max_bytes, threads)
+        for number, (_, tapped) in enumerate(runs):
+            samples[number] = samples[number].model_copy(update={"boundaries": tapped})
+    return samples
+
+
+def record_run(
+    parts: Sequence[Part],
+    specs: Sequence[TensorSpec],
+    results: Sequence[TensorSpec],
+    inputs: Sequence[GoldenInput],
+    folder: Path,
+    *,
+    max_bytes: int = DEFAULT_BYTES,
+    threads: int | None = None,
+) -> list[GoldenSample]:
+    """Like :func:`record_boundaries`, with outputs from the parts themselves instead of a model."""
+    runs = _record_parts(parts, specs, results, inputs, folder, max_bytes, threads)
+    samples: list[GoldenSample] = []
+    for number, (each, (outputs, tapped)) in enumerate(zip(inputs, runs, strict=False)):
+        writer = _Writer(folder, str(number))
+        named = {n: writer.save(n, a) for n, a in each.feeds.items()}
+        kept = {name: writer.save(name, array) for name, array in outputs.items()}
+        source = writer.copy(each.image) or each.source
+        samples.append(GoldenSample(inputs=named, outputs=kept, source=source, boundaries=tapped))
+    return samples
+
+
+def _record_parts(
+    parts: Sequence[Part],
+    specs: Sequence[TensorSpec],
+    results: Sequence[TensorSpec],
+    inputs: Sequence[GoldenInput],
+    folder: Path,
+    max_bytes: int,
+    threads: int | None,
+) -> Iterator[tuple[Mapping[str, Array], dict[str, str]]]:
+    """Outputs and saved boundary tensors of every input, until the boundaries take *max_bytes*."""
     spent = 0
     final = {spec.name for spec in results}
     made = (spec for part in parts for spec in part.outputs)
@@ -177,10 +214,9 @@ def record_boundaries(
                 if name not in known and name not in final and name not in unrecordable:
                     kept[name] = out.save(name, array)
 
-            float_parts.run(each.feeds, tap=tap)
+            outputs = float_parts.run(each.feeds, tap=tap).outputs
             spent += writer.spent
-            samples[number] = samples[number].model_copy(update={"boundaries": tapped})
-    return samples
+            yield outputs, tapped
 
 
 class _Writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from adcompile.cli.options import (
     parse_pairs,
 )
 from adcompile.cli.search import show_search
+
+if TYPE_CHECKING:
+    from adcompile.anomaly.rebuild import Rebuilt
 
 
 def command(
@@ -52,6 +55,16 @@ def command(
     head: Annotated[
         str, typer.Option(help="where an anomaly detector's search and scoring run: host, device")
     ] = "host",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="normal images: rebuild bank and threshold from the lowered network"),
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="with --data: good and bad images for threshold and report")
+    ] = None,
+    bank_format: Annotated[
+        str, typer.Option(help="with --data: adbank, or r0 to add the .bin of R0's application")
+    ] = "adbank",
     backend_file: BackendFile = None,
     option: BackendOptions = None,
     budget: Annotated[
@@ -87,6 +100,9 @@ def command(
         contract=None if contract is None else read_contract(contract),
         plan=plan,
         head=head,
+        data=data,
+        val=val,
+        bank_format=bank_format,
         backend_options=parse_pairs(option or [], "-O"),
         budget=budget,
         coco=coco,
@@ -133,6 +149,8 @@ def show(result: object) -> None:
         ("part", "runs on", "precision", "nodes", "M multiply-adds", "files"),
         rows,
     )
+    if result.rebuilt is not None:
+        show_rebuilt(result.rebuilt)
     for action in result.manifest.actions:
         console.say(f"{action.name} ({action.part}): {action.state}" + _tail(action.detail))
     for note in result.notes:
@@ -142,8 +160,27 @@ def show(result: object) -> None:
     if result.search:
         show_search(result.search)
     console.say(f"verified on: {result.manifest.verified_on or 'not verified'}")
-    show_results(result.manifest.results)
+    tabled: set[str] = set() if result.rebuilt is None else set(result.rebuilt.results())
+    show_results({k: v for k, v in result.manifest.results.items() if k not in tabled})
     console.say(f"{'ok' if result.ok else 'FAILED'}: {result.path} ({result.seconds:.1f} s)")
+
+
+def show_rebuilt(rebuilt: Rebuilt) -> None:
+    """Float, quantized with the float bank and with its own, and the images decided otherwise."""
+    old, new = rebuilt.rows
+    title = f"{rebuilt.kind} rebuilt from the lowered network"
+    if rebuilt.kind == "bank":
+        title += f" ({old} rows before, {new} now)"
+    head = ("network, bank", "image AUROC", "F1", "threshold", "score shift", "decision flips")
+    console.table(f"{title}, judged on {rebuilt.images} images", head, rebuilt.table())
+    for what, flips in (("float bank", rebuilt.before), ("own bank", rebuilt.after)):
+        for flip in flips[:20]:
+            verdict = "anomalous" if flip.anomalous else "normal"
+            truth = "anomalous" if flip.label else "normal"
+            console.say(
+                f"  {what}: {flip.image} ({truth}) now {verdict}, "
+                f"score {flip.float_score:.3f} -> {flip.score:.3f}"
+            )
 
 
 def show_results(results: Mapping[str, float | str]) -> None:

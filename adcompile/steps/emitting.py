@@ -19,6 +19,7 @@ from adcompile.job import BuildResult, Job
 from adcompile.lower.actions import run_actions
 from adcompile.manifest import MANIFEST, FileRecord, Manifest, PartRecord, file_sha256
 from adcompile.page import page
+from adcompile.page_rebuilt import rebuilt_section
 from adcompile.runtime.categories import carry_over
 from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
@@ -161,7 +162,12 @@ def finish(job: Job) -> BuildResult:
     assert job.staged is not None
     assert job.manifest is not None
     assert job.output is not None
-    text = page(job.manifest)
+    sections: list[str] = []
+    if job.rebuilt is not None:
+        results = {**job.manifest.results, **job.rebuilt.results()}
+        job.manifest = job.manifest.model_copy(update={"results": results})
+        sections.append(rebuilt_section(job.rebuilt, job.flip_images))
+    text = page(job.manifest, sections)
     path = job.staged / REPORT
     path.write_text(text, encoding="utf-8")
     files = dict(job.manifest.files)
@@ -179,6 +185,7 @@ def finish(job: Job) -> BuildResult:
         manifest=job.manifest,
         ok=job.ok,
         notes=job.report.notes,
+        rebuilt=job.rebuilt,
         steps=job.cache.log,
         seconds=job.seconds(),
         search=job.search,

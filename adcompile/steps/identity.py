@@ -38,6 +38,8 @@ def build_fields(job: Job) -> dict[str, str]:
         "settings": json.dumps(options.settings),
         "passes": json.dumps([_pass_identity(p) for p in options.passes]),
         "head": options.head,
+        "data": digest_of([p for p in (options.data, options.val) if p is not None]),
+        "bank_format": options.bank_format,
         "backend": digest_of([Path(backend.rpartition(":")[0])]) if backend else "",
         "backend_options": json.dumps(dict(sorted(options.backend_options.items()))),
         "budget": options.budget or "",

@@ -23,6 +23,7 @@ from adcompile.steps.input_size import size_inside
 from adcompile.steps.inputs import wants_golden
 
 FITTED_MODEL = "model.onnx"
+CONFIG = "config.yaml"  # of a fitted folder
 
 
 @runtime_checkable
@@ -45,6 +46,8 @@ def load(job: Job, source: Source) -> None:
         change = parse_setting(text)
         change.run(model, job.report)
         job.pipeline.append(f"set: {Pipeline((change,))}")
+    if isinstance(source, (str, Path)) and (Path(source) / CONFIG).is_file():
+        job.folder = Path(source)
     specs = tuple(graph.tensor_spec(v) for v in real_inputs(model))
     results = tuple(graph.tensor_spec(v) for v in model.graph.outputs)
     job.source = ModelRecord(
