@@ -128,9 +128,9 @@ def train(options: argparse.Namespace) -> nn.Module:
         schedule.step()
         right += 0.05 * (float((found.argmax(1) == labels).float().mean()) - right)
         if step % 20 == 0 or step == options.steps:
-            spent = time.monotonic() - start
+            spent, value = time.monotonic() - start, float(loss.detach())
             print(
-                f"step {step}/{options.steps}  loss {float(loss):.3f}  right {right:.2f}  {spent:.0f} s"
+                f"step {step}/{options.steps}  loss {value:.3f}  right {right:.2f}  {spent:.0f} s"
             )
     return network.eval()
 

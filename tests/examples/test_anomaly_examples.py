@@ -1,0 +1,71 @@
+"""Pretraining gives weights that fit; the anomaly journey runs the documented commands in order."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import anomaly
+import numpy as np
+import pretrain
+import pytest
+import torch
+
+from adcompile.anomaly.torch_backbones import export_backbone
+from adcompile.errors import FormatError
+
+
+def run(module: object, *words: str) -> object:
+    """The module's main with a command line."""
+    old, sys.argv = sys.argv, ["example", *words]
+    try:
+        return module.main()  # type: ignore[attr-defined]
+    finally:
+        sys.argv = old
+
+
+def test_pretrained_weights_load_and_repeat(tmp_path: Path) -> None:
+    """Two steps twice: the same tensors, without a classifier, and ``--weights FILE`` takes them."""
+    states = []
+    for name in ("a.pth", "b.pth"):
+        path = tmp_path / name
+        words = ["-o", str(path), "--steps", "2", "--batch", "4", "--size", "32"]
+        run(pretrain, *words, "--classes", "5", "--threads", "1")
+        states.append(torch.load(path, weights_only=True))
+    assert states[0].keys() == states[1].keys()
+    assert not any(name.startswith("fc.") for name in states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    model = export_backbone("resnet18", ["layer2"], str(tmp_path / "a.pth"), 64, 0)
+    assert [value.name for value in model.graph.outputs] == ["layer2"]
+    states[0].pop("layer1.0.conv1.weight")
+    torch.save(states[0], tmp_path / "c.pth")
+    with pytest.raises(FormatError, match=r"missing: layer1\.0\.conv1\.weight"):
+        export_backbone("resnet18", ["layer2"], str(tmp_path / "c.pth"), 64, 0)
+
+
+def test_recipes_are_different_textures() -> None:
+    """Pictures of one class share colours and wavelength; classes differ; values stay sane."""
+    random = np.random.default_rng(0)
+    kinds = [pretrain.recipe(random) for _ in range(6)]
+    images, labels = pretrain.batch(kinds, 12, 32, random)
+    assert images.shape == (12, 3, 32, 32)
+    assert torch.isfinite(images).all()
+    assert set(labels.tolist()) <= set(range(6))
+    means = np.array([pretrain.paint(kind, 64, random).mean(axis=(0, 1)) for kind in kinds])
+    assert np.ptp(means, axis=0).min() > 0.05
+
+
+def test_the_journey(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """synth, then per method fit, build and verify per target, eval; failures give exit code 1."""
+    lines: list[list[str]] = []
+
+    def fake(words: list[str]) -> int:
+        lines.append(words)
+        return int(words[0] == "verify" and "padim-trt" in words[1])
+
+    monkeypatch.setattr(anomaly, "adcompile", fake)
+    assert run(anomaly, "--out", str(tmp_path), "--methods", "vae") == 0
+    verbs = [line[0] for line in lines]
+    assert verbs == ["synth", "fit", "build", "verify", "build", "verify", "eval"]
+    assert run(anomaly, "--out", str(tmp_path), "--methods", "padim") == 1
+    assert [Path(word).name for word in lines[-1][1:3]] == ["padim", "padim-drpai-v2h"]
