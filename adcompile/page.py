@@ -94,7 +94,8 @@ def _volume(tensors: tuple[TensorSpec, ...]) -> str:
     )
     free = any(isinstance(d, str) for t in tensors for d in t.shape)
     size = f"{known / 1024:,.0f} KiB" if known >= 1024 else f"{known} B"
-    return f"{len(tensors)} × · {size}" + (" per row" if free else "")
+    count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
+    return f"{count}, {size}" + (" per row" if free else "")
 
 
 def drawing(manifest: Manifest) -> str:

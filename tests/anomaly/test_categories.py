@@ -117,6 +117,21 @@ def test_from_a_fitted_model_and_from_a_file(work: Path, bundle: Path) -> None:
         assert opened.category("a").score.threshold == opened.category("b").score.threshold
 
 
+def test_a_category_as_board_file(work: Path, bundle: Path, tmp_path: Path) -> None:
+    """An enrolled bank and its numbers become R0's file: the ratio, which it lacks, is asked for."""
+    good = work / "data" / "leather" / "train" / "good"
+    assert main(["category", "add", str(bundle), "leather", "--data", str(good)]) == 0
+    source, out = bundle / "categories" / "leather", tmp_path / "a.bin"
+    assert main(["bank", "convert", str(source), str(out)]) == 2
+    assert main(["bank", "convert", str(source), str(out), "--set", "ratio=0.1"]) == 0
+    with load(bundle) as opened:
+        category = opened.category("leather")
+    found = read_trained(out)
+    assert found.bank is not None
+    assert found.bank.shape == (category.rows, category.columns)
+    assert (found.threshold, found.neighbours) == (category.score.threshold, category.score.k)
+
+
 def test_what_does_not_belong_is_refused(work: Path, bundle: Path) -> None:
     """Another backbone, formula, size, width or k: each is named, and nothing is written."""
     other = tiny_backbone()

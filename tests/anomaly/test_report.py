@@ -103,6 +103,8 @@ def test_mask_and_overlay() -> None:
     drawn = pictures.segmentation_picture(photo, mask, mask)
     assert tuple(drawn[15, 5].tolist()) == pictures.PREDICTED
     assert tuple(drawn[15, 15].tolist()) == (200, 200, 200)
+    everything = pictures.outline(np.ones((5, 6), dtype=np.bool_))
+    assert everything.sum() == 5 * 6 - 3 * 4
 
 
 def test_colours_are_centred_on_the_threshold() -> None:
@@ -171,6 +173,16 @@ def test_r3_table(tmp_path: Path) -> None:
     assert (first["category"], read[3]["filename"]) == ("部品", "傷.png")
     limits = ("image_threshold", "image_threshold_norm", "pixel_threshold", "pixel_threshold_norm")
     assert [float(first[name]) for name in limits] == [4.0, 0.5, 3.0, 0.5]
+
+
+def test_r1_table(tmp_path: Path) -> None:
+    """R1's five columns, with its words."""
+    tables.write_r1(tmp_path / "p.csv", [row("a/x.png", 1, 8.0), row("b.png", 0, 9.0)])
+    assert (tmp_path / "p.csv").read_text().splitlines() == [
+        "file,raw_score,norm_score,pred,label",
+        "x.png,8,0.899999976,anomaly,anomaly",
+        "b.png,9,1,anomaly,normal",
+    ]
 
 
 def test_pixel_table(tmp_path: Path) -> None:
@@ -263,7 +275,9 @@ def test_files_of_a_report(report: Path, twill_folder: Path) -> None:
             "image-level-scores-histogram",
         }  # fmt: skip
         tables_made = {p.name for p in place.glob("*.csv")}
-        assert tables_made == {"test_outputs.csv", "pixel_level_test_outputs.csv", "r0.csv"}
+        assert tables_made == {
+            "test_outputs.csv", "pixel_level_test_outputs.csv", "predictions.csv", "r0.csv"
+        }  # fmt: skip
     overlay = next((report / "low" / "images").rglob("*_overlay.png"))
     with Image.open(overlay) as image:
         assert image.size == (96, 96)

@@ -42,8 +42,11 @@ FORMATS: Mapping[str, Format] = {
         anomalib.read_checkpoint,
         anomalib.write_checkpoint,
     ),
-    "bank": Format("adcompile bank file", (".bank",), ours.read_bank_file, ours.write_bank_file),
+    "bank": Format(
+        "adcompile bank file", (".bank", ".adbank"), ours.read_bank_file, ours.write_bank_file
+    ),
     "fit": Format("folder written by adcompile fit", (), ours.read_fitted, None),
+    "category": Format("category folder of a bundle", (), ours.read_category_folder, None),
 }
 """Format name to format; names are what ``adcompile bank convert --to`` takes."""
 
@@ -72,12 +75,14 @@ _KNOWN = "known: " + ", ".join(f"{name} ({f.text})" for name, f in FORMATS.items
 def _detect_folder(path: Path) -> str:
     if ours.is_fitted(path):
         return "fit"
+    if (path / "category.json").is_file():
+        return "category"
     if (path / "meta.json").is_file():
         return "r1"
     raise FormatError(
         "the folder is of no known format",
         where=str(path),
-        why="it has neither meta.json (R1) nor config.yaml and model.onnx (adcompile fit)",
+        why="it has no meta.json (R1), config.yaml (adcompile fit) or category.json (bundle)",
     )
 
 

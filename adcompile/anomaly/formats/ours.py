@@ -1,4 +1,4 @@
-"""Our own files as records: the bank file, and the folder that ``adcompile fit`` writes."""
+"""Our own files as records: bank file, folder of ``adcompile fit``, category of a bundle."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from adcompile.anomaly.formats.record import Array, Trained, need
 from adcompile.anomaly.formats.state import vae_names
 from adcompile.anomaly.model_folder import Fitted, load_fitted
 from adcompile.errors import FormatError
+from adcompile.manifest import check_listed
+from adcompile.runtime.categories import FILE, parse_category
 
 
 def is_fitted(path: Path) -> bool:
@@ -77,6 +79,31 @@ def record_of(fitted: Fitted) -> Trained:
         model_size=config.model_size if isinstance(config, EfficientadConfig) else "",
         learning_rate=config.learning_rate if isinstance(config, TrainedConfig) else None,
         latent=config.latent if isinstance(config, VaeConfig) else None,
+    )
+
+
+def read_category_folder(path: Path) -> Trained:
+    """A PatchCore category of a bundle: its bank and numbers, for the programs of other systems."""
+    category = parse_category(path / FILE)
+    check_listed(path, category.files)
+    if not category.banks:
+        raise FormatError(
+            "the category holds no bank file", where=f"{path}: banks", why=category.score.method
+        )
+    score = category.score
+    return Trained(
+        method=score.method,
+        source="category",
+        bank=read_bank(path / category.banks[0]).original_rows(),
+        threshold=score.threshold,
+        minimum=score.minimum,
+        maximum=score.maximum,
+        pixel_threshold=score.pixel_threshold,
+        decision=score.decision,
+        log_mean=score.mean,
+        log_std=score.std,
+        neighbours=score.k,
+        notes=(f"category {category.name}", *category.notes),
     )
 
 

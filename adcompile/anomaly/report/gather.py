@@ -3,6 +3,7 @@
 ```
 REPORT/SUBJECT/
   test_outputs.csv              R3's table; pixel_level_test_outputs.csv when there are masks
+  predictions.csv               R1's table
   r0.csv                        R0's table, on request
   confusion_matrix.png  image-level-roc.png  pixel-level-roc.png  image-level-scores-histogram.png
   images/KIND/NAME_overlay.png  … and the other pictures that were asked for
@@ -247,6 +248,7 @@ class Gathering:
         if any(row.pixel is not None for row in self.rows):
             path = self.folder / "pixel_level_test_outputs.csv"
             tables.write_r3_pixels(path, self.rows)
+        tables.write_r1(self.folder / "predictions.csv", self.rows)
         if self.options.r0:
             tables.write_r0(
                 self.folder / "r0.csv",

@@ -87,8 +87,9 @@ def mask_picture(mask: Mask) -> Picture:
 
 
 def outline(mask: Mask, width: int = 1) -> Mask:
-    """The border pixels inside a mask, *width* pixels thick."""
-    return mask & _dilated(~mask, width)
+    """The border pixels inside a mask, *width* pixels thick; the picture's edge is a border."""
+    inner = slice(width, -width)
+    return mask & _dilated(~np.pad(mask, width), width)[inner, inner]
 
 
 def segmentation_picture(photo: Picture, predicted: Mask, truth: Mask | None = None) -> Picture:

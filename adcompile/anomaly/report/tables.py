@@ -1,4 +1,4 @@
-"""Result tables of the reference systems: R3's and R0's columns, and maps as CSV."""
+"""Result tables of the reference systems (columns of R0, R1 and R3), and maps as CSV."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ R3_COLUMNS = (
 )  # fmt: skip
 """R3's columns, in its spelling."""
 PIXEL_COLUMNS = ("index", "filepath", "F1", "AUROC", "recall", "accuracy", "precision")
+R1_COLUMNS = ("file", "raw_score", "norm_score", "pred", "label")
 UTF8_BOM = "utf-8-sig"
 SHIFT_JIS = "shift_jis"
 
@@ -66,6 +67,22 @@ def write_r3_pixels(path: Path, rows: Sequence[Row]) -> None:
 
 def _values(pixel: PixelRow) -> tuple[float, ...]:
     return pixel.f1, pixel.auroc, pixel.recall, pixel.accuracy, pixel.precision
+
+
+def write_r1(path: Path, rows: Sequence[Row]) -> None:
+    """R1's ``predictions.csv``: both scores, decision and label in words."""
+    words = ("normal", "anomaly")
+    lines = [
+        (
+            row.path.name,
+            _number(row.raw),
+            _number(row.score),
+            words[row.predicted],
+            words[row.label],
+        )
+        for row in rows
+    ]
+    _write(path, [R1_COLUMNS, *lines], "utf-8")
 
 
 def write_r0(
