@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from onnx import helper, shape_inference
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from adcompile.backends.host.codegen.registry import FLOATS, T
@@ -44,14 +44,27 @@ def numpy_type(dtype: T) -> np.dtype[np.generic]:
     return np.dtype(dtype.numpy())
 
 
-def with_type(proto: onnx.ModelProto, old: int, new: int) -> onnx.ModelProto:
-    """A copy in which graph inputs and outputs of type *old* have type *new*; checked."""
+def same_parameter(proto: onnx.ModelProto, key: int) -> set[str]:
+    """Tensors of the only node that share the type parameter of its input *key*."""
+    node = proto.graph.node[0]
+    schema = onnx.defs.get_schema(node.op_type, proto.opset_import[0].version)
+    wanted = schema.inputs[key].type_str
+    names: set[str] = set()
+    for given, formal in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for i, name in enumerate(given):
+            if formal[min(i, len(formal) - 1)].type_str == wanted:
+                names.add(name)
+    return names
+
+
+def with_type(proto: onnx.ModelProto, names: set[str], dtype: T) -> onnx.ModelProto:
+    """A copy in which the inputs and outputs *names* have another type; checked by ONNX."""
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     for value in (*made.graph.input, *made.graph.output):
-        if value.type.tensor_type.elem_type == old:
-            value.type.tensor_type.elem_type = new
-    shape_inference.infer_shapes(made, check_type=True, strict_mode=True)
+        if value.name in names:
+            value.type.tensor_type.elem_type = dtype.value
+    onnx.checker.check_model(made, full_check=True)
     return made
 
 
@@ -68,24 +81,23 @@ def in_type(array: Array, dtype: T) -> Array:
     return values.astype(to)
 
 
-def retype(case: NodeCase, base: T, dtype: T) -> Retyped | None:
-    """*case* with *dtype* in place of *base*; None when ONNX or the reference does not know it."""
+def retype(case: NodeCase, key: int, dtype: T) -> Retyped | None:
+    """*case* with *dtype* for input *key*; None when ONNX or the reference does not know it."""
     proto = onnx.load(case.folder / "model.onnx")
+    names = same_parameter(proto, key)
     wide = T.DOUBLE if dtype in FLOATS else dtype
     try:
-        narrow_model = with_type(proto, base.value, dtype.value)
-        wide_model = with_type(proto, base.value, wide.value)
+        narrow_model = with_type(proto, names, dtype)
+        wide_model = with_type(proto, names, wide)
     except Exception:  # onnx raises its own kinds, and RuntimeError
         return None
-    old = numpy_type(base)
     feeds: dict[str, Array] = {}
+    full: dict[str, Array] = {}
     for value, path in zip(proto.graph.input, case.first_inputs(), strict=False):
         array = read_tensor(path)
-        feeds[value.name] = in_type(array, dtype) if array.dtype == old else array
-    full = {
-        n: a.astype(numpy_type(wide)) if a.dtype == numpy_type(dtype) else a
-        for n, a in feeds.items()
-    }
+        changed = in_type(array, dtype) if value.name in names else array
+        feeds[value.name] = changed
+        full[value.name] = changed.astype(numpy_type(wide)) if value.name in names else array
     try:
         results = [np.asarray(r) for r in ReferenceEvaluator(wide_model).run(None, full)]
     except Exception:  # a numpy error of any kind: the reference lacks this type
@@ -139,7 +151,7 @@ def retyped_cases(skip: set[str]) -> tuple[list[Retyped], list[str]]:
 
 def _collect(skip: set[str], made: list[Retyped], left: list[str]) -> None:
     for name, dtype, cases in missing(skip):
-        found = (retype(case, base, dtype) for case, base in cases[:8])
+        found = (retype(case, STANDARD[name].key, dtype) for case, _ in cases[:8])
         first = next((r for r in found if r is not None), None)
         if first is None:
             left.append(f"{name} {dtype.name}")
