@@ -101,10 +101,10 @@ View<T> group_norm(Out<T> out, View<T> x, View<T> scale, View<T> bias, Index gro
 }
 
 /// Rows over the dimensions from `axis` on to mean 0 and deviation 1, then scale and bias.
-/// Also returns mean and one over the deviation per row.
-template <class T>
-std::tuple<View<T>, View<Compute<T>>, View<Compute<T>>> layer_norm(
-    Out<T> out, Out<Compute<T>> mean_out, Out<Compute<T>> factor_out, View<T> x, View<T> scale,
+/// Also returns mean and one over the deviation per row, in the type S that the model wants.
+template <class T, class S>
+std::tuple<View<T>, View<S>, View<S>> layer_norm(
+    Out<T> out, Out<S> mean_out, Out<S> factor_out, View<T> x, View<T> scale,
     const View<T>* bias, Index axis, float epsilon) {
   using F = Compute<T>;
   const int a = wrap_axis(axis, x.rank());
@@ -116,20 +116,20 @@ std::tuple<View<T>, View<Compute<T>>, View<Compute<T>>> layer_norm(
   T* y = out.make(x.shape());
   Shape kept = x.shape();
   for (int i = a; i < x.rank(); ++i) kept[i] = 1;
-  F* means = mean_out.make(kept);
-  F* factors = factor_out.make(kept);
+  S* means = mean_out.make(kept);
+  S* factors = factor_out.make(kept);
   for (Index r = 0; r < rows; ++r) {
     const T* from = x.data() + r * n;
     const auto [mean, factor] = detail::moments(from, n, epsilon);
-    means[r] = mean;
-    factors[r] = factor;
+    means[r] = static_cast<S>(mean);
+    factors[r] = static_cast<S>(factor);
     for (Index i = 0; i < n; ++i) {
       F value = (static_cast<F>(from[i]) - mean) * factor * static_cast<F>(scale[i % scale.size()]);
       if (bias != nullptr) value += static_cast<F>((*bias)[i % bias->size()]);
       y[r * n + i] = T(value);
     }
   }
-  return {View<T>(y, x.shape()), View<F>(means, kept), View<F>(factors, kept)};
+  return {View<T>(y, x.shape()), View<S>(means, kept), View<S>(factors, kept)};
 }
 
 /// The first two of three results.
