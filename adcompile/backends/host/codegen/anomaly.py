@@ -44,6 +44,10 @@ def _mahalanobis(c: Call) -> str:
     return call("mahalanobis_map", c.out(), "ws.scratch()", *c.args())
 
 
+def _enlarge(c: Call) -> str:
+    return call("map_upsample_blur", c.out(), "ws.scratch()", *c.args())
+
+
 def _error(c: Call) -> str:
     return call("squared_error_map", c.out(), *c.args())
 
@@ -61,6 +65,7 @@ TABLE: Table = {
     "PatchScore": _score("patch_score"),
     "PatchScoreOwn": _score("patch_score_own"),
     "MahalanobisMap": Op(_mahalanobis, FLOAT),
+    "MapUpsampleBlur": Op(_enlarge, FLOAT),
     "SquaredErrorMap": Op(_error, FLOAT),
     "NormalizeScore": Op(None, FLOAT, expression=_normalise),
 }

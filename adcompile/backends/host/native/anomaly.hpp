@@ -152,4 +152,52 @@ inline View<float> squared_error_map(Out<float> out, View<float> a, View<float> 
   return {y, shape};
 }
 
+/// rows · map · columns per image. The matrices hold an enlargement and a blur, so that most of their
+/// entries are zero: only the others are multiplied, and equal rows (nearest enlargement) are copied.
+inline View<float> map_upsample_blur(Out<float> out, Scratch& scratch, View<float> map,
+                                     View<float> rows, View<float> columns) {
+  require(map.rank() == 4 && map.dim(1) == 1 && rows.rank() == 2 && columns.rank() == 2 &&
+              rows.dim(1) == map.dim(2) && columns.dim(0) == map.dim(3),
+          "MapUpsampleBlur: the matrices do not fit the map");
+  const Index h = map.dim(2);
+  const Index w = map.dim(3);
+  const Index width = columns.dim(1);
+  const Shape shape{map.dim(0), 1, rows.dim(0), width};
+  float* y = out.make(shape);
+  Index* band = scratch.take<Index>(0, 2 * w);  // first and one behind the last entry that counts
+  for (Index c = 0; c < w; ++c) {
+    const float* row = columns.data() + c * width;
+    Index first = 0;
+    Index last = width;
+    while (first < last && row[first] == 0.0f) ++first;
+    while (last > first && row[last - 1] == 0.0f) --last;
+    band[2 * c] = first;
+    band[2 * c + 1] = last;
+  }
+  float* line = scratch.take<float>(1, w);
+  for (Index n = 0; n < map.dim(0); ++n) {
+    const float* source = map.data() + n * h * w;
+    for (Index i = 0; i < rows.dim(0); ++i, y += width) {
+      const float* weights = rows.data() + i * h;
+      if (i > 0 && std::equal(weights, weights + h, weights - h)) {
+        copy_elements(y - width, width, y);
+        continue;
+      }
+      std::fill_n(line, w, 0.0f);
+      for (Index k = 0; k < h; ++k) {
+        const float weight = weights[k];
+        if (weight == 0.0f) continue;
+        for (Index c = 0; c < w; ++c) line[c] += weight * source[k * w + c];
+      }
+      std::fill_n(y, width, 0.0f);
+      for (Index c = 0; c < w; ++c) {
+        const float value = line[c];
+        const float* row = columns.data() + c * width;
+        for (Index x = band[2 * c]; x < band[2 * c + 1]; ++x) y[x] += value * row[x];
+      }
+    }
+  }
+  return {y - shape.size(), shape};
+}
+
 }  // namespace adc::op

@@ -78,7 +78,7 @@ View<T> average_pool(Out<T> out, Scratch& scratch, View<T> x, const WindowSpec& 
         const auto nzy = static_cast<F>(nz * detail::tap_count(w.dim[1], oy, with_padding));
         for (Index begin = 0; begin < sx.out; begin += kRow) {
           const Index end = std::min(sx.out, begin + kRow);
-          sum.fill(F{});
+          std::fill_n(sum.data(), end - begin, F{});
           detail::each_tap(w, oz, oy, [&](Index first, Index last, Index at) {
             const Index low = std::max(first, begin);
             const Index high = std::min(last, end);

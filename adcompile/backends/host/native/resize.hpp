@@ -187,6 +187,10 @@ template <class T>
 void pick_axis(const T* x, Index outer, Index inner, const ResizeAxis& a, const Index* source,
                T* y) {
   for (Index o = 0; o < outer; ++o) {
+    if (inner == 1) {
+      for (Index j = 0; j < a.out; ++j) y[o * a.out + j] = x[o * a.in + source[j]];
+      continue;
+    }
     for (Index j = 0; j < a.out; ++j) {
       copy_elements(x + (o * a.in + source[j]) * inner, inner, y + (o * a.out + j) * inner);
     }
@@ -258,9 +262,12 @@ View<T> resize(Out<T> out, Scratch& scratch, View<T> x, const ResizePlan& plan,
     const detail::ResizeAxis& a = plan.axis[static_cast<std::size_t>(i)];
     if (a.in != a.out || a.scale != 1.0 || crop) order[static_cast<std::size_t>(count++)] = i;
   }
-  // Axes that shrink first: the intermediate tensors stay small.
-  std::stable_sort(order.begin(), order.begin() + count, [&](int p, int q) {
-    return plan.axis[static_cast<std::size_t>(p)].scale < plan.axis[static_cast<std::size_t>(q)].scale;
+  // Axes that shrink first: the intermediate tensors stay small. Of those alike, the last axis
+  // first: the step after it then moves whole rows.
+  std::sort(order.begin(), order.begin() + count, [&](int p, int q) {
+    const double a = plan.axis[static_cast<std::size_t>(p)].scale;
+    const double b = plan.axis[static_cast<std::size_t>(q)].scale;
+    return a < b || (a == b && p > q);
   });
   if (count == 0) {
     copy_elements(x.data(), size, y);

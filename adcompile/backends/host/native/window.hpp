@@ -29,12 +29,16 @@ struct Span {
 
   /// Input position of tap k of output o; may lie outside [0, in).
   [[nodiscard]] Index source(Index o, Index k) const { return o * stride + k * dilation - before; }
+  /// distance / stride, rounded up, not below zero. Divisions are slow and most strides are 1.
+  [[nodiscard]] Index rounded_up(Index distance) const {
+    if (distance <= 0) return 0;
+    return stride == 1 ? distance : (distance + stride - 1) / stride;
+  }
   /// Outputs [first, last) whose tap k lies inside the input.
   [[nodiscard]] std::pair<Index, Index> valid(Index k) const {
     const Index shift = before - k * dilation;  // source(o) = o * stride - shift
-    const Index first = shift <= 0 ? 0 : (shift + stride - 1) / stride;
-    const Index limit = in + shift;
-    const Index last = limit <= 0 ? 0 : (limit + stride - 1) / stride;
+    const Index first = rounded_up(shift);
+    const Index last = rounded_up(in + shift);
     return {std::min(first, out), std::min(std::max(last, Index{0}), out)};
   }
 };
