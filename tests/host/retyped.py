@@ -102,6 +102,12 @@ def retype(case: NodeCase, key: int, dtype: T) -> Retyped | None:
         results = [np.asarray(r) for r in ReferenceEvaluator(wide_model).run(None, full)]
     except Exception:  # a numpy error of any kind: the reference lacks this type
         return None
+    for value, result in zip(narrow_model.graph.output, results, strict=True):
+        # Sizes that depend on the data (Unique, Compress) are those of the changed data.
+        shape = value.type.tensor_type.shape
+        shape.ClearField("dim")
+        for size in result.shape:
+            shape.dim.add().dim_value = size
     kinds = [v.type.tensor_type.elem_type for v in narrow_model.graph.output]
     wanted = [r.astype(numpy_type(T(k))) for r, k in zip(results, kinds, strict=True)]
     model = ir.from_proto(narrow_model)

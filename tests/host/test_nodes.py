@@ -118,15 +118,18 @@ def check_types(cases: Sequence[Retyped], folder: Path) -> None:
     for case, name in zip(cases, library.names(), strict=True):
         part = library.part(name)
         got = list(part.run(case.feeds).values())
-        bad += differences(case.name, got, case.wanted, atol=absolute(case.wanted))
+        bad += differences(case.name, got, case.wanted, atol=absolute(case))
         part.close()
     assert bad == []
 
 
-def absolute(wanted: Sequence[Array]) -> float:
+def absolute(case: Retyped) -> float:
     """Bound for narrow types: what a step before the last lost by rounding."""
-    width = min(w.dtype.itemsize for w in wanted)
-    return 1e-6 if width > 2 or wanted[0].dtype.kind in "iub" else 2e-2
+    first = case.wanted[0].dtype
+    if first.kind in "iub":
+        # Where the reference evaluator rounds, ONNX Runtime and we cut.
+        return 1.0 if case.name.startswith("resize") else 1e-6
+    return 1e-6 if min(w.dtype.itemsize for w in case.wanted) > 2 else 2e-2
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 // Matrix products: one blocked kernel that works on any strides and on convolution windows.
 #pragma once
 
+#include <cmath>
+
 #include "move.hpp"
 
 namespace adc::op {
@@ -182,15 +184,24 @@ View<T> gemm(Out<T> out, Scratch& scratch, View<T> a, View<T> b, const View<T>* 
     c_col = rank > 0 && c->dim(rank - 1) != 1 ? 1 : 0;
     c_row = rank > 1 && c->dim(0) != 1 ? c->dim(1) : 0;
   }
-  using F = Compute<T>;
-  const F fa = static_cast<F>(alpha);
-  const F fb = static_cast<F>(beta);
-  for (Index i = 0; i < m; ++i) {
-    for (Index j = 0; j < n; ++j) {
-      F value = static_cast<F>(y[i * n + j]) * fa;
-      if (c != nullptr) value += static_cast<F>((*c)[i * c_row + j * c_col]) * fb;
-      y[i * n + j] = static_cast<T>(value);
+  // Whole factors of whole numbers stay whole; a fraction needs real ones in between.
+  const bool fraction = alpha != std::floor(alpha) || beta != std::floor(beta);
+  const auto finish = [&](auto zero) {
+    using F = decltype(zero);
+    const F fa = static_cast<F>(alpha);
+    const F fb = static_cast<F>(beta);
+    for (Index i = 0; i < m; ++i) {
+      for (Index j = 0; j < n; ++j) {
+        F value = static_cast<F>(y[i * n + j]) * fa;
+        if (c != nullptr) value += static_cast<F>((*c)[i * c_row + j * c_col]) * fb;
+        y[i * n + j] = static_cast<T>(value);
+      }
     }
+  };
+  if (std::is_integral_v<T> && fraction) {
+    finish(double{});
+  } else {
+    finish(Compute<T>{});
   }
   return {y, shape};
 }

@@ -255,20 +255,34 @@ View<T> resize(Out<T> out, Scratch& scratch, View<T> x, const ResizePlan& plan,
   const Index size = plan.shape.size();
   if (size == 0) return {y, plan.shape};
   require(x.size() > 0, "Resize: nothing to enlarge");
-  const bool crop = spec.coordinates == Coordinates::tf_crop_and_resize;
-  std::array<int, kMaxRank> order{};
-  int count = 0;
-  for (int i = 0; i < x.rank(); ++i) {
-    const detail::ResizeAxis& a = plan.axis[static_cast<std::size_t>(i)];
-    if (a.in != a.out || a.scale != 1.0 || crop) order[static_cast<std::size_t>(count++)] = i;
+  if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+    if (spec.mode != Resample::nearest) {
+      // Weights are fractions: whole numbers go through real ones and are cut at the end.
+      using Real = std::conditional_t<sizeof(T) <= 2, float, double>;
+      Real* wide = scratch.take<Real>(4, x.size());
+      for (Index i = 0; i < x.size(); ++i) wide[i] = static_cast<Real>(x[i]);
+      Real* made = scratch.take<Real>(5, size);
+      const Out<Real> place(reinterpret_cast<std::byte*>(made), plan.shape);
+      resize(place, scratch, View<Real>(wide, x.shape()), plan, spec);
+      for (Index i = 0; i < size; ++i) y[i] = math::cast<T>(made[i]);
+      return {y, plan.shape};
+    }
   }
+  const bool crop = spec.coordinates == Coordinates::tf_crop_and_resize;
   // Axes that shrink first: the intermediate tensors stay small. Of those alike, the last axis
   // first: the step after it then moves whole rows.
-  std::sort(order.begin(), order.begin() + count, [&](int p, int q) {
-    const double a = plan.axis[static_cast<std::size_t>(p)].scale;
-    const double b = plan.axis[static_cast<std::size_t>(q)].scale;
-    return a < b || (a == b && p > q);
-  });
+  std::array<int, kMaxRank> order{};
+  int count = 0;
+  const auto scale_of = [&plan](int i) { return plan.axis[static_cast<std::size_t>(i)].scale; };
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    const detail::ResizeAxis& a = plan.axis[static_cast<std::size_t>(i)];
+    if (a.in == a.out && a.scale == 1.0 && !crop) continue;
+    int at = count++;
+    for (; at > 0 && scale_of(order[static_cast<std::size_t>(at - 1)]) > a.scale; --at) {
+      order[static_cast<std::size_t>(at)] = order[static_cast<std::size_t>(at - 1)];
+    }
+    order[static_cast<std::size_t>(at)] = i;
+  }
   if (count == 0) {
     copy_elements(x.data(), size, y);
     return {y, plan.shape};
