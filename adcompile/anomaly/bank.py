@@ -15,7 +15,9 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from adcompile.anomaly.bank_layout import BOX, HEAD, LANES, lay_out, stride_of
+from adcompile.anomaly.bank_axes import BOX, GROUP
+from adcompile.anomaly.bank_int8 import LANES
+from adcompile.anomaly.bank_layout import code_stride_of, lay_out, stride_of
 from adcompile.anomaly.sections import Container, pack_container, read_container
 from adcompile.errors import FormatError, InputError
 
@@ -48,10 +50,14 @@ class Bank:
         return out
 
 
-def prepare_bank(rows: Array, *, contract: str = "", producer: bytes = bytes(32)) -> Bank:
+def prepare_bank(
+    rows: Array, *, contract: str = "", producer: bytes = bytes(32), axes: int | None = None
+) -> Bank:
     """Lay out ``rows`` [M, D] for search.
 
-    Raises InputError unless the array is two-dimensional, float32 without loss, finite, not empty.
+    *axes*: how many principal axes rows are first compared along, one of ``bank_axes.COUNTS``, or 0
+    for a search that compares all columns at once. By default what is estimated to be fastest; the
+    neighbours found are the same. Raises InputError unless the array is two-dimensional, float32 without loss, finite, not empty.
     """
     checked = check_vectors(rows, "bank")
     if not 1 <= checked.shape[1] <= MAX_COLUMNS:
@@ -60,7 +66,7 @@ def prepare_bank(rows: Array, *, contract: str = "", producer: bytes = bytes(32)
         )
     if not 1 <= len(checked) <= MAX_ROWS:
         raise InputError(f"bank has {len(checked)} rows", why=f"1 to {MAX_ROWS} can be searched")
-    sections = lay_out(checked) | {"columns": np.array([checked.shape[1]], np.int32)}
+    sections = lay_out(checked, axes) | {"columns": np.array([checked.shape[1]], np.int32)}
     for array in sections.values():
         array.flags.writeable = False
     return Bank(checked.shape[1], sections, contract, producer)
@@ -112,27 +118,28 @@ _SHAPES: Mapping[str, tuple[str, Callable[[_Sizes], tuple[int, ...]]]] = {
     "rows": ("<f4", lambda n: (n["rows"], n["ld"])),
     "order": ("<i4", lambda n: (n["rows"],)),
     "centre": ("<f4", lambda n: (n["ld"],)),
-    "axes": ("<f4", lambda n: (n["axes"], n["ld"], LANES)),
-    "panels": ("<f4", lambda n: (n["panels"], HEAD + 2, LANES)),
-    "tails": ("|i1", lambda n: (n["panels"], (n["axes"] - 1) * 4, 4 * LANES)),
-    "tail_terms": ("<f4", lambda n: (n["panels"], 4, LANES)),
-    "tail_sums": ("<i4", lambda n: (n["panels"], LANES)),
-    "groups": ("<f4", lambda n: (n["groups"], 2 * BOX + 2, LANES)),
-    "supers": ("<f4", lambda n: (n["supers"], 2 * BOX + 2, LANES)),
-    "shadow": ("|i1", lambda n: (n["panels"], n["ld"] // 4, 4 * LANES)),
-    "shadow_terms": ("<f4", lambda n: (n["panels"], 3, LANES)),
-    "shadow_sums": ("<i4", lambda n: (n["panels"], LANES)),
+    "whole": ("|i1", lambda n: (n["panels"], n["ld"] // 4, 4 * LANES)),
+    "whole_terms": ("<f4", lambda n: (n["panels"], 3, LANES)),
     "numbers": ("<f8", lambda n: (4,)),
     "columns": ("<i4", lambda n: (1,)),
+}
+_AXES_SHAPES: Mapping[str, tuple[str, Callable[[_Sizes], tuple[int, ...]]]] = {
+    "axes": ("<f4", lambda n: (n["axes"], n["ld"], LANES)),
+    "boxes": ("<f4", lambda n: (-(-n["rows"] // (GROUP * LANES)), 2 * BOX + 2, LANES)),
+    "head": ("|i1", lambda n: (n["panels"], n["axes"] * 4, 4 * LANES)),
+    "head_terms": ("<f4", lambda n: (n["panels"], 4, LANES)),
+    "row_codes": ("|i1", lambda n: (n["rows"], n["cs"])),
+    "row_terms": ("<f4", lambda n: (n["rows"], 4)),
 }
 
 
 def _check_shapes(where: str, sections: Mapping[str, Array]) -> None:
     """Every section is there, of the dtype and shape that follow from rows, columns and axes."""
-    if set(sections) != set(_SHAPES):
-        odd = sorted(set(sections) ^ set(_SHAPES))
+    expected = {**_SHAPES, **(_AXES_SHAPES if "axes" in sections else {})}
+    if set(sections) != set(expected):
+        odd = sorted(set(sections) ^ set(expected))
         _refuse(where, odd[0], "section missing or unknown")
-    for name, (dtype, _) in _SHAPES.items():
+    for name, (dtype, _) in expected.items():
         if sections[name].dtype.str != dtype:
             _refuse(where, f"{name}.dtype", f"{sections[name].dtype.str}, expected {dtype}")
     if sections["columns"].shape != (1,) or sections["rows"].ndim != 2:
@@ -140,16 +147,14 @@ def _check_shapes(where: str, sections: Mapping[str, Array]) -> None:
     rows, columns = sections["rows"].shape[0], int(sections["columns"][0])
     if not 1 <= columns <= MAX_COLUMNS or rows > MAX_ROWS:
         _refuse(where, "columns", f"{rows} rows × {columns} columns cannot be searched")
-    panels = -(-rows // LANES)
-    groups = -(-panels // LANES)
-    axes = int(sections["axes"].shape[0])
-    if not 2 <= axes <= 16:
-        _refuse(where, "axes.shape", f"{axes} blocks of axes; 2 to 16 are allowed")
+    axes = int(sections["axes"].shape[0]) if "axes" in sections else 0
+    if axes > 16:
+        _refuse(where, "axes.shape", f"{axes} blocks of axes; 1 to 16 are allowed")
     sizes = {
-        "rows": rows, "ld": stride_of(columns), "axes": axes, "panels": panels,
-        "groups": groups, "supers": -(-groups // LANES),
+        "rows": rows, "ld": stride_of(columns), "cs": code_stride_of(columns), "axes": axes,
+        "panels": -(-rows // LANES),
     }  # fmt: skip
-    for name, (_, shape) in _SHAPES.items():
+    for name, (_, shape) in expected.items():
         if sections[name].shape != shape(sizes):
             _refuse(where, f"{name}.shape", f"{sections[name].shape}, expected {shape(sizes)}")
 
@@ -168,5 +173,8 @@ def _check_values(where: str, sections: Mapping[str, Array], columns: int) -> No
     scale = float(sections["numbers"][0])
     if not 2.0**-101 < scale < 2.0**101 or np.frexp(scale)[0] != 0.5:
         _refuse(where, "numbers", f"scale {scale} is not a power of two within 2^±100")
-    if sections["numbers"].astype(np.float64)[1:3].min() < 0:
+    numbers = sections["numbers"].astype(np.float64)
+    if numbers[1:3].min() < 0:
         _refuse(where, "numbers", "negative length")
+    if not 2.0**-20 <= numbers[3] <= 1:
+        _refuse(where, "numbers", f"step of the queries {numbers[3]} is not within 2^-20 … 1")

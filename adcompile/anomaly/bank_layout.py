@@ -1,8 +1,9 @@
-"""Prepare a bank for exact search: principal axes, row order, bounding boxes, int8 shadow.
+"""Prepare a bank for exact search: int8 copies, principal axes, row order, bounding boxes.
 
 Everything here happens once, in double precision, when a bundle is compiled. The search
-(``search.py`` and ``backends/host/native``) only reads the result. With ``u = scale·(row − centre)``
-(``scale`` a power of two, the longest ``u`` has length at most 1) the arrays are:
+(``search.py`` and ``backends/host/native``) only reads the result; why it is exact is shown in
+``bank_bounds.cpp``. With ``u = scale·(row − centre)`` (``scale`` a power of two, the longest ``u``
+has length at most 1) the arrays are, for M rows in P = M/16 panels:
 
 ==============  =======================  ==========================================================
 name            dtype, shape             content
@@ -10,48 +11,48 @@ name            dtype, shape             content
 rows            f4 [M, ld]               the float32 rows, reordered, zero-padded to ``ld`` columns
 order           i4 [M]                   original number of each stored row
 centre          f4 [ld]                  what is subtracted
-axes            f4 [A/16, ld, 16]        A = 16 + T orthonormal axes, 16 side by side; unused ones zero
-panels          f4 [P, 18, 16]           per 16 rows: squared length of u (rounded down), its first
-                                         16 coordinates, length of the rest (rounded up)
-tails           i1 [P, T/4, 64]          per 16 rows, int8 of coordinates 16 … 15+T, 4 of 16 rows
-                                         side by side
-tail_terms      f4 [P, 4, 16]            step of the int8, length of the rest beyond 16 coordinates,
-                                         error length of the int8, length of the rest beyond all
-                                         coordinates (lengths rounded up)
-tail_sums       i4 [P, 16]               −128 · sum of the int8 values of `tails`
-groups          f4 [G, 18, 16]           boxes of 16 panels: low and high of 8 coordinates and of
-                                         the length of the rest beyond them
-supers          f4 [S, 18, 16]           the same for 16 groups
-shadow          i1 [P, ld/4, 64]         per 16 rows, int8 of u, 4 columns of 16 rows side by side
-shadow_terms    f4 [P, 3, 16]            step s, s²·|int8|² − e², error length e (rounded up)
-shadow_sums     i4 [P, 16]               −128 · sum of the int8 values
-numbers         f8 [4]                   scale, longest |u| (rounded up), largest e, zero
+whole           i1 [P, ld/4, 64]         per 16 rows, u in int8, 4 columns of 16 rows side by side
+whole_terms     f4 [P, 3, 16]            step s of the int8, s²·|int8|² − e², error length e (up)
+numbers         f8 [4]                   scale, longest |u| and largest e (up), step for queries
+==============  =======================  ==========================================================
+
+and, where most rows can be skipped by their coordinates along principal axes (``bank_axes.py``),
+with A axes, G groups of 256 rows and ``cs`` = columns padded to a multiple of 64:
+
+==============  =======================  ==========================================================
+axes            f4 [A/16, ld, 16]        orthonormal axes, 16 side by side; unused ones zero
+boxes           f4 [G/16, 18, 16]        of groups: low and high of 8 coordinates and of the length
+                                         of the rest beyond them
+head            i1 [P, A/4, 64]          like ``whole``, of the A coordinates
+head_terms      f4 [P, 4, 16]            step s, s²·|int8|² + r² − e², e, r: length of the rest
+row_codes       i1 [M, cs]               the int8 of ``whole``, row by row
+row_terms       f4 [M, 4]                the terms of ``whole``, row by row, and zero
 ==============  =======================  ==========================================================
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adcompile.anomaly.bank_axes import BOX, GROUP, choose_axes, tree_order
+from adcompile.anomaly.bank_int8 import (
+    FAR,
+    LANES,
+    Int8Copy,
+    code_panels,
+    int8_copy,
+    term_panels,
+    up,
+)
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 Array = NDArray[np.generic]
 
-LANES = 16
-GROUP = 256
-HEAD = 16
-"""Axes bounded for 16 rows at once."""
-BOX = 8
-"""Axes of the bounding boxes."""
-TAIL = 112
-"""Further axes, kept as int8."""
-FAR = np.float32(1e30)
-"""Stands for "never near" in the padding of the last panel."""
-_SAMPLE = 16384
 _CHUNK = 4096
 
 
@@ -60,202 +61,112 @@ def stride_of(columns: int) -> int:
     return -(-columns // 32) * 32
 
 
-def lay_out(rows: F32) -> dict[str, Array]:
-    """All sections for ``rows`` [M, D], float32, finite, M ≥ 1, D ≥ 1."""
+def code_stride_of(columns: int) -> int:
+    """Columns padded to a multiple of 64 int8 codes."""
+    return -(-columns // 64) * 64
+
+
+def lay_out(rows: F32, axes: int | None = None) -> dict[str, Array]:
+    """All sections for ``rows`` [M, D], float32, finite, M ≥ 1, D ≥ 1; *axes* as ``prepare_bank``."""
     count, columns = rows.shape
+    ld = stride_of(columns)
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = _scale(rows, centre)
-    basis = principal_axes(rows, centre, scale, HEAD + TAIL)
-    coordinates, lengths = _project(rows, centre, scale, basis)
-    order = tree_order(coordinates[:, :HEAD])
-    coordinates, lengths = coordinates[order], lengths[order]
-    ld = stride_of(columns)
-    panels = -(-count // LANES)
+    basis = choose_axes(rows, centre, scale, axes)
+    order = np.arange(count)
+    along: dict[str, Array] = {}
+    errors: list[F32] = []
+    if basis is not None:
+        coordinates, lengths = _project(rows, centre, scale, basis)
+        order = tree_order(coordinates[:, :LANES])
+        coordinates, lengths = coordinates[order], lengths[order]
+        head = int8_copy(coordinates, _rest(coordinates, lengths, basis.shape[1]))
+        along = {
+            "axes": _axes_panels(basis, ld),
+            "boxes": _box_panels(_boxes(coordinates, lengths)),
+            "head": code_panels(head.codes),
+            "head_terms": term_panels(head.terms),
+        }
+        errors.append(head.terms[2])
     padded = np.zeros((count, ld), np.float32)
     padded[:, :columns] = rows[order]
-    shadow, terms, sums = _shadow(padded, centre, scale, panels)
-    boxes = _boxes(coordinates, lengths)
+    wide = np.pad(centre, (0, ld - columns))
+    whole, longest, step = _whole(padded, wide, scale)
+    errors.append(whole.terms[2])
+    if basis is not None:
+        along["row_codes"] = np.pad(whole.codes, ((0, 0), (0, code_stride_of(columns) - ld)))
+        along["row_terms"] = np.ascontiguousarray(np.pad(whole.terms, ((0, 1), (0, 0))).T)
     return {
         "rows": padded,
         "order": order.astype(np.int32),
-        "centre": np.pad(centre, (0, ld - columns)),
-        "axes": _axes_panels(basis, ld),
-        "panels": _panels(coordinates, lengths, panels),
-        **_tails(coordinates, lengths, panels),
-        "groups": _box_panels(boxes),
-        "supers": _box_panels(_merge(boxes)),
-        "shadow": shadow,
-        "shadow_terms": terms,
-        "shadow_sums": sums,
-        "numbers": np.array(
-            [scale, _up(np.sqrt(lengths.max(initial=0.0))), float(terms[:, 2].max()), 0.0]
-        ),
+        "centre": wide,
+        "whole": code_panels(whole.codes),
+        "whole_terms": term_panels(whole.terms),
+        **along,
+        "numbers": np.array([scale, longest, max(float(e.max()) for e in errors), step]),
     }
 
 
-def _up(values: F64 | np.float64) -> Array:
-    """Round to float32 upwards, and past the errors of the double arithmetic behind it."""
-    return np.nextafter((values * (1 + 1e-12)).astype(np.float32), np.float32(np.inf))
-
-
-def _down(values: F64) -> F32:
-    low = np.nextafter((values * (1 - 1e-12)).astype(np.float32), np.float32(-np.inf))
-    return np.maximum(low, np.float32(0)).astype(np.float32)
-
-
-def _centred(rows: F32, centre: F32, scale: float) -> F64:
-    return (rows.astype(np.float64) - centre.astype(np.float64)) * scale
+def _chunks(rows: F32, centre: F32, scale: float) -> Iterator[tuple[slice, F64]]:
+    """Parts of the centred, scaled rows in double precision."""
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, min(len(rows), start + _CHUNK))
+        yield part, (rows[part].astype(np.float64) - centre.astype(np.float64)) * scale
 
 
 def _scale(rows: F32, centre: F32) -> float:
     """The power of two that brings the longest centred row to at most 1, within 2^±100."""
-    longest = 0.0
-    for start in range(0, len(rows), _CHUNK):
-        u = _centred(rows[start : start + _CHUNK], centre, 1.0)
-        longest = max(longest, float(np.einsum("ij,ij->i", u, u).max()))
+    longest = max(float(np.einsum("ij,ij->i", u, u).max()) for _, u in _chunks(rows, centre, 1.0))
     if longest == 0.0:
         return 1.0
     exponent = math.frexp(math.sqrt(longest))[1]
     return math.ldexp(1.0, min(100, max(-100, -exponent)))
 
 
-def principal_axes(rows: F32, centre: F32, scale: float, count: int) -> F64:
-    """Orthonormal columns [D, count] spanning the directions of most variance.
-
-    Any orthonormal columns keep the search exact; good ones make it fast. So a deterministic,
-    evenly spaced sample of rows is enough. When D < count the missing columns are zero.
-    """
-    step = max(1, -(-len(rows) // _SAMPLE))
-    sample = ((rows[::step] - centre) * np.float32(scale)).astype(np.float32)
-    columns = rows.shape[1]
-    kept = min(count, columns)
-    covariance = (sample.T @ sample).astype(np.float64)
-    _, vectors = np.linalg.eigh(covariance)
-    basis, _ = np.linalg.qr(vectors[:, ::-1][:, :kept])
-    return np.pad(basis, ((0, 0), (0, count - kept)))
-
-
 def _project(rows: F32, centre: F32, scale: float, basis: F64) -> tuple[F64, F64]:
     """Coordinates [M, A] and squared lengths [M] of the centred rows."""
     coordinates = np.empty((len(rows), basis.shape[1]))
     lengths = np.empty(len(rows))
-    for start in range(0, len(rows), _CHUNK):
-        u = _centred(rows[start : start + _CHUNK], centre, scale)
-        coordinates[start : start + _CHUNK] = u @ basis
-        lengths[start : start + _CHUNK] = np.einsum("ij,ij->i", u, u)
+    for part, u in _chunks(rows, centre, scale):
+        coordinates[part] = u @ basis
+        lengths[part] = np.einsum("ij,ij->i", u, u)
     return coordinates, lengths
 
 
-def tree_order(points: F64) -> NDArray[np.int64]:
-    """An order in which runs of 256, and in them runs of 16, are compact.
+def _whole(padded: F32, centre: F32, scale: float) -> tuple[Int8Copy, float, float]:
+    """The copy of all columns, the longest row's length (up), and the step for queries."""
+    count, ld = padded.shape
+    codes = np.empty((count, ld), np.int8)
+    terms = np.empty((3, count), np.float32)
+    longest = 0.0
+    for part, u in _chunks(padded, centre, scale):
+        copy = int8_copy(u)
+        codes[part], terms[:, part] = copy.codes, copy.terms
+        longest = max(longest, float(np.einsum("ij,ij->i", u, u).max()))
+    # Nearly all queries fit into ±127 such steps if they are like the rows; others get their own.
+    step = 1.1 * float(np.quantile(terms[0], 0.99))
+    return Int8Copy(codes, terms), float(up(np.sqrt(np.float64(longest)))), _narrow(step)
 
-    Recursive halving along the coordinate of largest variance; every run is full but the last.
-    """
-    order = np.arange(len(points))
-    pending = [(0, len(points))]
-    while pending:
-        start, stop = pending.pop()
-        size = stop - start
-        if size <= LANES:
-            continue
-        unit = GROUP if size > GROUP else LANES
-        half = -(-size // unit) // 2 * unit
-        if half == 0:
-            continue
-        part = points[order[start:stop]]
-        axis = int(part.var(axis=0).argmax())
-        split = np.argpartition(part[:, axis], half - 1, kind="introselect")
-        order[start:stop] = order[start:stop][split]
-        pending += [(start, start + half), (start + half, stop)]
-    for start in range(0, len(points), LANES):
-        order[start : start + LANES].sort()
-    return order
+
+def _narrow(step: float) -> float:
+    return float(np.float32(min(1.0, max(2.0**-20, step))))
 
 
 def _rest(coordinates: F64, lengths: F64, used: int) -> F64:
     """Length of what the first ``used`` coordinates leave over."""
     inside = np.einsum("ij,ij->i", coordinates[:, :used], coordinates[:, :used])
     # The subtraction cancels; its error is far below 1e-14 of the squared length.
-    return np.asarray(np.sqrt(np.maximum(lengths - inside, 0.0) + 1e-14 * lengths))
-
-
-def _in_panels(values: Array, panels: int, fill: np.float32) -> F32:
-    """[M] to [P, 16]."""
-    out = np.full(panels * LANES, fill, np.float32)
-    out[: len(values)] = values
-    return out.reshape(panels, LANES)
-
-
-def _panels(coordinates: F64, lengths: F64, panels: int) -> F32:
-    out = np.zeros((panels, HEAD + 2, LANES), np.float32)
-    out[:, 0] = _in_panels(_down(lengths), panels, FAR)
-    for axis in range(HEAD):
-        out[:, 1 + axis] = _in_panels(coordinates[:, axis], panels, np.float32(0))
-    rest = _up(_rest(coordinates, lengths, HEAD))
-    out[:, HEAD + 1] = _in_panels(rest, panels, np.float32(0))
-    return out
-
-
-def _tails(coordinates: F64, lengths: F64, panels: int) -> dict[str, Array]:
-    codes, steps, errors = _int8(coordinates[:, HEAD:])
-    terms = np.zeros((4, panels * LANES), np.float32)
-    rows = slice(0, len(coordinates))
-    terms[0, rows] = steps
-    terms[1, rows] = _up(_rest(coordinates, lengths, HEAD))
-    terms[2, rows] = errors
-    terms[3, rows] = _up(_rest(coordinates, lengths, HEAD + TAIL))
-    return {
-        "tails": _interleaved(codes, panels),
-        "tail_terms": _side_by_side(terms),
-        "tail_sums": _sums(codes, panels),
-    }
-
-
-def _int8(values: F64) -> tuple[NDArray[np.int8], F32, F32]:
-    """Codes of each row, their step, and the length of the difference (rounded up)."""
-    steps = (np.abs(values).max(axis=1) / 127).astype(np.float32)
-    steps = np.where(steps > 0, steps, np.float32(1)).astype(np.float32)
-    wide = steps.astype(np.float64)[:, None]
-    codes = np.clip(np.rint(values / wide), -127, 127)
-    error = np.sqrt(np.square(values - codes * wide).sum(axis=1))
-    return codes.astype(np.int8), steps, _up(error).astype(np.float32)
-
-
-def _interleaved(codes: NDArray[np.int8], panels: int) -> NDArray[np.int8]:
-    """[M, n] to [P, n/4, 64]: four columns of 16 rows side by side."""
-    count, columns = codes.shape
-    whole = np.pad(codes, ((0, panels * LANES - count), (0, 0)))
-    blocks = whole.reshape(panels, LANES, columns // 4, 4).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(blocks).reshape(panels, columns // 4, 4 * LANES)
-
-
-def _side_by_side(terms: F32) -> F32:
-    """[n, 16·P] to [P, n, 16]."""
-    count, rows = terms.shape
-    return np.ascontiguousarray(terms.reshape(count, rows // LANES, LANES).transpose(1, 0, 2))
-
-
-def _sums(codes: NDArray[np.int8], panels: int) -> I32:
-    out = np.zeros(panels * LANES, np.int32)
-    out[: len(codes)] = codes.sum(axis=1, dtype=np.int32) * -128
-    return out.reshape(panels, LANES)
+    return np.asarray(np.sqrt(np.maximum(lengths - inside, 0.0)))
 
 
 def _boxes(coordinates: F64, lengths: F64) -> F32:
-    """Low and high [P, 2, 9] over each panel, rounded outwards."""
+    """Low and high [G, 2, 9] over each group, rounded outwards."""
     points = np.column_stack([coordinates[:, :BOX], _rest(coordinates, lengths, BOX)])
-    starts = np.arange(0, len(points), LANES)
+    starts = np.arange(0, len(points), GROUP)
     low = np.minimum.reduceat(points, starts).astype(np.float32)
     high = np.maximum.reduceat(points, starts).astype(np.float32)
     margin = np.float32(1e-6 * np.sqrt(lengths.max()))  # rounding of coordinates and rests
     return np.stack([low - margin, high + margin], axis=1)
-
-
-def _merge(boxes: F32) -> F32:
-    starts = np.arange(0, len(boxes), LANES)
-    low = np.minimum.reduceat(boxes[:, 0], starts)
-    high = np.maximum.reduceat(boxes[:, 1], starts)
-    return np.stack([low, high], axis=1)
 
 
 def _box_panels(boxes: F32) -> F32:
@@ -273,20 +184,3 @@ def _axes_panels(basis: F64, ld: int) -> F32:
     out = np.zeros((ld, used), np.float32)
     out[:columns] = basis
     return np.ascontiguousarray(out.reshape(ld, used // LANES, LANES).transpose(1, 0, 2))
-
-
-def _shadow(
-    padded: F32, centre: F32, scale: float, panels: int
-) -> tuple[NDArray[np.int8], F32, I32]:
-    count, ld = padded.shape
-    wide = np.pad(centre, (0, ld - len(centre)))
-    codes = np.zeros((count, ld), np.int8)
-    terms = np.zeros((3, panels * LANES), np.float32)
-    terms[1] = FAR
-    for start in range(0, count, _CHUNK):
-        part = slice(start, min(count, start + _CHUNK))
-        codes[part], steps, errors = _int8(_centred(padded[part], wide, scale))
-        square = np.square(codes[part] * steps.astype(np.float64)[:, None]).sum(axis=1)
-        terms[0, part], terms[2, part] = steps, errors
-        terms[1, part] = square - errors.astype(np.float64) ** 2
-    return _interleaved(codes, panels), _side_by_side(terms), _sums(codes, panels)

@@ -2,7 +2,7 @@
 
 A matrix product in float32 gives every distance with a known error bound (centred vectors, so the
 bound is small). Rows that the bound cannot exclude are evaluated by the same float32 formula as in
-C++ (32 running sums in a fixed order), and what float32 cannot tell apart in double precision.
+C++ (32 running sums in a fixed order, fused multiply-add), and what float32 cannot tell apart in double precision.
 """
 
 from __future__ import annotations
@@ -32,9 +32,25 @@ def distances(x: F32, y: F32) -> F32:
     """Squared distances of paired rows [n, stride] in float32; the order of operations is fixed."""
     sums = np.zeros((len(x), 32), np.float32)
     for start in range(0, x.shape[1], 32):
-        difference = x[:, start : start + 32] - y[:, start : start + 32]
-        sums += difference * difference
+        sums = _add_squares(sums, x[:, start : start + 32] - y[:, start : start + 32])
     return _fold(sums).astype(np.float32)
+
+
+def _add_squares(sums: F32, x: F32) -> F32:
+    """``sums + x·x``, rounded once: the fused multiply-add of the C++ kernels.
+
+    In double precision the square is exact. The sum is rounded to odd (where it is inexact, its last
+    bit is set), so that rounding it to float32 afterwards is as if it had been the first rounding.
+    """
+    square = x.astype(np.float64) ** 2
+    wide = sums.astype(np.float64)
+    total = square + wide
+    back = total - square
+    with np.errstate(invalid="ignore"):  # infinite sums stay infinite
+        missing = (square - (total - back)) + (wide - back)
+    even = (total.view(np.int64) & 1) == 0
+    odd = np.nextafter(total, np.copysign(np.inf, missing))
+    return np.where((missing != 0) & even, odd, total).astype(np.float32)
 
 
 def precise_distances(x: F32, y: F32) -> F64:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adcompile.anomaly.bank import pack_bank, prepare_bank, read_bank, write_bank
 from adcompile.anomaly.sections import ENTRY, HEADER, Container, pack_container, read_container
-from adcompile.errors import FormatError, InputError
+from adcompile.errors import FormatError, InputError, UsageError
 
 
 def rows_of(count: int, columns: int, seed: int = 0) -> NDArray[np.float32]:
@@ -87,7 +87,14 @@ def test_unusable_rows_are_refused(rows: NDArray[np.float32], word: str) -> None
         prepare_bank(rows)
 
 
-SMALL = pack_bank(prepare_bank(rows_of(40, 6)))
+@pytest.mark.parametrize("axes", [1, 33, 512])
+def test_numbers_of_axes_are_refused_unless_possible(axes: int) -> None:
+    """Only what the kernels' blocks allow."""
+    with pytest.raises(UsageError, match=f"{axes} axes"):
+        prepare_bank(rows_of(40, 6), axes=axes)
+
+
+SMALL = pack_bank(prepare_bank(rows_of(40, 6), axes=32))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_a_truncated_file_is_refused(length: int) -> None:
         read_bank(SMALL[:length])
 
 
-@pytest.mark.parametrize("name", ["rows", "order", "panels", "tails", "shadow", "numbers"])
+@pytest.mark.parametrize("name", ["rows", "order", "whole", "head", "row_terms", "numbers"])
 def test_a_flipped_bit_in_any_section_is_found(name: str) -> None:
     """Checksums cover the data."""
     data = bytearray(SMALL)

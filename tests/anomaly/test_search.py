@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,11 +43,11 @@ def brute_force(rows: F32, queries: F32, k: int) -> tuple[NDArray[np.float64], N
 
 def check(rows: F32, queries: F32, k: int) -> None:
     """All paths give the same bits, and these are brute force's neighbours, ties aside."""
-    bank = prepare_bank(rows)
     squared, indices = brute_force(rows, queries, k)
     first: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
-    for path in USABLE:
-        got, at = knn(bank, queries, k, path=path, threads=2)
+    banks = {axes: prepare_bank(rows, axes=axes) for axes in (0, 32)}
+    for path, axes in itertools.product(USABLE, banks):
+        got, at = knn(banks[axes], queries, k, path=path, threads=2)
         gaps = queries[:, None, :].astype(np.float64) - rows[at].astype(np.float64)
         truth = (gaps * gaps).sum(axis=2)
         differs = at != indices
@@ -81,15 +83,21 @@ def test_any_k(k: int) -> None:
     check(data[:1000], data[1000:], k)
 
 
-def test_tree_and_dense_scan_both_run() -> None:
-    """Features go through the tree, noise through the dense scan; both are exact."""
-    random = np.random.default_rng(1)
-    check(textured(6000, 64, 2), textured(50, 64, 2), 3)
-    check(
-        random.standard_normal((6000, 64)).astype(np.float32),
-        random.standard_normal((50, 64)).astype(np.float32),
-        3,
-    )
+def test_features_are_searched_along_axes() -> None:
+    """Where most rows can be skipped the bank says so; on noise, or when small, it does not pay."""
+    features = textured(9000, 64, 2)
+    noise = np.random.default_rng(1).standard_normal((9000, 64)).astype(np.float32)
+    assert "axes" in prepare_bank(features).sections
+    assert "axes" not in prepare_bank(features[:300]).sections
+    assert "axes" not in prepare_bank(noise).sections
+    check(features, textured(50, 64, 2), 3)
+    check(noise, features[:50], 3)
+
+
+def test_axes_that_leave_everything_are_still_exact() -> None:
+    """Noise along 32 of 200 axes: whole groups have to be compared by all columns."""
+    noise = np.random.default_rng(2).standard_normal((1500, 200)).astype(np.float32)
+    check(noise[:1400], noise[1400:], 9)
 
 
 def test_rows_far_from_the_origin() -> None:

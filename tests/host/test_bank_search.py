@@ -95,7 +95,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def features(count: int, columns: int, seed: int) -> NDArray[np.float32]:
-    """Rows along few directions: they take the tree."""
+    """Rows along few directions: they are searched along axes."""
     random = np.random.default_rng(seed)
     latent = random.standard_normal((count, 4)) @ random.standard_normal((4, columns)) * 4
     return (latent + 0.1 * random.standard_normal((count, columns))).astype(np.float32)
@@ -107,20 +107,21 @@ def noise(count: int, columns: int, seed: int) -> NDArray[np.float32]:
 
 
 CASES = {
-    "features": (features(2700, 96, 0), 2, 3),
-    "noise": (noise(900, 70, 1), 1, 9),
-    "tiny bank": (noise(170, 33, 2)[:140], 1, 2),
-    "huge": (np.clip(noise(300, 20, 3), -3, 3) * np.float32(1e37), 1, 2),
-    "ties": (np.floor(noise(500, 5, 4)), 2, 20),
+    "features": (features(2700, 96, 0), 2, 3, 32),
+    "wide features": (features(700, 200, 7), 1, 9, 64),
+    "noise": (noise(900, 70, 1), 1, 9, 0),
+    "tiny bank": (noise(170, 33, 2)[:140], 1, 2, None),
+    "huge": (np.clip(noise(300, 20, 3), -3, 3) * np.float32(1e37), 1, 2, 32),
+    "ties": (np.floor(noise(500, 5, 4)), 2, 20, 32),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_same_bits_as_numpy(program: Program, tmp_path: Path, case: str) -> None:
     """Every instruction set of every machine gives the same neighbours and distances."""
-    data, threads, k = CASES[case]
+    data, threads, k, axes = CASES[case]
     rows, queries = data[:-110], data[-110:].copy()
-    bank = prepare_bank(rows)
+    bank = prepare_bank(rows, axes=axes)
     (tmp_path / "bank").write_bytes(pack_bank(bank))
     (tmp_path / "queries").write_bytes(queries.tobytes())
     squared, indices = knn(bank, queries, k, path="numpy")
@@ -146,7 +147,7 @@ def test_hostile_files_are_refused(program: Program, tmp_path: Path) -> None:
     """Truncated, extended, with random bytes changed and checksums made right again."""
     from tests.anomaly.test_bank import resealed
 
-    good = pack_bank(prepare_bank(noise(40, 6, 6)))
+    good = pack_bank(prepare_bank(noise(40, 6, 6), axes=32))
     random = np.random.default_rng(0)
     files = [good, good[:100], good[:300], good[:-64], good + bytes(64), b"", bytes(5000)]
     for seal in (False, True):

@@ -1,32 +1,40 @@
 // Why no neighbour is lost
 // ------------------------
 // Let u(v) = scale · (v − centre), with the bank's float32 centre and its power-of-two scale, in
-// exact arithmetic; distances between u's are `scale` times distances between vectors. Let P have
-// orthonormal columns, z = Pᵀu, and ρ = the length of u − Pz. For a query x and a row y
-//     |u(x) − u(y)|² ≥ |z(x) − z(y)|² + (ρ(x) − ρ(y))²                                          (1)
-//                   = |u(x)|² + |u(y)|² − 2 z(x)·z(y) − 2 ρ(x)ρ(y),                             (2)
-// because the rests outside the span contribute at least the difference of their lengths. This
-// holds for any leading part of P, so for 8, 16 and all axes.
+// exact arithmetic; distances between u's are `scale` times distances between vectors.
+//
+// A shadow puts a point Φ(u) in place of u, with |Φ(a) − Φ(b)| ≤ |a − b|:
+//   * `whole`: Φ(u) = u;
+//   * `head`: Φ(u) = (z, ρ) with z = Pᵀu for orthonormal columns P and ρ = the length of u − Pz.
+//     Indeed |a − b|² = |z(a) − z(b)|² + |rest(a) − rest(b)|², and the rests differ by at least the
+//     difference of their lengths.
+// Of these points approximations are kept: int8 codes times a step (and a float32 for ρ). Let x', y'
+// be those of a query and a row, |Φ(x) − x'| ≤ e_x and |Φ(y) − y'| ≤ e_y. A row at distance t has
+// |x' − y'| ≤ t + e_x + e_y, so with g = t + e_x it cannot be nearer than t when
+//     |x'|² + |y'|² − 2 x'·y' > (g + e_y)²,   that is, when
+//     (|y'|² − e_y²) − 2 x'·y' − 2 g e_y > g² − |x'|².
+// The left side is `base` + products + slope · error of Probe. And |x − y| ≤ |x' − y'| + e_x + e_y in
+// `whole`'s space gives upper bounds, from which the search gets its first limit.
+//
+// A box holds the first 8 coordinates and the rest beyond them of 256 rows. The distance from the
+// query's (z, ρ) to the box is a lower bound for all of its rows, by the same argument.
 //
 // Rounding (e = 2^-24). The bank's side was computed in double precision and rounded once, outwards
-// where it matters: |u(y)|² down, ρ(y) up, boxes outwards. On the query's side
-//   * u is computed with relative error 2e per element: two roundings, as scaling is exact;
+// where it matters. On the query's side
+//   * u is computed with relative error at most 3e per element: difference, factor, product;
+//   * the difference between u and the codes is exact but for one rounding of the code times the
+//     step; its length is a sum over 16 lanes, relative error (columns/16 + 12)·e;
 //   * a coordinate is a sum of `stride` products in blocks: its error is at most n·e·|u| with
 //     n = kProjectBlock + blocks + 4, the float32 rounding of the axis and of u included; over r
-//     axes the error vector is no longer than  E_r = √r · n · e · |u|;
+//     axes the error vector is no longer than E_r = √r · n · e · |u|;
 //   * |u|² is a sum over 32 lanes, relative error (stride/32 + 10)·e;
 //   * ρ² = |u|² − |z|² cancels, so an interval for ρ is used: |z|² is off by at most 2 E_r|u| + E_r².
-// For (2), with Y the longest |u(y)|: exchanging z for its computed value changes the bound by at
-// most 2 E_r Y, rounding the row's coordinates by 2e|u|Y, and summing t terms in float32 by
-// (t + 2)·e·(Y² + 12|u|Y), whatever the order: six groups of terms, each at most 2|u|Y, as `tails`
-// takes the 16-axis rest back out. These sum to the slack added to the limit.
-// In `tails` the T further coordinates t(x), t(y) are known as int8 vectors t'(x), t'(y) with errors
-// of length e_x (E_A included) and e_y, so t(x)·t(y) ≤ t'(x)·t'(y) + |t'(x)| e_y + e_x |t(y)|, and
-// |t(y)| is at most the length of the rest beyond 16 axes. The sum of products is exact in int32
-// and, in float32, correct to a few e. For boxes, (1) is a distance in a space in which
-// the computed point is within E_8 of the true one, so √limit grows by E_8. All constants below are
-// rounded up generously (factors of 1.01 and more against second-order terms), and a float32 limit
-// is rounded upwards. An absolute 1e-30 covers underflow: lengths are at most 1 by choice of scale.
+//     Its middle is the coordinate, half its width goes into e_x, as E_r does.
+// The sum of products of codes is exact in int32 (columns · 128 · 255 < 2^31). The test is computed
+// in float32 with at most 10 roundings, of terms whose sizes add up to (|x'| + Y)² + 2 g e_y at most,
+// Y the longest |y'|. All constants are rounded up generously (factors of 1.01 and more against
+// second-order terms), and a float32 limit is rounded upwards. An absolute 1e-30 covers underflow:
+// lengths are at most 1 by choice of scale.
 #include "bank_bounds.hpp"
 
 #include <algorithm>
@@ -38,6 +46,7 @@ namespace {
 
 constexpr double kEps = 1.01 / 16777216.0;
 constexpr double kTiny = 1e-30;
+constexpr double kNoLimit = 1e300;
 
 float up(double value) {
     // Enough for any finite double: one part in 2^22 and past the smallest normal float.
@@ -50,65 +59,112 @@ double squared_length(const float* z, int count) {
     return sum;
 }
 
+// The point with these codes, and `more` between what was encoded and the true point.
+Point point_of(const void* codes, const Quantised& q, std::int32_t bias, std::int64_t columns, double more) {
+    const double inflate = 1 + (static_cast<double>(columns) / 16 + 12) * kEps;
+    Point p;
+    p.probe = {codes, -2 * q.step, 0, 0, 0, bias};
+    p.square = q.square;
+    p.rest = 0;
+    p.error = q.error * inflate + more + kTiny;
+    p.length = std::sqrt(p.square);
+    return p;
+}
+
 }  // namespace
 
-void Bounds::start(const BankView& b, const float* z, float square, const void* codes,
-                   const Quantised& quantised) {
-    const int axes = kHead + b.tail;
+void Point::reach(const BankView& bank, double square_limit) {
+    const double g = std::sqrt(square_limit) * (1 + 1e-7) + error;
+    const double terms = (length + bank.longest) * (length + bank.longest) + 2 * g * bank.longest;
+    probe.slope = -2 * up(g);
+    probe.limit = up(g * g * (1 + 1e-7) - square + 14 * kEps * terms + kTiny);
+}
+
+double Point::farthest(const BankView& bank, float value, float row_error) const {
+    const double e = static_cast<double>(row_error);
+    const double terms = (length + bank.longest) * (length + bank.longest);
+    const double apart = static_cast<double>(value) + e * e + square + 14 * kEps * terms + kTiny;
+    const double reach = std::sqrt(std::max(0.0, apart)) + error + e;
+    return reach * reach * (1 + 1e-7);
+}
+
+Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias) {
+    const double length = std::sqrt(q.square) + q.error;  // of u, but for rounding
+    return point_of(codes, q, bias, bank.stride, 4.1 * kEps * length);
+}
+
+void Bounds::start(const BankView& b, const Point& point) {
+    bank_ = &b;
+    axes_ = false;
+    whole = point;
+    box_limit = std::numeric_limits<float>::infinity();
+    update(std::numeric_limits<double>::infinity());
+}
+
+void Bounds::start(const BankView& b, const Point& point, const float* z, float square, const void* codes,
+                   const Quantised& q, std::int32_t bias) {
+    const int axes = b.axis_count();
     const double square_error = (static_cast<double>(b.stride) / 32 + 10) * kEps;
-    const double square_high = static_cast<double>(square) * (1 + square_error) + kTiny;
-    const double length = std::sqrt(square_high);
+    const double high = static_cast<double>(square) * (1 + square_error) + kTiny;
+    const double low = static_cast<double>(square) * (1 - square_error) - kTiny;
+    const double length = std::sqrt(high);
     const double chain = kProjectBlock + std::ceil(static_cast<double>(b.stride) / kProjectBlock) + 4;
-    const double per_axis = chain * kEps * length;
-    const auto error = [&](int r) { return std::sqrt(static_cast<double>(r)) * per_axis; };
-    const auto rest_square = [&](double z_square, int r) {  // upper end
-        return std::max(0.0, square_high - z_square + 2.02 * error(r) * length);
+    struct Rest { double low, high; };
+    const auto error = [&](int r) { return std::sqrt(static_cast<double>(r)) * chain * kEps * length; };
+    const auto rest_beyond = [&](double z_square, int r) -> Rest {
+        const double slack = 2.02 * error(r) * length;
+        return {std::sqrt(std::max(0.0, low - z_square - slack)), std::sqrt(std::max(0.0, high - z_square + slack))};
     };
-    square_low = static_cast<double>(square) * (1 - square_error) - kTiny;
-    scale_square = static_cast<double>(b.scale) * static_cast<double>(b.scale) * (1 + 1e-6);
-
     const double box_square = squared_length(z, kBoxAxes);
-    const double head_square = box_square + squared_length(z + kBoxAxes, kHead - kBoxAxes);
-    const double all_square = head_square + squared_length(z + kHead, axes - kHead);
+    const Rest box_rest = rest_beyond(box_square, kBoxAxes);
     for (int axis = 0; axis < kBoxAxes; ++axis) box.low[axis] = box.high[axis] = z[axis];
-    const double box_low = square_low - box_square - 2.02 * error(kBoxAxes) * length;
-    box.low[kBoxAxes] = static_cast<float>(std::sqrt(std::max(0.0, box_low)) * (1 - 2.4e-7));
-    box.high[kBoxAxes] = up(std::sqrt(rest_square(box_square, kBoxAxes)));
-    box_error = error(kBoxAxes);
+    box.low[kBoxAxes] = static_cast<float>(box_rest.low * (1 - 2.4e-7));
+    box.high[kBoxAxes] = up(box_rest.high);
+    box_error_ = error(kBoxAxes);
 
-    for (int axis = 0; axis < kHead; ++axis) head[axis] = -2 * z[axis];
-    head[kHead] = -2 * up(std::sqrt(rest_square(head_square, kHead)));
-    const double inflate = 1 + (static_cast<double>(b.tail) / 16 + 12) * kEps;
-    const double tail_error = quantised.error * inflate + error(axes) + kTiny;
-    tail.rest = -head[kHead] - 2 * up(tail_error);
-    tail.step = -2 * quantised.step;
-    tail.error = -2 * up(std::sqrt(quantised.square));
-    tail.last = -2 * up(std::sqrt(rest_square(all_square, axes)));
-    tail.codes = codes;
-
-    const double products = b.longest * (b.longest + 12 * length);
-    const auto slack = [&](int r, int terms) {
-        return 2.02 * (error(r) + kEps * length) * b.longest + (terms + 2) * kEps * products + kTiny;
-    };
-    head_slack = slack(kHead, kPanelTerms);
-    tail_slack = slack(kHead, kPanelTerms + 12);
+    const Rest rest = rest_beyond(box_square + squared_length(z + kBoxAxes, axes - kBoxAxes), axes);
+    const float middle = static_cast<float>((rest.low + rest.high) / 2);
+    const double half = (rest.high - rest.low) / 2 + 2 * kEps * rest.high;
+    head = point_of(codes, q, bias, axes, 2.1 * kEps * length + error(axes) + half);
+    head.rest = static_cast<double>(middle);
+    head.probe.rest = -2 * middle;
+    head.square += head.rest * head.rest;
+    head.length = std::sqrt(head.square);
+    start(b, point);
+    axes_ = true;
 }
 
 void Bounds::update(double limit) {
-    if (limit > 1e300) {
-        box_limit = head_limit = tail_limit = std::numeric_limits<float>::infinity();
+    limit_ = limit;
+    if (limit > kNoLimit) {
+        const float infinity = std::numeric_limits<float>::infinity();
+        whole.probe.slope = head.probe.slope = 0;
+        whole.probe.limit = head.probe.limit = box_limit = infinity;
         return;
     }
-    const double square = limit * scale_square;
-    const double reach = std::sqrt(square) + box_error;
+    const double scale = static_cast<double>(bank_->scale);
+    const double square = limit * scale * scale;
+    whole.reach(*bank_, square);
+    if (!axes_) return;
+    head.reach(*bank_, square);
+    const double reach = std::sqrt(square) + box_error_;
     box_limit = up(reach * reach * (1 + 1e-5) + kTiny);
-    head_limit = up(square - square_low + head_slack);
-    tail_limit = tail_limit_at(limit);
 }
 
-float Bounds::tail_limit_at(double limit) const {
-    if (limit > 1e300) return std::numeric_limits<float>::infinity();
-    return up(limit * scale_square - square_low + tail_slack);
+double Bounds::limit_from(const float* values, const std::int32_t* rows, int count, int k) const {
+    if (count < k) return std::numeric_limits<double>::infinity();
+    double nearest[kMaxNeighbours];  // ascending
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+        const float row_error = bank_->row_terms[static_cast<std::int64_t>(rows[i]) * kRowTerms + 2];
+        const double far = whole.farthest(*bank_, values[i], row_error);
+        if (found == k && far >= nearest[k - 1]) continue;
+        int place = found < k ? found++ : k - 1;
+        for (; place > 0 && nearest[place - 1] > far; --place) nearest[place] = nearest[place - 1];
+        nearest[place] = far;
+    }
+    const double scale = static_cast<double>(bank_->scale);
+    return nearest[k - 1] / (scale * scale) * (1 + 1e-12);
 }
 
 }  // namespace adc::search

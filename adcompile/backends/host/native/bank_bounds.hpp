@@ -1,4 +1,5 @@
-// Lower bounds on the distance from one query to boxes and rows, in the space of principal axes.
+// What is known of one query: an approximate point in each shadow's space, an interval for the
+// boxes, and limits beyond which nothing can be near.
 #ifndef ADCOMPILE_BANK_BOUNDS_HPP
 #define ADCOMPILE_BANK_BOUNDS_HPP
 
@@ -6,22 +7,48 @@
 
 namespace adc::search {
 
-// Coefficients for Kernels::boxes, scan and tails, and the limits their results are compared with.
-struct Bounds {
-    BoxQuery box;
-    float head[kHead + 1];
-    TailQuery tail;
-    double scale_square, square_low, box_error, head_slack, tail_slack;
-    float box_limit, head_limit, tail_limit;
+// A query as an approximate point x' of a shadow's space, and the test of rows against it.
+struct Point {
+    Probe probe;
+    double square, length, error;  // |x'|², |x'|, and how far x' may be from the true point
+    double rest;                   // the float coordinate
 
-    // z: the query's computed coordinates; square: its computed squared length; codes: `tail` as
-    // int8 by Kernels::quantise, with its result.
-    void start(const BankView& bank, const float* z, float square, const void* codes,
-               const Quantised& quantised);
+    // No row with a squared distance (in the space) up to `square_limit` fails the test hereafter.
+    void reach(const BankView& bank, double square_limit);
 
-    // Nothing with a bound above these can be within `limit`, a squared distance.
+    // No less than the squared distance, in the space, to a row with this value and error.
+    double farthest(const BankView& bank, float value, float row_error) const;
+};
+
+// The point of all columns. `codes` by Kernels::encode or quantise, `q` their result.
+Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias);
+
+// Everything about one query. Squared distances in the scale of the vectors as given.
+class Bounds {
+public:
+    // Nothing but the point of all columns.
+    void start(const BankView& bank, const Point& whole);
+
+    // And with coordinates z along the axes; `square` is the computed |u|², codes, q and bias are of z.
+    void start(const BankView& bank, const Point& whole, const float* z, float square, const void* codes,
+               const Quantised& q, std::int32_t bias);
+
+    // Rows, boxes beyond `limit` need not be looked at. It never grows.
     void update(double limit);
-    float tail_limit_at(double limit) const;
+
+    // Uses rows' values in `whole` as upper bounds: no less than the k-th smallest distance.
+    double limit_from(const float* values, const std::int32_t* rows, int count, int k) const;
+
+    double limit() const { return limit_; }
+
+    Point whole, head;
+    BoxQuery box;
+    float box_limit;
+
+private:
+    const BankView* bank_ = nullptr;
+    bool axes_ = false;
+    double limit_ = 0, box_error_ = 0;
 };
 
 }  // namespace adc::search

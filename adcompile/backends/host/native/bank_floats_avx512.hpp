@@ -14,11 +14,7 @@ struct Floats {
     ADC_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
     ADC_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
     ADC_INLINE F fma(F x, F y, F z) { return _mm512_fmadd_ps(x, y, z); }
-    ADC_INLINE F rounded_mul(F x, F y) {
-        F r = _mm512_mul_ps(x, y);
-        __asm__("" : "+v"(r));
-        return r;
-    }
+    ADC_INLINE F fused(F x, F y, F z) { return fma(x, y, z); }
     ADC_INLINE F abs(F x) { return _mm512_abs_ps(x); }
     ADC_INLINE F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     ADC_INLINE unsigned below(F x, F y) { return _mm512_cmp_ps_mask(x, y, _CMP_LE_OQ); }
@@ -57,8 +53,13 @@ struct Floats {
         return _mm_cvtsd_f64(_mm_add_sd(p, _mm_unpackhi_pd(p, p)));
     }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
-    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
-        _mm512_storeu_ps(values, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), x));
-        return append(mask, row, rows);
+    // Sums of the lanes of four registers.
+    ADC_INLINE void fold(const __m512i (&s)[4], std::int32_t* out) {
+        const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
+        const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]), _mm512_unpackhi_epi32(s[2], s[3]));
+        const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+        const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sum);
     }
 };

@@ -14,15 +14,17 @@
 
 namespace adc::search {
 
-constexpr int kLanes = 16;         // rows of a panel, panels of a group, groups of a super group
-constexpr int kHead = 16;          // axes in a panel
-constexpr int kPanelTerms = 18;    // squared length, kHead coordinates, length of the rest
+constexpr int kLanes = 16;         // rows of a panel
+constexpr int kGroupPanels = 16;   // panels of a group, which has one bounding box
 constexpr int kBoxTerms = 18;      // low and high of 8 coordinates and of the rest
 constexpr int kBoxAxes = 8;
-constexpr int kTailTerms = 4;      // step, length of the rest, error, length of the last rest
-constexpr int kCentreTerms = 32;   // kHead + 1 coefficients, an offset, padding
 constexpr int kMaxAxes = 256;
+constexpr int kMaxNeighbours = 64;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
+constexpr int kRowTerms = 4;       // step, base, error, padding
+constexpr int kHead = 16;          // axes of a panel of the coreset
+constexpr int kPanelTerms = 18;    // there: squared length, kHead coordinates, length of the rest
+constexpr int kCentreTerms = 32;   // there: kHead + 1 coefficients, an offset, padding
 
 // 0, 1, … n - 1 as template arguments.
 template <int... n>
@@ -38,33 +40,40 @@ struct CountDown<0, rest...> {
 template <int n>
 using Count = typename CountDown<n>::type;
 
+// A copy of the rows as int8 points, in panels of 16 rows, with a bound on the error of each point;
+// bank_bounds.cpp says how they are used. A point may have one more coordinate, a float.
+struct Shadow {
+    std::int64_t columns = 0;            // coordinates kept as int8, a multiple of 16
+    const std::int8_t* codes = nullptr;  // [panels][columns / 4][16 rows][4]
+    const float* terms = nullptr;        // [panels][3 or 4][16]: step, base, error, float coordinate
+    bool rest = false;                   // the float coordinate exists
+
+    int term_count() const { return rest ? 4 : 3; }
+};
+
 struct BankView {
     std::int64_t rows = 0;
     std::int64_t columns = 0;
-    std::int64_t stride = 0;  // columns padded to a multiple of 32
+    std::int64_t stride = 0;       // columns padded to a multiple of 32
+    std::int64_t code_stride = 0;  // columns padded to a multiple of 64
     std::int64_t panels = 0;
     std::int64_t groups = 0;
-    std::int64_t supers = 0;
-    int axis_panels = 0;  // blocks of 16 axes
-    int tail = 0;         // axes kept as int8
+    int axis_panels = 0;  // blocks of 16 axes; 0: rows are only searched through `whole`
     float scale = 1;
-    double longest = 0;   // of the centred, scaled rows
-    double shadow_error = 0;
+    float query_step = 1;  // of the int8 codes of most queries
+    double longest = 0;    // of the centred, scaled rows
     const float* row_data = nullptr;
     const std::int32_t* order = nullptr;
     const float* centre = nullptr;
-    const float* axes = nullptr;
-    const float* panel_data = nullptr;
-    const std::int8_t* tails = nullptr;
-    const float* tail_terms = nullptr;
-    const std::int32_t* tail_sums = nullptr;
-    const float* group_boxes = nullptr;
-    const float* super_boxes = nullptr;
-    const std::int8_t* shadow = nullptr;
-    const float* shadow_terms = nullptr;
-    const std::int32_t* shadow_sums = nullptr;
+    Shadow whole;                              // all columns
+    const float* axes = nullptr;               // [axis_panels][stride][16]
+    const float* boxes = nullptr;              // [groups / 16][kBoxTerms][16]
+    Shadow head;                               // the axes and the length of the rest
+    const std::int8_t* row_codes = nullptr;    // whole's codes row by row, code_stride apart
+    const float* row_terms = nullptr;          // [rows][kRowTerms]: whole's terms
 
     const float* row(std::int64_t i) const { return row_data + i * stride; }
+    int axis_count() const { return kLanes * axis_panels; }
 };
 
 // A query's position along the box coordinates, as an interval.
@@ -74,27 +83,42 @@ struct BoxQuery {
 };
 
 struct Quantised {
-    float step = 0;    // u is about step times the codes
-    double square = 0; // squared length of step times the codes
-    float error = 0;   // computed length of the difference
+    float step = 0;     // u is about step times the codes
+    double square = 0;  // squared length of step times the codes
+    double error = 0;   // computed length of the difference
 };
 
-// bound += rest * length of the rest + step * row step * (codes . int8 row) + error * row error
-//          + last * length of the last rest
-struct TailQuery {
-    float rest, step, error, last;
+// A query as one Shadow's kernels see it. A row is in reach when
+//     base + factor * step * (codes . row codes) + rest * float coordinate + slope * error <= limit.
+struct Probe {
     const void* codes;
+    float factor, rest, slope, limit;
+    std::int32_t bias;  // what Kernels::bias gave for the codes
 };
 
 struct Kernels {
     const char* name;
-    int dense_queries;    // queries per call of `dense`
-    float dense_cost;     // relative time of one row panel and four columns in `dense`
-    int code_bytes;       // bytes per column that `quantise` writes
+    int tile;        // queries that `values` and `sift` like to take at once
+    int code_bytes;  // bytes per column that `encode` and `quantise` write
 
     // u = (x - centre) * scale, `columns` values, zeros up to stride. Gives the squared length
     // (32 running sums) and the largest absolute value. x may be unaligned.
     void (*centre)(const BankView&, const float* x, float* u, float* square, float* largest);
+
+    // Codes of u, of code_stride columns, with the given step; no u is stored. False, and nothing
+    // promised, when a code would leave ±127 or x is not finite.
+    bool (*encode)(const BankView&, const float* x, float step, void* codes, Quantised* out);
+
+    // Codes of `count` values (a multiple of 16) with a step of their own. `largest` is their
+    // largest absolute value, or negative when not known.
+    Quantised (*quantise)(const float* values, std::int64_t count, float largest, void* codes);
+
+    // The same as plain signed bytes, which is how rows are stored.
+    Quantised (*quantise_row)(const float* values, std::int64_t count, float largest,
+                              std::int8_t* codes);
+
+    // What Probe::bias must be for codes of `count` columns.
+    std::int32_t (*bias)(const void* codes, std::int64_t count);
 
     // z[i * 16 * axis_panels + a] = axis a . u_i for n rows of u. Sums of kProjectBlock terms by
     // fused or separate multiply-add, then the sum of these.
@@ -103,20 +127,34 @@ struct Kernels {
     // out[16 * i + lane] = squared distance from the query's interval to each box.
     void (*boxes)(const float* box_panels, int count, const BoxQuery& query, float* out);
 
-    // For every listed panel: 16 bounds = length² + sum of coefficient * coordinate (kHead + 1 of
-    // them). Panels with a bound <= limit are kept, in place, with their 16 bounds. Returns how many.
-    int (*scan)(const BankView&, std::int32_t* panels, int count, const float* coefficients,
-                float limit, float* bounds);
+    // out[i * 16 * panels + r] = the left side of Probe's test for row r, without slope * error.
+    // codes: those of all probes, one after another (Probe::codes is not looked at).
+    void (*values)(const Shadow&, const void* codes, const Probe* probes, int count,
+                   std::int64_t first_panel, int panels, float* out);
 
-    // For every listed panel: bounds + tail terms; see TailQuery. Rows whose bound was <=
-    // head_limit and is <= limit are listed. Room for 16 * count + 16. Returns how many.
-    int (*tails)(const BankView&, const std::int32_t* panels, const float* bounds, int count,
-                 const TailQuery& query, float head_limit, float limit, std::int32_t* rows,
-                 float* row_bounds);
+    // masks[i * panels + p] has the rows of the panel that are in reach of probe i.
+    void (*sift)(const Shadow&, const void* codes, const Probe* probes, int count,
+                 std::int64_t first_panel, int panels, std::uint16_t* masks);
+
+    // Rows of the panels whose `values` are > seen and pass the test with this slope and limit.
+    // Room for 16 * panels + 16. Returns how many.
+    int (*collect)(const Shadow&, const float* values, std::int64_t first_panel, int panels,
+                   float seen, float slope, float limit, std::int32_t* rows);
+
+    // Starts to load what `check` needs of these ascending rows.
+    void (*fetch)(const BankView&, const std::int32_t* rows, int count);
+
+    // The test against BankView::whole for single rows: keeps those in reach, in place, with
+    // what `values` would give. Returns how many.
+    int (*check)(const BankView&, const Probe& probe, std::int32_t* rows, int count, float* values);
+
+    // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
+    // smallest: the k-th smallest of the lanes' minima.
+    float (*roughly_kth)(const float* values, int panels, int k);
 
     // Squared distances of x (stride values, zero-padded) to the listed rows, in float32. The
-    // order of operations is fixed and the same everywhere: 32 running sums, products rounded
-    // before they are added, then lanes i and i + 16, i + 8, i + 4, i + 2, i + 1.
+    // order of operations is fixed and the same everywhere: 32 running sums by fused multiply-add,
+    // then lanes i and i + 16, i + 8, i + 4, i + 2, i + 1.
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
@@ -124,32 +162,6 @@ struct Kernels {
     // are added. Decides what float32 cannot.
     void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
                     double* out);
-
-    // int8 codes of `count` values (a multiple of 16), for `dense` and `tails`. `largest` is their
-    // largest absolute value, or negative when not known.
-    Quantised (*quantise)(const float* values, std::int64_t count, float largest, void* codes);
-
-    // The same as plain signed bytes, which is how rows are stored.
-    Quantised (*quantise_row)(const float* values, std::int64_t count, float largest,
-                              std::int8_t* codes);
-
-    // out[i * 16 * panels + r] = shadow term 1 + factor[i] * step of the row * (codes_i . int8 row)
-    // for `queries` <= dense_queries consecutive code rows.
-    void (*dense)(const BankView&, const void* codes, const float* factors, int queries,
-                  std::int64_t first_panel, int panels, float* out);
-
-    // Rows of the panels with value > seen and value + slope * error <= limit; `error` is shadow
-    // term 2. Room as for tails.
-    int (*collect)(const BankView&, const float* values, std::int64_t first_panel, int panels,
-                   float seen, float slope, float limit, std::int32_t* rows);
-
-    // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
-    // smallest: the k-th smallest of the lanes' minima.
-    float (*roughly_kth)(const float* values, int panels, int k);
-
-    // The rows of the listed panels whose bound is <= limit, Room as for tails.
-    int (*pick)(const std::int32_t* panels, const float* bounds, int count, float limit,
-                std::int32_t* rows);
 
     // For the coreset. For each listed centre c (kCentreTerms numbers at centres[c]: as `scan`'s
     // coefficients, then what is taken from the limits): which rows of a panel have bound <= limit.

@@ -16,8 +16,7 @@ struct Avx2 {
     struct Bank { __m256i a, b; };
     struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
-    static constexpr float kDenseCost = 6;
-    static constexpr int kDenseQueries = 4, kDensePanels = 1, kCodeBytes = 1;
+    static constexpr int kTileQueries = 4, kTilePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
     ADC_INLINE void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
@@ -29,11 +28,7 @@ struct Avx2 {
     ADC_INLINE F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
     ADC_INLINE F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
     ADC_INLINE F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
-    ADC_INLINE F rounded_mul(F x, F y) {
-        F r = mul(x, y);
-        __asm__("" : "+x"(r.a), "+x"(r.b));
-        return r;
-    }
+    ADC_INLINE F fused(F x, F y, F z) { return fma(x, y, z); }
     ADC_INLINE F abs(F x) {
         const __m256 sign = _mm256_set1_ps(-0.0f);
         return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
@@ -65,20 +60,9 @@ struct Avx2 {
         return n;
     }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
-    ADC_INLINE int append(unsigned mask, F x, std::int32_t row, std::int32_t* rows, float* values) {
-        float all[16];
-        store(all, x);
-        int n = 0;
-        for (; mask != 0; mask &= mask - 1, ++n) {
-            const int lane = __builtin_ctz(mask);
-            rows[n] = row + lane;
-            values[n] = all[lane];
-        }
-        return n;
-    }
-    ADC_INLINE I start(const std::int32_t*) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    ADC_INLINE I start(std::int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
-    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE Bank bank(const std::int8_t* p) {
         return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
                 _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
@@ -96,6 +80,21 @@ struct Avx2 {
     }
     ADC_INLINE I dot(I s, const Bank& b, const Code& c) {
         return {_mm256_add_epi32(s.a, products(b.a, c)), _mm256_add_epi32(s.b, products(b.b, c))};
+    }
+    ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                             std::int64_t columns, std::int32_t* out) {
+        __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (std::int64_t i = 0; i < columns; i += 32) {
+            const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
+            const Code both = {c, _mm256_abs_epi8(c)};
+            for (int n = 0; n < 4; ++n) {
+                const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[n] + i));
+                s[n] = _mm256_add_epi32(s[n], products(row, both));
+            }
+        }
+        const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+        const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sum);
     }
     struct D { __m256d v[4]; };
     ADC_INLINE D no_doubles() {

@@ -19,35 +19,48 @@ namespace {
 
 struct Plain512 : Floats {
     using I = __m512i;
-    struct Bank { __m512i even, odd; };  // int16 columns 0, 2 and 1, 3
-    struct Code { __m512i even, odd; };
-    static constexpr float kDenseCost = 4;
-    static constexpr int kDenseQueries = 8, kDensePanels = 2, kCodeBytes = 2;
+    struct Bank { __m512i low, high; };  // int16 columns 0, 1 and 2, 3
+    struct Code { __m512i low, high; };
+    static constexpr int kTileQueries = 8, kTilePanels = 2, kCodeBytes = 2;
 
-    ADC_INLINE I start(const std::int32_t*) { return _mm512_setzero_si512(); }
-    ADC_INLINE I nothing() { return _mm512_setzero_si512(); }
+    ADC_INLINE I start(std::int32_t) { return _mm512_setzero_si512(); }
+    ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
+    // Bytes `first` and `first` + 1 of each row as int16: to the upper halves, then down with the sign.
+    ADC_INLINE __m512i pair(__m512i v, int first) {
+        const __m512i low = _mm512_set4_epi32(0x0D800C80, 0x09800880, 0x05800480, 0x01800080);
+        const __m512i step = _mm512_set1_epi32(first * 0x01000100);
+        return _mm512_srai_epi16(_mm512_shuffle_epi8(v, _mm512_add_epi8(low, step)), 8);
+    }
     ADC_INLINE Bank bank(const std::int8_t* p) {
         const __m512i v = _mm512_loadu_si512(p);
-        return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
+        return {pair(v, 0), pair(v, 2)};
     }
-    // Codes are int16, four columns stored as 0, 2, 1, 3.
     ADC_INLINE Code code(const unsigned char* p) {
-        std::int32_t even, odd;
-        std::memcpy(&even, p, 4);
-        std::memcpy(&odd, p + 4, 4);
-        return {_mm512_set1_epi32(even), _mm512_set1_epi32(odd)};
+        std::int32_t low, high;
+        std::memcpy(&low, p, 4);
+        std::memcpy(&high, p + 4, 4);
+        return {_mm512_set1_epi32(low), _mm512_set1_epi32(high)};
     }
     ADC_INLINE I dot(I s, const Bank& b, const Code& c) {
-        s = _mm512_add_epi32(s, _mm512_madd_epi16(b.even, c.even));
-        return _mm512_add_epi32(s, _mm512_madd_epi16(b.odd, c.odd));
+        s = _mm512_add_epi32(s, _mm512_madd_epi16(b.low, c.low));
+        return _mm512_add_epi32(s, _mm512_madd_epi16(b.high, c.high));
+    }
+    ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                             std::int64_t columns, std::int32_t* out) {
+        __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        for (std::int64_t i = 0; i < columns; i += 32) {
+            const __m512i c = _mm512_loadu_si512(codes + 2 * i);
+            for (int n = 0; n < 4; ++n) {
+                const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[n] + i));
+                sum[n] = _mm512_add_epi32(sum[n], _mm512_madd_epi16(_mm512_cvtepi8_epi16(row), c));
+            }
+        }
+        fold(sum, out);
     }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
-        const __m256i line = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
-        const __m256i swap = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
-                                              0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<std::int16_t*>(codes) + column),
-                            _mm256_shuffle_epi8(line, swap));
+                            _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));
     }
 };
 

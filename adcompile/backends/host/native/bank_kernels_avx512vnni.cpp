@@ -21,28 +21,45 @@ struct Vnni : Floats {
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;
-    static constexpr float kDenseCost = 1.2f;
-    static constexpr int kDenseQueries = 12, kDensePanels = 2, kCodeBytes = 1;
+    static constexpr int kTileQueries = 12, kTilePanels = 2, kCodeBytes = 1;
 
-    // Codes are stored + 128: the instruction multiplies unsigned by signed. The sums undo it.
-    ADC_INLINE I start(const std::int32_t* sums) { return _mm512_loadu_si512(sums); }
-    ADC_INLINE I nothing() { return _mm512_setzero_si512(); }
+    // The instruction multiplies unsigned by signed: rows are taken as 128 more than they are, and
+    // the sums start with what that adds.
+    ADC_INLINE I dot(I s, Bank b, Code c) {
+        // Written out: GCC 12 copies and spills the accumulators around the intrinsic.
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(b), "v"(c));
+        return s;
+    }
+    ADC_INLINE Bank bank(const std::int8_t* p) {
+        return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
+    }
+    ADC_INLINE I start(std::int32_t bias) { return _mm512_set1_epi32(bias); }
+    ADC_INLINE std::int32_t bias(const unsigned char* codes, std::int64_t count) {
+        __m512i sum = _mm512_setzero_si512();
+        const __m512i ones = _mm512_set1_epi8(1);
+        std::int64_t i = 0;
+        for (; i + 64 <= count; i += 64) sum = dot(sum, ones, _mm512_loadu_si512(codes + i));
+        const __mmask64 left = (1ull << (count - i)) - 1;
+        if (i < count) sum = dot(sum, ones, _mm512_maskz_loadu_epi8(left, codes + i));
+        return -128 * _mm512_reduce_add_epi32(sum);
+    }
+    ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                             std::int64_t columns, std::int32_t* out) {
+        __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        for (std::int64_t i = 0; i < columns; i += 64) {
+            const __m512i c = _mm512_loadu_si512(codes + i);
+            for (int n = 0; n < 4; ++n) sum[n] = dot(sum[n], bank(rows[n] + i), c);
+        }
+        fold(sum, out);
+    }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
-    ADC_INLINE Bank bank(const std::int8_t* p) { return _mm512_loadu_si512(p); }
     ADC_INLINE Code code(const unsigned char* p) {
         std::int32_t four;
         std::memcpy(&four, p, 4);
         return _mm512_set1_epi32(four);
     }
-    ADC_INLINE I dot(I s, Bank b, Code c) {
-        // Written out: GCC 12 copies and spills the accumulators around the intrinsic.
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(c), "v"(b));
-        return s;
-    }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
-        const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<unsigned char*>(codes) + column),
-                         _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+        store_signed(x, static_cast<std::int8_t*>(codes) + column);
     }
 };
 

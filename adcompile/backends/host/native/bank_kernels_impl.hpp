@@ -1,16 +1,18 @@
 // The kernels, written once over a type V that supplies 16-lane vectors. Included by each
 // bank_kernels_<isa>.cpp inside an unnamed namespace, after ADC_TARGET (a function attribute) and V
 // are defined. V has:
-//   F                                  16 floats: load store set zero add sub mul fma min max abs
-//   F rounded_mul(F, F)                product that no compiler may fuse into a later addition
+//   F                                  16 floats: load store set zero add sub mul fma min max abs round
+//   F fused(F x, F y, F z)             x * y + z rounded once, on every machine (fma may round twice)
 //   unsigned below(F a, F b)           bit mask of a <= b
-//   void halve(F, float out[1])        fixed-order sum: i + 8, i + 4, i + 2, i + 1
-//   I                                  16 int32 sums: start(sums) to_float
+//   float sum(F), largest(F)           the sum in fixed order: i + 8, i + 4, i + 2, i + 1
+//   I                                  16 int32 sums: start(bias) to_float
 //   Bank, Code                         loaded int8 rows and broadcast codes: bank code dot
+//   int32 bias(codes, count)           what start needs so that dot may take rows as unsigned
+//   row_dots(rows[4], codes, n, out)   four products of n columns, short of the bias
 //   store_codes(F, void*, column)      16 floats with integer values to codes
 //   store_signed(F, int8*)             the same to signed bytes
 //   D                                  16 doubles: no_doubles add_squares sum_doubles
-//   append(mask, F, row, rows, values) compress; may write 16 entries
+//   int append(mask, row, rows)        lists row + i for each bit i; may write 16 entries
 
 template <class V>
 ADC_TARGET void centre_impl(const BankView& b, const float* x, float* u, float* square,
@@ -110,84 +112,9 @@ ADC_TARGET void boxes_impl(const float* box_panels, int count, const BoxQuery& q
 }
 
 template <class V>
-ADC_TARGET int scan_impl(const BankView& b, std::int32_t* panels, int count,
-                         const float* coefficients, float limit, float* bounds) {
-    using F = typename V::F;
-    const F top = V::set(limit);
-    int kept = 0;
-    for (int i = 0; i < count; ++i) {
-        const std::int32_t panel = panels[i];
-        const float* data = b.panel_data + static_cast<std::int64_t>(panel) * kPanelTerms * kLanes;
-        F even = V::load(data), odd = V::zero();
-        for (int term = 0; term < kHead; term += 2) {
-            even = V::fma(V::load(data + 16 * (term + 1)), V::set(coefficients[term]), even);
-            odd = V::fma(V::load(data + 16 * (term + 2)), V::set(coefficients[term + 1]), odd);
-        }
-        even = V::fma(V::load(data + 16 * (kHead + 1)), V::set(coefficients[kHead]), even);
-        const F bound = V::add(even, odd);
-        V::store(bounds + 16 * kept, bound);
-        panels[kept] = panel;
-        kept += V::below(bound, top) != 0 ? 1 : 0;
-    }
-    return kept;
-}
-
-template <class V>
-ADC_TARGET int tails_impl(const BankView& b, const std::int32_t* panels, const float* bounds,
-                          int count, const TailQuery& query, float head_limit, float limit,
-                          std::int32_t* rows, float* row_bounds) {
-    using F = typename V::F;
-    const unsigned char* codes = static_cast<const unsigned char*>(query.codes);
-    const F first = V::set(head_limit), top = V::set(limit);
-    const F rest = V::set(query.rest), step = V::set(query.step);
-    const F error = V::set(query.error), last = V::set(query.last);
-    int found = 0;
-    for (int i = 0; i < count; ++i) {
-        const std::int64_t panel = panels[i];
-        const F head = V::load(bounds + 16 * i);
-        const unsigned open = V::below(head, first);
-        if (open == 0) continue;
-        // Four chains hide the latency of the dot products.
-        typename V::I sum[4];
-        sum[0] = V::start(b.tail_sums + panel * kLanes);
-        for (int chain = 1; chain < 4; ++chain) sum[chain] = V::nothing();
-        const std::int8_t* data = b.tails + panel * 16 * b.tail;
-        for (int j = 0; j < b.tail / 16; ++j)
-            for (int chain = 0; chain < 4; ++chain)
-                sum[chain] = V::dot(sum[chain], V::bank(data + 64 * (4 * j + chain)),
-                                    V::code(codes + 4 * V::kCodeBytes * (4 * j + chain)));
-        const F dot = V::add(V::add(V::to_float(sum[0]), V::to_float(sum[1])),
-                             V::add(V::to_float(sum[2]), V::to_float(sum[3])));
-        const float* terms = b.tail_terms + panel * kTailTerms * kLanes;
-        F bound = V::fma(V::load(terms + 16), rest, head);
-        bound = V::fma(V::load(terms + 32), error, bound);
-        bound = V::fma(V::load(terms + 48), last, bound);
-        bound = V::fma(dot, V::mul(V::load(terms), step), bound);
-        const unsigned mask = V::below(bound, top) & open;
-        if (mask != 0)
-            found += V::append(mask, bound, static_cast<std::int32_t>(panel * kLanes), rows + found,
-                               row_bounds + found);
-    }
-    return found;
-}
-
-template <class V>
-ADC_TARGET int pick_impl(const std::int32_t* panels, const float* bounds, int count, float limit,
-                         std::int32_t* rows) {
-    using F = typename V::F;
-    const F top = V::set(limit);
-    int found = 0;
-    for (int i = 0; i < count; ++i) {
-        const unsigned mask = V::below(V::load(bounds + 16 * i), top);
-        if (mask != 0) found += V::append(mask, panels[i] * kLanes, rows + found);
-    }
-    return found;
-}
-
-template <class V>
 ADC_INLINE typename V::F add_square(typename V::F sum, typename V::F x, const float* y) {
     const typename V::F difference = V::sub(x, V::load(y));
-    return V::add(sum, V::rounded_mul(difference, difference));
+    return V::fused(difference, difference, sum);
 }
 
 template <class V, int... n>
@@ -223,9 +150,33 @@ ADC_TARGET void precise_impl(const float* x, const float* const* rows, int count
     }
 }
 
+template <class V>
+ADC_TARGET bool encode_impl(const BankView& b, const float* x, float step, void* codes, Quantised* out) {
+    using F = typename V::F;
+    const F scale = V::set(b.scale / step);
+    F error = V::zero(), square = V::zero(), top = V::zero();
+    float last[16] = {};
+    const std::int64_t full = b.columns / 16 * 16;
+    if (full < b.columns) std::memcpy(last, x + full, static_cast<std::size_t>(b.columns - full) * sizeof(float));
+    for (std::int64_t i = 0; i < b.columns; i += 16) {
+        const F value = V::mul(V::sub(V::load(i < full ? x + i : last), V::load(b.centre + i)), scale);
+        const F code = V::round(value);
+        const F rest = V::sub(value, code);
+        error = V::fma(rest, rest, error);
+        square = V::fma(code, code, square);  // integers below 2^24: exact up to 16k columns a lane
+        top = V::max(top, V::abs(code));
+        V::store_codes(code, codes, i);
+    }
+    const double squares = static_cast<double>(V::sum(square));
+    out->step = step;
+    out->square = squares * step * step;
+    out->error = static_cast<double>(std::sqrt(V::sum(error))) * step;
+    // The sum is NaN where a value is, whatever the largest is.
+    return V::largest(top) <= 127.0f && squares <= 1e9;
+}
+
 template <class V, bool row>
-ADC_TARGET Quantised encode(const float* values, std::int64_t count, float largest,
-                                   void* codes) {
+ADC_TARGET Quantised quantise_any(const float* values, std::int64_t count, float largest, void* codes) {
     using F = typename V::F;
     Quantised q;
     if (largest < 0) {
@@ -243,7 +194,7 @@ ADC_TARGET Quantised encode(const float* values, std::int64_t count, float large
         const F code = V::round(V::mul(value, scale));  // within ±127, as |value| <= largest
         const F rest = V::sub(value, V::mul(code, step));
         error = V::fma(rest, rest, error);
-        square = V::fma(code, code, square);  // integers below 2^24: exact up to 16k columns a lane
+        square = V::fma(code, code, square);
         if (row)
             V::store_signed(code, static_cast<std::int8_t*>(codes) + i);
         else
@@ -255,91 +206,173 @@ ADC_TARGET Quantised encode(const float* values, std::int64_t count, float large
 }
 
 template <class V>
-ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, float largest,
-                                   void* codes) {
-    return encode<V, false>(values, count, largest, codes);
+ADC_TARGET Quantised quantise_impl(const float* values, std::int64_t count, float largest, void* codes) {
+    return quantise_any<V, false>(values, count, largest, codes);
 }
 
 template <class V>
 ADC_TARGET Quantised quantise_row_impl(const float* values, std::int64_t count, float largest,
                                        std::int8_t* codes) {
-    return encode<V, true>(values, count, largest, codes);
+    return quantise_any<V, true>(values, count, largest, codes);
 }
 
+template <class V>
+ADC_TARGET std::int32_t bias_impl(const void* codes, std::int64_t count) {
+    return V::bias(static_cast<const unsigned char*>(codes), count);
+}
+
+// What becomes of the values of a tile: stored, or compared and kept as masks.
+template <class V>
+struct StoreValues {
+    using Out = float;
+    static constexpr int kPerPanel = kLanes;
+    ADC_INLINE void put(typename V::F value, const float*, const Probe&, float* out) { V::store(out, value); }
+};
+
+template <class V>
+struct StoreMasks {
+    using Out = std::uint16_t;
+    static constexpr int kPerPanel = 1;
+    ADC_INLINE void put(typename V::F value, const float* terms, const Probe& probe, std::uint16_t* out) {
+        value = V::fma(V::load(terms + 2 * kLanes), V::set(probe.slope), value);
+        *out = static_cast<std::uint16_t>(V::below(value, V::set(probe.limit)));
+    }
+};
+
 template <class V, int... p>
-ADC_INLINE void dot_row(Pack<p...>, typename V::I* sum, const typename V::Bank* rows,
-                        typename V::Code code) {
+ADC_INLINE void dot_row(Pack<p...>, typename V::I* sum, const typename V::Bank* rows, typename V::Code code) {
     ((sum[p] = V::dot(sum[p], rows[p], code)), ...);
 }
 
-template <class V, int... p>
-ADC_INLINE void store_row(Pack<p...>, const typename V::I* sum, const float* terms, float factor,
-                          float* out) {
-    (V::store(out + 16 * p, V::fma(V::to_float(sum[p]),
-                                   V::mul(V::set(factor), V::load(terms + 48 * p)),
-                                   V::load(terms + 48 * p + 16))), ...);
+template <class V, class Store, int... p>
+ADC_INLINE void finish_row(Pack<p...>, const Shadow& s, const typename V::I* sum, const float* terms,
+                           const Probe& probe, typename Store::Out* out) {
+    using F = typename V::F;
+    const int panel = s.term_count() * kLanes;
+    const F factor = V::set(probe.factor);
+    const F value[] = {V::fma(V::to_float(sum[p]), V::mul(factor, V::load(terms + p * panel)),
+                              V::load(terms + p * panel + kLanes))...};
+    if (s.rest) {
+        const F rest = V::set(probe.rest);
+        (Store::put(V::fma(V::load(terms + p * panel + 3 * kLanes), rest, value[p]), terms + p * panel, probe,
+                    out + p * Store::kPerPanel), ...);
+    } else {
+        (Store::put(value[p], terms + p * panel, probe, out + p * Store::kPerPanel), ...);
+    }
 }
 
-template <class V, int... q, int... p>
-ADC_TARGET void dense_tile(Pack<q...> queries, Pack<p...> panels, const BankView& b,
-                           const unsigned char* codes, const float* factors, std::int64_t panel,
-                           float* out, std::int64_t out_stride) {
+template <class V, class Store, int... q, int... p>
+ADC_TARGET void tile_impl(Pack<q...> queries, Pack<p...> panels, const Shadow& s, const unsigned char* codes,
+                          const Probe* probes, std::int64_t panel, typename Store::Out* out,
+                          std::int64_t out_stride) {
     typename V::I sum[queries.size()][panels.size()];
-    const std::int32_t* sums = b.shadow_sums + panel * kLanes;
-    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(sums + n * kLanes)), ...);
-    const std::int8_t* data = b.shadow + panel * 16 * b.stride;
-    const std::int64_t code_stride = b.stride * V::kCodeBytes;
-    for (std::int64_t i = 0; i < b.stride / 4; ++i) {
-        const typename V::Bank rows[] = {V::bank(data + p * 16 * b.stride + 64 * i)...};
+    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(probes[q].bias)), ...);
+    const std::int8_t* data = s.codes + panel * kLanes * s.columns;
+    const std::int64_t code_stride = s.columns * V::kCodeBytes;
+    for (std::int64_t i = 0; i < s.columns / 4; ++i) {
+        const typename V::Bank rows[] = {V::bank(data + p * kLanes * s.columns + 4 * kLanes * i)...};
         const unsigned char* column = codes + 4 * V::kCodeBytes * i;
         (dot_row<V>(panels, sum[q], rows, V::code(column + q * code_stride)), ...);
     }
-    const float* terms = b.shadow_terms + panel * 3 * kLanes;
-    (store_row<V>(panels, sum[q], terms, factors[q], out + q * out_stride), ...);
+    const float* terms = s.terms + panel * s.term_count() * kLanes;
+    (finish_row<V, Store>(panels, s, sum[q], terms, probes[q], out + q * out_stride), ...);
 }
 
-template <class V, int Q>
-ADC_TARGET void dense_panels(const BankView& b, const unsigned char* codes, const float* factors,
-                             std::int64_t first, int panels, float* out) {
-    const std::int64_t out_stride = 16 * static_cast<std::int64_t>(panels);
+template <class V, class Store, int Q>
+ADC_TARGET void tile_panels(const Shadow& s, const unsigned char* codes, const Probe* probes, std::int64_t first,
+                            int panels, typename Store::Out* out) {
+    const std::int64_t stride = static_cast<std::int64_t>(panels) * Store::kPerPanel;
     int p = 0;
-    for (; p + V::kDensePanels <= panels; p += V::kDensePanels)
-        dense_tile<V>(Count<Q>(), Count<V::kDensePanels>(), b, codes, factors, first + p,
-                      out + 16 * p, out_stride);
+    for (; p + V::kTilePanels <= panels; p += V::kTilePanels)
+        tile_impl<V, Store>(Count<Q>(), Count<V::kTilePanels>(), s, codes, probes, first + p,
+                            out + p * Store::kPerPanel, stride);
     for (; p < panels; ++p)
-        dense_tile<V>(Count<Q>(), Count<1>(), b, codes, factors, first + p, out + 16 * p, out_stride);
+        tile_impl<V, Store>(Count<Q>(), Count<1>(), s, codes, probes, first + p, out + p * Store::kPerPanel, stride);
 }
 
-template <class V>
-ADC_TARGET void dense_impl(const BankView& b, const void* codes, const float* factors, int queries,
-                           std::int64_t first, int panels, float* out) {
+// Tiles of n queries from query q on; returns the first query that is left.
+template <class V, class Store, int n>
+ADC_TARGET int take_tiles(const Shadow& s, const unsigned char* codes, const Probe* probes, int q, int count,
+                          std::int64_t first, int panels, typename Store::Out* out) {
+    const std::int64_t code_stride = s.columns * V::kCodeBytes;
+    const std::int64_t stride = static_cast<std::int64_t>(panels) * Store::kPerPanel;
+    for (; q + n <= count; q += n)
+        tile_panels<V, Store, n>(s, codes + q * code_stride, probes + q, first, panels, out + q * stride);
+    return q;
+}
+
+template <class V, class Store>
+ADC_TARGET void all_tiles(const Shadow& s, const void* codes, const Probe* probes, int count, std::int64_t first,
+                          int panels, typename Store::Out* out) {
     const unsigned char* bytes = static_cast<const unsigned char*>(codes);
-    const std::int64_t code_stride = b.stride * V::kCodeBytes;
-    const std::int64_t out_stride = 16 * static_cast<std::int64_t>(panels);
-    int q = 0;
-    for (; q + V::kDenseQueries <= queries; q += V::kDenseQueries)
-        dense_panels<V, V::kDenseQueries>(b, bytes + q * code_stride, factors + q, first, panels,
-                                          out + q * out_stride);
-    for (; q + 4 <= queries; q += 4)
-        dense_panels<V, 4>(b, bytes + q * code_stride, factors + q, first, panels, out + q * out_stride);
-    for (; q < queries; ++q)
-        dense_panels<V, 1>(b, bytes + q * code_stride, factors + q, first, panels, out + q * out_stride);
+    int q = take_tiles<V, Store, V::kTileQueries>(s, bytes, probes, 0, count, first, panels, out);
+    q = take_tiles<V, Store, 4>(s, bytes, probes, q, count, first, panels, out);
+    take_tiles<V, Store, 1>(s, bytes, probes, q, count, first, panels, out);
 }
 
 template <class V>
-ADC_TARGET int collect_impl(const BankView& b, const float* values, std::int64_t first, int panels,
-                            float seen, float slope, float limit, std::int32_t* rows) {
+ADC_TARGET void values_impl(const Shadow& s, const void* codes, const Probe* probes, int count,
+                            std::int64_t first, int panels, float* out) {
+    all_tiles<V, StoreValues<V>>(s, codes, probes, count, first, panels, out);
+}
+
+template <class V>
+ADC_TARGET void sift_impl(const Shadow& s, const void* codes, const Probe* probes, int count,
+                          std::int64_t first, int panels, std::uint16_t* masks) {
+    all_tiles<V, StoreMasks<V>>(s, codes, probes, count, first, panels, masks);
+}
+
+template <class V>
+ADC_TARGET int collect_impl(const Shadow& s, const float* values, std::int64_t first, int panels, float seen,
+                            float slope, float limit, std::int32_t* rows) {
     using F = typename V::F;
     const F top = V::set(limit), tilt = V::set(slope), bottom = V::set(seen);
+    const int terms = s.term_count() * kLanes;
     int found = 0;
     for (int p = 0; p < panels; ++p) {
-        const float* errors = b.shadow_terms + ((first + p) * 3 + 2) * kLanes;
+        const float* errors = s.terms + (first + p) * terms + 2 * kLanes;
         const F value = V::load(values + 16 * p);
         const unsigned mask = V::below(V::fma(tilt, V::load(errors), value), top) & ~V::below(value, bottom);
         if (mask != 0)
             found += V::append(mask, static_cast<std::int32_t>((first + p) * kLanes), rows + found);
     }
     return found;
+}
+
+template <class V>
+ADC_TARGET void fetch_impl(const BankView& b, const std::int32_t* rows, int count) {
+#if defined(__GNUC__)
+    for (int i = 0; i < count; ++i) {
+        if (rows[i] >= b.rows) return;  // padding of the last panel
+        const std::int8_t* row = b.row_codes + rows[i] * b.code_stride;
+        for (std::int64_t c = 0; c < b.code_stride; c += 64) __builtin_prefetch(row + c);
+        __builtin_prefetch(b.row_terms + static_cast<std::int64_t>(rows[i]) * kRowTerms);
+    }
+#endif
+}
+
+template <class V>
+ADC_TARGET int check_impl(const BankView& b, const Probe& probe, std::int32_t* rows, int count, float* values) {
+    const unsigned char* codes = static_cast<const unsigned char*>(probe.codes);
+    int kept = 0;
+    for (int i = 0; i < count; i += 4) {
+        const std::int8_t* row[4];
+        std::int32_t number[4], dots[4];
+        for (int n = 0; n < 4; ++n) {
+            number[n] = rows[i + n < count ? i + n : i];
+            row[n] = b.row_codes + number[n] * b.code_stride;
+        }
+        V::row_dots(row, codes, b.code_stride, dots);
+        for (int n = 0; n < 4 && i + n < count; ++n) {
+            const float* terms = b.row_terms + static_cast<std::int64_t>(number[n]) * kRowTerms;
+            const float dot = static_cast<float>(dots[n] + probe.bias);
+            const float value = dot * (probe.factor * terms[0]) + terms[1];
+            rows[kept] = number[n];
+            values[kept] = value;
+            kept += value + probe.slope * terms[2] <= probe.limit ? 1 : 0;
+        }
+    }
+    return kept;
 }
 
 template <class V>
@@ -363,22 +396,23 @@ template <class V>
 Kernels kernels_of(const char* name) {
     Kernels k;
     k.name = name;
-    k.dense_queries = V::kDenseQueries;
-    k.dense_cost = V::kDenseCost;
+    k.tile = V::kTileQueries;
     k.code_bytes = V::kCodeBytes;
     k.centre = centre_impl<V>;
-    k.project = project_impl<V>;
-    k.boxes = boxes_impl<V>;
-    k.scan = scan_impl<V>;
-    k.tails = tails_impl<V>;
-    k.distances = distances_impl<V>;
-    k.precise = precise_impl<V>;
+    k.encode = encode_impl<V>;
     k.quantise = quantise_impl<V>;
     k.quantise_row = quantise_row_impl<V>;
-    k.dense = dense_impl<V>;
+    k.bias = bias_impl<V>;
+    k.project = project_impl<V>;
+    k.boxes = boxes_impl<V>;
+    k.values = values_impl<V>;
+    k.sift = sift_impl<V>;
     k.collect = collect_impl<V>;
+    k.fetch = fetch_impl<V>;
+    k.check = check_impl<V>;
     k.roughly_kth = roughly_kth_impl<V>;
-    k.pick = pick_impl<V>;
+    k.distances = distances_impl<V>;
+    k.precise = precise_impl<V>;
     k.scan_centres = scan_centres_impl<V>;
     k.reachable = reachable_impl<V>;
     return k;

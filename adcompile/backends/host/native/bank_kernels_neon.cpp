@@ -47,11 +47,7 @@ struct Floats {
         for (int i = 0; i < 4; ++i) r.v[i] = vfmaq_f32(z.v[i], x.v[i], y.v[i]);
         return r;
     }
-    ADC_INLINE F rounded_mul(const F& x, const F& y) {
-        F r = mul(x, y);
-        for (float32x4_t& v : r.v) __asm__("" : "+w"(v));
-        return r;
-    }
+    ADC_INLINE F fused(const F& x, const F& y, const F& z) { return fma(x, y, z); }
     ADC_INLINE F abs(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vabsq_f32(a); }); }
     ADC_INLINE F round(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vrndnq_f32(a); }); }
     ADC_INLINE unsigned below(const F& x, const F& y) {
@@ -76,17 +72,6 @@ struct Floats {
         return n;
     }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
-    ADC_INLINE int append(unsigned mask, const F& x, std::int32_t row, std::int32_t* rows, float* values) {
-        float all[16];
-        store(all, x);
-        int n = 0;
-        for (; mask != 0; mask &= mask - 1, ++n) {
-            const int lane = __builtin_ctz(mask);
-            rows[n] = row + lane;
-            values[n] = all[lane];
-        }
-        return n;
-    }
     struct D { float64x2_t v[8]; };
     ADC_INLINE D no_doubles() {
         D r;
@@ -129,17 +114,33 @@ struct Floats {
     }
 };
 
+// Four products of `columns` columns by V's dot of a register of 16 columns at a time.
+template <class V>
+ADC_INLINE void row_dots_of(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                            std::int64_t columns, std::int32_t* out) {
+    typename V::I sum = V::start(0);
+    for (std::int64_t i = 0; i < columns; i += 16) {
+        const int8x16_t c = vld1q_s8(reinterpret_cast<const std::int8_t*>(codes) + i);
+        const typename V::Bank four = {{vld1q_s8(rows[0] + i), vld1q_s8(rows[1] + i),
+                                        vld1q_s8(rows[2] + i), vld1q_s8(rows[3] + i)}};
+        sum = V::dot(sum, four, c);
+    }
+    constexpr int per_row = sizeof(sum.v) / sizeof(sum.v[0]) / 4;
+    for (int n = 0; n < 4; ++n) {
+        out[n] = 0;
+        for (int part = 0; part < per_row; ++part) out[n] += vaddvq_s32(sum.v[per_row * n + part]);
+    }
+}
+
 struct Neon : Floats {
     struct I { int32x4_t v[8]; };  // two half sums per row
-    static constexpr float kDenseCost = 12;
-    static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
+    static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
-    ADC_INLINE I start(const std::int32_t*) {
+    ADC_INLINE I start(std::int32_t) {
         I r;
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
         return r;
     }
-    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE F to_float(const I& x) {
         F r;
         for (int i = 0; i < 4; ++i)
@@ -153,20 +154,23 @@ struct Neon : Floats {
         }
         return s;
     }
+    ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
+    ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                             std::int64_t columns, std::int32_t* out) {
+        row_dots_of<Neon>(rows, codes, columns, out);
+    }
 };
 
 #if ADC_HAS_SDOT
 struct NeonDot : Floats {
     struct I { int32x4_t v[4]; };
-    static constexpr float kDenseCost = 4;
-    static constexpr int kDenseQueries = 5, kDensePanels = 1, kCodeBytes = 1;
+    static constexpr int kTileQueries = 5, kTilePanels = 1, kCodeBytes = 1;
 
-    ADC_INLINE I start(const std::int32_t*) {
+    ADC_INLINE I start(std::int32_t) {
         I r;
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
         return r;
     }
-    ADC_INLINE I nothing() { return start(nullptr); }
     ADC_INLINE F to_float(const I& x) {
         F r;
         for (int i = 0; i < 4; ++i) r.v[i] = vcvtq_f32_s32(x.v[i]);
@@ -177,6 +181,11 @@ struct NeonDot : Floats {
             __asm__(ADC_SDOT_ARCH "sdot %0.4s, %1.16b, %2.16b"
                     : "+w"(s.v[i]) : "w"(b.v[i]), "w"(c));
         return s;
+    }
+    ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
+    ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
+                             std::int64_t columns, std::int32_t* out) {
+        row_dots_of<NeonDot>(rows, codes, columns, out);
     }
 };
 #endif

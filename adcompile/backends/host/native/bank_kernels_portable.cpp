@@ -19,8 +19,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr float kDenseCost = 1.5f;
-    static constexpr int kDenseQueries = 2, kDensePanels = 1, kCodeBytes = 1;
+    static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
     template <class Op>
     static F map(const F& a, const F& b, Op op) {
@@ -35,7 +34,11 @@ struct Portable {
     static F add(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x + y; }); }
     static F sub(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x - y; }); }
     static F mul(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x * y; }); }
-    static F rounded_mul(const F& a, const F& b) { return mul(a, b); }
+    static F fused(const F& a, const F& b, const F& c) {
+        F r;
+        for (int i = 0; i < 16; ++i) r.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
+        return r;
+    }
     static F min(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x < y ? x : y; }); }
     static F max(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x > y ? x : y; }); }
     static F fma(const F& a, const F& b, const F& c) { return add(mul(a, b), c); }
@@ -73,17 +76,16 @@ struct Portable {
         for (; mask != 0; mask &= mask - 1) ++n;
         return n;
     }
-    static int append(unsigned mask, const F& a, std::int32_t row, std::int32_t* rows, float* values) {
-        int n = 0;
-        for (int i = 0; i < 16; ++i) {
-            rows[n] = row + i;
-            values[n] = a.v[i];
-            n += static_cast<int>(mask >> i & 1u);
+    static I start(std::int32_t) { I r; for (std::int32_t& v : r.v) v = 0; return r; }
+    static std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
+    static void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes, std::int64_t columns,
+                         std::int32_t* out) {
+        const std::int8_t* c = reinterpret_cast<const std::int8_t*>(codes);
+        for (int n = 0; n < 4; ++n) {
+            out[n] = 0;
+            for (std::int64_t i = 0; i < columns; ++i) out[n] += rows[n][i] * c[i];
         }
-        return n;
     }
-    static I start(const std::int32_t*) { I r; for (std::int32_t& v : r.v) v = 0; return r; }
-    static I nothing() { return start(nullptr); }
     static F to_float(const I& a) {
         F r;
         for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);

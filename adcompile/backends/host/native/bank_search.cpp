@@ -1,7 +1,8 @@
 // The C interface: banks, searchers and their threads. The search itself is in bank_worker.cpp,
-// bank_tree.cpp and bank_dense.cpp.
+// bank_scan.cpp and bank_dense.cpp.
 #include "bank_search.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
@@ -29,6 +30,8 @@ struct adc_bank {
 };
 
 namespace {
+
+constexpr double kAlone = 5e6;  // products of a search that is over before another thread is awake
 
 struct Job {
     const float* queries = nullptr;
@@ -75,9 +78,11 @@ struct adc_searcher {
     std::mutex mutex;
     std::condition_variable wake, idle;
     std::uint64_t round = 0;
-    std::size_t busy = 0;
+    std::size_t busy = 0;  // threads at work
+    bool open = false;     // there is work to join
     bool stop = false;
     Job job;
+    std::int64_t block = 1;
     std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
 };
@@ -97,9 +102,10 @@ void adc_searcher::serve(adc::search::Worker* worker) {
     for (;;) {
         {
             std::unique_lock<std::mutex> lock(mutex);
-            wake.wait(lock, [&] { return stop || round != seen; });
+            wake.wait(lock, [&] { return stop || (open && round != seen); });
             if (stop) return;
             seen = round;
+            ++busy;
         }
         work(worker);
         const std::lock_guard<std::mutex> lock(mutex);
@@ -109,9 +115,9 @@ void adc_searcher::serve(adc::search::Worker* worker) {
 
 void adc_searcher::work(adc::search::Worker* worker) {
     while (!failed.load(std::memory_order_relaxed)) {
-        const std::int64_t first = next.fetch_add(adc::search::kBlock);
+        const std::int64_t first = next.fetch_add(block);
         if (first >= job.count) return;
-        const auto count = static_cast<int>(std::min<std::int64_t>(adc::search::kBlock, job.count - first));
+        const auto count = static_cast<int>(std::min<std::int64_t>(block, job.count - first));
         if (!worker->run(job.queries + first * bank->view.columns, count, job.k,
                          job.indices + first * job.k, job.squared + first * job.k))
             failed.store(true);
@@ -123,18 +129,26 @@ bool adc_searcher::run(const Job& wanted) {
     job = wanted;
     next.store(0);
     failed.store(false);
-    if (threads.empty() || job.count <= adc::search::kBlock) {
+    // Blocks of equal size, a whole number of them for each thread.
+    const auto parts = static_cast<std::int64_t>(workers.size());
+    const std::int64_t most = workers[0]->block();
+    const std::int64_t rounds = std::max<std::int64_t>(1, (job.count + parts * most - 1) / (parts * most));
+    block = std::max<std::int64_t>(1, (job.count + parts * rounds - 1) / (parts * rounds));
+    const double products = static_cast<double>(job.count) * static_cast<double>(bank->view.rows * bank->view.columns);
+    if (threads.empty() || products < kAlone) {
         work(workers[0].get());
         return !failed.load();
     }
     {
         const std::lock_guard<std::mutex> lock(mutex);
-        busy = threads.size();
+        open = true;
         ++round;
     }
     wake.notify_all();
     work(workers[0].get());
+    // A thread that is still asleep finds no work: only those that have begun are waited for.
     std::unique_lock<std::mutex> lock(mutex);
+    open = false;
     idle.wait(lock, [&] { return busy == 0; });
     return !failed.load();
 }
@@ -240,6 +254,7 @@ void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts
         counts->pairs += worker->counts.pairs;
         counts->after_first += worker->counts.after_first;
         counts->exact += worker->counts.exact;
+        counts->dense_groups += worker->counts.dense_groups;
         counts->dense_queries += worker->counts.dense_queries;
         counts->slow_queries += worker->counts.slow_queries;
     }

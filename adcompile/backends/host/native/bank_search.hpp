@@ -19,8 +19,8 @@
 //   (bank_search.cpp, "Why no neighbour is lost").
 // * Results are bit-identical on every instruction set, for every number of threads, and in the
 //   NumPy implementation of the same search (adcompile/anomaly/search.py).
-// * No queries x rows matrix ever exists: scratch memory is 5 bytes x 48 queries x columns, about
-//   300 KiB and 1 byte per bank row, for each thread, allocated by adc_searcher_create.
+// * No queries x rows matrix ever exists: scratch memory is about 150 bytes x columns, 400 KiB and
+//   1.5 bytes per bank row, for each thread, allocated by adc_searcher_create.
 //   adc_searcher_run allocates nothing.
 // * A bank file is untrusted: everything is checked when it is opened, memory use is bounded by
 //   the file's size, and a refusal names the field at fault.
@@ -97,8 +97,9 @@ ADC_BANK_API int adc_searcher_run(adc_searcher* searcher, const float* queries, 
 // What the last run did, for benchmarks.
 typedef struct adc_search_counts {
     uint64_t pairs;          // queries x rows
-    uint64_t after_first;    // rows of panels that the boxes and the first 16 axes left
+    uint64_t after_first;    // rows that the boxes and the axes left
     uint64_t exact;          // rows evaluated in float32 over all columns
+    uint64_t dense_groups;   // (query, group of 256 rows) of which too many rows were left
     uint64_t dense_queries;  // queries that took the dense scan
     uint64_t slow_queries;   // queries too long for float32 bounds: every row evaluated
 } adc_search_counts;

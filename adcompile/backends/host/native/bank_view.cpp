@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::uint64_t kMaxColumns = 65536;
 constexpr std::uint64_t kMaxRows = 2147483648u - 1024;
-constexpr std::size_t kSections = 15;
+constexpr std::size_t kSections = 7;      // of every bank
+constexpr std::size_t kAxesSections = 6;  // of one that is searched along axes, too
 
 bool refuse(std::string& why, std::string text) {
     why = std::move(text);
@@ -75,27 +76,26 @@ bool permutation(const std::int32_t* order, std::uint64_t rows) {
 
 bool sizes(const Container& file, BankView& b, std::string& why) {
     if (file.kind != "knn-l2") return refuse(why, "kind: '" + file.kind + "', expected 'knn-l2'");
-    if (file.sections.size() != kSections) return refuse(why, "sections: unknown ones are present");
+    const Section* axes = file.find("axes");
+    if (file.sections.size() != kSections + (axes == nullptr ? 0 : kAxesSections))
+        return refuse(why, "sections: some are missing or unknown");
     Reader read(file, why);
     const std::int32_t* columns = read.get<std::int32_t>("columns", "<i4", {1});
     if (columns == nullptr) return false;
     const Section* rows = file.find("rows");
-    const Section* axes = file.find("axes");
     if (rows == nullptr || rows->shape.size() != 2) return refuse(why, "section 'rows': not two axes");
-    if (axes == nullptr || axes->shape.size() != 3) return refuse(why, "section 'axes': not three axes");
     if (*columns < 1 || static_cast<std::uint64_t>(*columns) > kMaxColumns)
         return refuse(why, "columns: " + std::to_string(*columns) + " cannot be searched");
     if (rows->shape[0] > kMaxRows) return refuse(why, "rows: more than can be searched");
-    if (axes->shape[0] < 2 || axes->shape[0] > kMaxAxes / 16)
-        return refuse(why, "section 'axes': 2 to 16 blocks are allowed");
+    if (axes != nullptr && (axes->shape.size() != 3 || axes->shape[0] > kMaxAxes / kLanes))
+        return refuse(why, "section 'axes': not three axes, of which the first is 1 to 16");
     b.rows = static_cast<std::int64_t>(rows->shape[0]);
     b.columns = *columns;
     b.stride = static_cast<std::int64_t>(blocks(static_cast<std::uint64_t>(*columns), 32) * 32);
-    b.axis_panels = static_cast<int>(axes->shape[0]);
-    b.tail = 16 * (b.axis_panels - 1);
+    b.code_stride = static_cast<std::int64_t>(blocks(static_cast<std::uint64_t>(*columns), 64) * 64);
+    b.axis_panels = axes == nullptr ? 0 : static_cast<int>(axes->shape[0]);
     b.panels = (b.rows + kLanes - 1) / kLanes;
-    b.groups = (b.panels + kLanes - 1) / kLanes;
-    b.supers = (b.groups + kLanes - 1) / kLanes;
+    b.groups = (b.panels + kGroupPanels - 1) / kGroupPanels;
     return true;
 }
 
@@ -104,9 +104,11 @@ bool numbers(const double* values, BankView& b, std::string& why) {
     if (std::frexp(values[0], &exponent) != 0.5 || exponent < -100 || exponent > 101)
         return refuse(why, "numbers: scale is not a power of two within 2^±100");
     if (values[1] < 0 || values[2] < 0) return refuse(why, "numbers: negative length");
+    if (!(values[3] >= 1.0 / 1048576 && values[3] <= 1))
+        return refuse(why, "numbers: step of the queries is not within 2^-20 … 1");
     b.scale = static_cast<float>(values[0]);
-    b.longest = values[1];
-    b.shadow_error = values[2];
+    b.longest = values[1] + values[2];
+    b.query_step = static_cast<float>(values[3]);
     return true;
 }
 
@@ -116,21 +118,24 @@ bool view_bank(const Container& file, BankView& b, std::string& why) {
     b = BankView();
     if (!sizes(file, b, why)) return false;
     const auto n = [](std::int64_t v) { return static_cast<std::uint64_t>(v); };
-    const std::uint64_t ld = n(b.stride), panels = n(b.panels), axes = n(b.axis_panels);
+    const std::uint64_t rows = n(b.rows), ld = n(b.stride), panels = n(b.panels), axes = n(b.axis_panels);
     Reader read(file, why);
-    b.row_data = read.get<float>("rows", "<f4", {n(b.rows), ld});
-    b.order = read.get<std::int32_t>("order", "<i4", {n(b.rows)});
+    b.row_data = read.get<float>("rows", "<f4", {rows, ld});
+    b.order = read.get<std::int32_t>("order", "<i4", {rows});
     b.centre = read.get<float>("centre", "<f4", {ld});
-    b.axes = read.get<float>("axes", "<f4", {axes, ld, 16});
-    b.panel_data = read.get<float>("panels", "<f4", {panels, kPanelTerms, 16});
-    b.tails = read.get<std::int8_t>("tails", "|i1", {panels, n(b.tail) / 4, 64});
-    b.tail_terms = read.get<float>("tail_terms", "<f4", {panels, kTailTerms, 16});
-    b.tail_sums = read.get<std::int32_t>("tail_sums", "<i4", {panels, 16});
-    b.group_boxes = read.get<float>("groups", "<f4", {n(b.groups), kBoxTerms, 16});
-    b.super_boxes = read.get<float>("supers", "<f4", {n(b.supers), kBoxTerms, 16});
-    b.shadow = read.get<std::int8_t>("shadow", "|i1", {panels, ld / 4, 64});
-    b.shadow_terms = read.get<float>("shadow_terms", "<f4", {panels, 3, 16});
-    b.shadow_sums = read.get<std::int32_t>("shadow_sums", "<i4", {panels, 16});
+    b.whole.columns = b.stride;
+    b.whole.codes = read.get<std::int8_t>("whole", "|i1", {panels, ld / 4, 64});
+    b.whole.terms = read.get<float>("whole_terms", "<f4", {panels, 3, 16});
+    if (axes > 0) {
+        b.axes = read.get<float>("axes", "<f4", {axes, ld, 16});
+        b.boxes = read.get<float>("boxes", "<f4", {blocks(n(b.groups), kLanes), kBoxTerms, 16});
+        b.head.columns = b.axis_count();
+        b.head.rest = true;
+        b.head.codes = read.get<std::int8_t>("head", "|i1", {panels, 4 * axes, 64});
+        b.head.terms = read.get<float>("head_terms", "<f4", {panels, 4, 16});
+        b.row_codes = read.get<std::int8_t>("row_codes", "|i1", {rows, n(b.code_stride)});
+        b.row_terms = read.get<float>("row_terms", "<f4", {rows, kRowTerms});
+    }
     const double* values = read.get<double>("numbers", "<f8", {4});
     if (!read.ok() || !numbers(values, b, why)) return false;
     for (const Section& s : file.sections)

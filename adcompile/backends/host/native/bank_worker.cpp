@@ -8,15 +8,7 @@
 namespace adc::search {
 namespace {
 
-constexpr int kProbes = 1;  // queries tried in the tree when it did not help the block before
-// What a query costs in the tree before any row is looked at, in units of Kernels::dense_cost:
-// projection on the axes, per column, and boxes.
-constexpr float kProjectCost = 6;
-constexpr float kTreeCost = 4000;
-constexpr float kSeedCost = 20000;  // of a dense scan from which on a first limit is worth having
-
-// Rows listed at once, by the tree or the dense scan, and what a compressed store may overwrite.
-constexpr std::size_t kScanned = kLanes * (kListed > kDensePanels ? kListed : kDensePanels) + kLanes;
+constexpr double kLongest = 1e12;  // |u|²: squares of it are far from overflow in float32
 
 std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -30,33 +22,35 @@ bool all_finite(const float* x, std::int64_t count) {
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
     : bank_(bank), kernels_(kernels),
-      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)),
-      dense_cost_(static_cast<float>(bank.panels) *
-                  (static_cast<float>(bank.stride) / 4 * kernels.dense_cost + 16)),
-      tail_cost_(static_cast<float>(bank.tail) / 4 * kernels.dense_cost + 16),
-      exact_cost_(60 + static_cast<float>(bank.stride) / 4) {}
+      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
 
 bool Worker::allocate() {
-    const auto stride = static_cast<std::size_t>(bank_.stride);
+    const auto n = [](std::int64_t v) { return static_cast<std::size_t>(v); };
+    const std::size_t stride = n(bank_.stride), axes = n(bank_.axis_count()), code = n(kernels_.code_bytes);
+    const std::size_t tile = n(kernels_.tile), most = n(block());
     const bool pad = bank_.stride != bank_.columns;
+    const std::size_t values = std::max<std::size_t>(kListedPanels, tile * kDensePanels) * kLanes;
     const std::size_t sizes[] = {
-        padded(kBlock * stride * sizeof(float)),
-        pad ? padded(kBlock * stride * sizeof(float)) : 0,
-        padded(static_cast<std::size_t>(kBlock * 16 * bank_.axis_panels) * sizeof(float)),
-        padded(static_cast<std::size_t>(kBlock * kernels_.code_bytes) * stride),
-        padded(static_cast<std::size_t>(kernels_.dense_queries) * kDensePanels * kLanes * sizeof(float)),
-        padded(static_cast<std::size_t>(bank_.supers) * kBlock * kLanes * sizeof(float)),
+        padded(kProjected * stride * sizeof(float)),
+        padded(kProjected * axes * sizeof(float)),
+        pad ? padded(most * stride * sizeof(float)) : 0,
+        padded(most * n(bank_.code_stride) * code),
+        padded(most * axes * code),
+        padded(std::max<std::size_t>(most * axes, tile * stride) * code),
+        padded(axes == 0 ? 0 : most * n(bank_.groups + kLanes) * sizeof(float)),
+        padded(values * sizeof(float)),
+        padded(std::max<std::size_t>(most * kGroupPanels, tile * kDensePanels) * sizeof(std::uint16_t)),
         padded(kListed * sizeof(std::int32_t)),
-        padded(kScanned * sizeof(std::int32_t)),
-        padded(kScanned * sizeof(float)),
-        padded(kScanned * sizeof(float)),
-        padded(static_cast<std::size_t>(kBlock * kernels_.code_bytes * bank_.tail)),
+        padded(kListed * sizeof(float)),
+        padded(axes == 0 ? 0 : kListedQueries * kGroupPanels * kLanes * sizeof(std::int32_t)),
     };
     std::size_t total = 0;
     for (std::size_t size : sizes) total += size;
-    tops_.reset(new (std::nothrow) Top[kBlock]);
-    query_bounds_.reset(new (std::nothrow) Bounds[kBlock]);
-    if (!tops_ || !query_bounds_ || !memory_.allocate(total)) return false;
+    tops_.reset(new (std::nothrow) Top[most]);
+    bounds_.reset(new (std::nothrow) Bounds[most]);
+    queries_.reset(new (std::nothrow) Query[most]);
+    probes_.reset(new (std::nothrow) Probe[most]);
+    if (!tops_ || !bounds_ || !queries_ || !probes_ || !memory_.allocate(total)) return false;
     unsigned char* next = memory_.data();
     const auto take = [&next, &sizes](int i) {
         unsigned char* start = next;
@@ -64,35 +58,53 @@ bool Worker::allocate() {
         return static_cast<void*>(start);
     };
     u_ = static_cast<float*>(take(0));
-    padded_ = static_cast<float*>(take(1));
-    z_ = static_cast<float*>(take(2));
+    z_ = static_cast<float*>(take(1));
+    padded_ = static_cast<float*>(take(2));
     codes_ = static_cast<unsigned char*>(take(3));
-    values_ = static_cast<float*>(take(4));
-    group_bounds_ = static_cast<float*>(take(5));
-    panels_ = static_cast<std::int32_t*>(take(6));
-    rows_ = static_cast<std::int32_t*>(take(7));
-    row_bounds_ = static_cast<float*>(take(8));
-    bounds_ = static_cast<float*>(take(9));
-    tail_codes_ = static_cast<unsigned char*>(take(10));
+    head_codes_ = static_cast<unsigned char*>(take(4));
+    tile_ = static_cast<unsigned char*>(take(5));
+    group_bounds_ = static_cast<float*>(take(6));
+    values_ = static_cast<float*>(take(7));
+    masks_ = static_cast<std::uint16_t*>(take(8));
+    rows_ = static_cast<std::int32_t*>(take(9));
+    row_values_ = static_cast<float*>(take(10));
+    listed_ = static_cast<std::int32_t*>(take(11));
     return true;
 }
 
-bool Worker::prepare(const float* queries, int count, int k) {
-    for (int i = 0; i < count; ++i) {
-        const float* x = queries + i * bank_.columns;
-        Prepared& p = prepared_[i];
-        kernels_.centre(bank_, x, u_ + i * bank_.stride, &p.square, &p.largest);
-        // Also true for NaN. Twice the longest row's square times 2^20 is far from overflow.
-        p.slow = !(p.square <= 1e12f);
-        if (p.slow && !all_finite(x, bank_.columns)) return false;
-        p.x = x;
-        if (bank_.stride != bank_.columns) {
-            float* copy = padded_ + i * bank_.stride;  // zero beyond the columns since allocate()
-            std::memcpy(copy, x, static_cast<std::size_t>(bank_.columns) * sizeof(float));
-            p.x = copy;
-        }
-        tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, p.x, k, margin_);
+// Pads a query where the bank is padded, and starts its list.
+void Worker::begin(int i, const float* x, int k) {
+    Query& query = queries_[static_cast<std::size_t>(i)];
+    query.x = x;
+    query.slow = false;
+    if (bank_.stride != bank_.columns) {
+        float* copy = padded_ + i * bank_.stride;  // zero beyond the columns since allocate()
+        std::memcpy(copy, x, static_cast<std::size_t>(bank_.columns) * sizeof(float));
+        query.x = copy;
     }
+    tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, query.x, k, margin_);
+}
+
+// The point of all columns, with a step of its own, and u. False when the query is not finite.
+bool Worker::encode(int i, float* u, float* square) {
+    Query& query = queries_[static_cast<std::size_t>(i)];
+    float largest;
+    kernels_.centre(bank_, query.x, u, square, &largest);
+    query.slow = !(*square <= kLongest);  // also for NaN
+    if (query.slow) return all_finite(query.x, bank_.columns);
+    unsigned char* codes = whole_codes(i);
+    const Quantised q = kernels_.quantise(u, bank_.stride, largest, codes);
+    query.whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride));
+    return true;
+}
+
+// The same in one pass with the bank's step, where it suits; no u.
+bool Worker::encode(int i) {
+    Quantised q;
+    unsigned char* codes = whole_codes(i);
+    float square;
+    if (!kernels_.encode(bank_, queries_[static_cast<std::size_t>(i)].x, bank_.query_step, codes, &q)) return encode(i, u_, &square);
+    queries_[static_cast<std::size_t>(i)].whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride));
     return true;
 }
 
@@ -105,7 +117,7 @@ void Worker::offer(int i, const std::int32_t* rows, int count) {
     counts.exact += static_cast<std::uint64_t>(count);
     for (int first = 0; first < count; first += kBatch) {
         const int taken = std::min(count - first, kBatch);
-        kernels_.distances(bank_, prepared_[i].x, rows + first, taken, distances);
+        kernels_.distances(bank_, queries_[static_cast<std::size_t>(i)].x, rows + first, taken, distances);
         for (int j = 0; j < taken; ++j) top.offer(rows[first + j], distances[j]);
     }
 }
@@ -119,6 +131,16 @@ void Worker::evaluate(int i, std::int32_t* rows, int count) {
     offer(i, rows, fresh);
 }
 
+// Lists the rows of these masks.
+int Worker::rows_in(const std::uint16_t* masks, std::int64_t first_panel, int panels, std::int32_t* rows) {
+    int found = 0;
+    for (int panel = 0; panel < panels; ++panel) {
+        const auto row = static_cast<std::int32_t>((first_panel + panel) * kLanes);
+        for (unsigned mask = masks[panel]; mask != 0; mask &= mask - 1) rows[found++] = row + __builtin_ctz(mask);
+    }
+    return found;
+}
+
 void Worker::exhaustive(int i) {
     std::int32_t rows[kLanes];
     for (std::int64_t first = 0; first < bank_.rows; first += kLanes) {
@@ -128,40 +150,16 @@ void Worker::exhaustive(int i) {
     }
 }
 
-// As tree(), but tries a few queries first where the last block had to be scanned densely.
-int Worker::search_tree(int* list, int count) {
-    const auto project = [this](int first, int n) {
-        kernels_.project(bank_, u_ + first * bank_.stride, n,
-                         z_ + static_cast<std::int64_t>(first) * 16 * bank_.axis_panels);
-    };
-    const int probes = std::min(count, mostly_dense_ ? kProbes : 0);
-    for (int j = 0; j < probes; ++j) project(list[j], 1);
-    const int failed = tree(list, probes);
-    if (probes > 0 && failed == probes) return count;
-    if (count > probes) project(list[probes], list[count - 1] - list[probes] + 1);
-    const int more = tree(list + probes, count - probes);
-    std::copy(list + probes, list + probes + more, list + failed);
-    mostly_dense_ = (failed + more) * 2 > count;
-    return failed + more;
-}
-
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
-    if (!prepare(queries, count, k)) return false;
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
-    int todo[kBlock];
-    int open = 0;
+    for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
+    if (!(bank_.axis_panels > 0 ? scan(count, k) : dense(count, k))) return false;
     for (int i = 0; i < count; ++i) {
-        if (!prepared_[i].slow) {
-            todo[open++] = i;
-            continue;
-        }
+        if (!queries_[static_cast<std::size_t>(i)].slow) continue;
         ++counts.slow_queries;
         exhaustive(i);
     }
-    const bool use_tree = dense_cost_ > kTreeCost + kProjectCost * static_cast<float>(bank_.stride);
-    const int left = use_tree ? search_tree(todo, open) : open;
-    if (left > 0) dense(todo, left, k);
-    seed_count_ = dense_cost_ > kSeedCost ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
+    seed_count_ = bank_.groups > 1 ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
     for (int i = 0; i < count; ++i)
         tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,
                                                   squared + static_cast<std::int64_t>(i) * k);

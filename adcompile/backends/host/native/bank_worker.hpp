@@ -13,76 +13,84 @@
 
 namespace adc::search {
 
-constexpr int kBlock = 48;        // queries handled together
-constexpr int kListed = 64;       // panels bounded at once by the tree
-constexpr int kNearGroups = 4;    // groups the tree looks at first
-constexpr int kFirstPanels = 32;  // panels that give the dense scan its first limit
-constexpr int kDensePanels = 32;  // panels it takes at once thereafter
+constexpr int kBlock = 400;       // queries that scan a bank's groups together, at most
+constexpr int kDenseBlock = 96;   // queries that are compared with every row together
+constexpr int kProjected = 12;    // queries projected on the axes together
+constexpr int kNearGroups = 3;    // groups that give a query its first limit
+constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
+constexpr int kDensePanels = 32;  // panels the dense scan takes at once
+
+// Rows listed at once, by either scan, and what a compressed store may overwrite.
+constexpr int kListedPanels = kNearGroups * kGroupPanels > kDensePanels ? kNearGroups * kGroupPanels : kDensePanels;
+constexpr int kListed = kLanes * kListedPanels + kLanes;
 
 class Worker {
 public:
     Worker(const BankView& bank, const Kernels& kernels);
     bool allocate();  // false: no memory
 
-    // Searches `count` <= kBlock queries. False when one of them is not finite.
+    // Queries a call may take.
+    int block() const { return bank_.axis_panels > 0 ? kBlock : kDenseBlock; }
+
+    // Searches `count` <= block() queries. False when one of them is not finite.
     bool run(const float* queries, int count, int k, std::int64_t* indices, double* squared);
 
     adc_search_counts counts = {};
 
 private:
-    struct Prepared {        // one query, centred and scaled: u
+    struct Query {
         const float* x;      // as given, zero-padded to the stride
-        float square;        // |u|²
-        float largest;       // of |u_i|
+        Point whole;
         bool slow;           // too long for float32 bounds
     };
-    struct Dense;            // bank_dense.cpp
 
-    bool prepare(const float* queries, int count, int k);
+    void begin(int i, const float* x, int k);
+    bool encode(int i, float* u, float* square);
+    bool encode(int i);
     void exhaustive(int i);
     void evaluate(int i, std::int32_t* rows, int count);
     void offer(int i, const std::int32_t* rows, int count);
-    int search_tree(int* list, int count);
+    static int rows_in(const std::uint16_t* masks, std::int64_t first_panel, int panels, std::int32_t* rows);
+    unsigned char* whole_codes(int i) const { return codes_ + i * bank_.code_stride * kernels_.code_bytes; }
+    unsigned char* head_codes(int i) const { return head_codes_ + i * bank_.axis_count() * kernels_.code_bytes; }
 
-    int tree(int* list, int count);
-    bool start_tree(int i, int previous);
+    // bank_scan.cpp
+    bool scan(int count, int k);
+    void start_scan(int i, const float* z, float square, int previous, int k);
+    void first_limit(int i, const std::int64_t* groups, int count, int previous, int k);
     int nearest_groups(const float* group_bounds, std::int64_t* nearest) const;
-    int list_panels(int i, std::int64_t group, int listed);
-    bool scan(int i, int panels, bool first, float allowed);
-    void greedy(int i, int panels);
+    void scan_group(const int* list, int count, std::int64_t group);
+    void look(int i, std::int64_t group, const std::int32_t* listed, int count);
+    int check(int i, const std::int32_t* rows, int count);
     void refine(int i, int count);
+    int panels_of(std::int64_t group) const;
 
-    void dense(const int* list, int count, int k);
-    Dense encode(int i, int place, float* factor);
-    void look(const Dense& d, const float* values, std::int64_t first, int panels, int k);
-    float guess(const Dense& d, const float* values, std::int64_t first, int panels, int k);
-    void consider(const Dense& d, int count);
+    // bank_dense.cpp
+    bool dense(int count, int k);
+    void first_chunk(int i, const float* values, int panels, int k, bool fresh);
 
     const BankView& bank_;
     const Kernels& kernels_;
     double margin_;
-    bool mostly_dense_ = false;
-    float dense_cost_;                // of one query's scan
-    float tail_cost_;                 // of the tails of a panel
-    float exact_cost_;                // of one row in float32
-    float spent_[kBlock] = {};        // by a query's tree search so far
     std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
     int seed_count_ = 0;
     AlignedBytes memory_;
     std::unique_ptr<Top[]> tops_;
-    std::unique_ptr<Bounds[]> query_bounds_;
-    Prepared prepared_[kBlock];
-    float* u_ = nullptr;
-    float* padded_ = nullptr;       // only where columns != stride
-    float* z_ = nullptr;
-    unsigned char* codes_ = nullptr;
-    float* values_ = nullptr;       // dense
-    float* group_bounds_ = nullptr;
-    std::int32_t* panels_ = nullptr;
+    std::unique_ptr<Bounds[]> bounds_;
+    std::unique_ptr<Query[]> queries_;
+    std::unique_ptr<Probe[]> probes_;    // of a tile
+    float* u_ = nullptr;                 // of kProjected queries
+    float* z_ = nullptr;                 // their coordinates
+    float* padded_ = nullptr;            // queries, only where columns != stride
+    unsigned char* codes_ = nullptr;     // of all columns
+    unsigned char* head_codes_ = nullptr;
+    unsigned char* tile_ = nullptr;      // codes of a tile, one query after another
+    float* group_bounds_ = nullptr;      // by query and group
+    float* values_ = nullptr;
+    std::uint16_t* masks_ = nullptr;
     std::int32_t* rows_ = nullptr;
-    float* bounds_ = nullptr;       // 16 for each of panels_
-    float* row_bounds_ = nullptr;   // one for each of rows_
-    unsigned char* tail_codes_ = nullptr;
+    std::int32_t* listed_ = nullptr;     // rows that the axes left to kListedQueries queries
+    float* row_values_ = nullptr;
 };
 
 }  // namespace adc::search

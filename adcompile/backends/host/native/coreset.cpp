@@ -61,7 +61,8 @@ private:
     std::vector<std::int32_t> done_;       // … picks it has seen
     std::vector<std::int32_t> heap_;       // panels, largest `most` first
     std::vector<std::int64_t> picks_;      // stored rows
-    std::vector<float> pick_terms_, pick_boxes_, pick_errors_, pick_offsets_, pick_factors_;
+    std::vector<float> pick_terms_, pick_boxes_, pick_errors_, pick_offsets_;
+    std::vector<Probe> pick_probes_;
     AlignedBytes pick_codes_;
     std::vector<float> u_, values_;
     std::vector<unsigned char> tile_;
@@ -90,7 +91,8 @@ Coreset::Coreset(const CoresetLayout& layout, const Kernels& kernels, std::int64
     for (std::size_t i = 0; i < panels; ++i) heap_[i] = static_cast<std::int32_t>(i);
     pick_terms_.resize(wanted * kCentreTerms);
     pick_boxes_.resize((wanted + kLanes - 1) / kLanes * kLanes * kBoxTerms);
-    for (std::vector<float>* v : {&pick_errors_, &pick_offsets_, &pick_factors_}) v->resize(wanted);
+    for (std::vector<float>* v : {&pick_errors_, &pick_offsets_}) v->resize(wanted);
+    pick_probes_.resize(wanted);
     if (!pick_codes_.allocate(wanted * code_bytes)) throw std::bad_alloc();
     u_.resize(static_cast<std::size_t>(view_.stride));
     values_.resize(kBatch * kLanes);
@@ -126,7 +128,7 @@ void Coreset::add_pick(std::int64_t stored) {
     const Quantised q = kernels_.quantise(u_.data(), view_.stride, largest, pick_codes_.data() + t * code_bytes);
     pick_errors_[t] = layout_.errors[at] * 1.0001f;
     pick_offsets_[t] = up(dense_slack_ - q.square);
-    pick_factors_[t] = -2 * q.step;
+    pick_probes_[t] = {nullptr, -2 * q.step, 0, 0, 0, kernels_.bias(pick_codes_.data() + t * code_bytes, view_.stride)};
     picks_.push_back(stored);
     nearest_[at] = -1;  // never again
     limits_[at] = -1e30f;
@@ -192,15 +194,16 @@ void Coreset::see(std::int32_t panel, std::int64_t first, std::int64_t last) {
                                   pick_terms_.data(), listed, count, masks);
     if (count == 0) return;
     const auto code_bytes = static_cast<std::size_t>(view_.stride * kernels_.code_bytes);
-    float factors[kBatch], errors[kBatch], offsets[kBatch];
+    Probe probes[kBatch];
+    float errors[kBatch], offsets[kBatch];
     for (int i = 0; i < count; ++i) {
         const auto t = static_cast<std::size_t>(listed[i]);
         std::memcpy(&tile_[static_cast<std::size_t>(i) * code_bytes], pick_codes_.data() + t * code_bytes, code_bytes);
-        factors[i] = pick_factors_[t];
+        probes[i] = pick_probes_[t];
         errors[i] = pick_errors_[t];
         offsets[i] = pick_offsets_[t];
     }
-    kernels_.dense(view_, tile_.data(), factors, count, panel, 1, values_.data());
+    kernels_.values(view_.whole, tile_.data(), probes, count, panel, 1, values_.data());
     kernels_.reachable(values_.data(), count, &reach_[p * kLanes], errors, offsets, masks);
     evaluate(panel, listed, count, masks);
     refresh(panel);

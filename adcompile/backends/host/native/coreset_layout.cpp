@@ -70,11 +70,10 @@ bool CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels) 
     rest_low.resize(lanes);
     panels.resize(lanes * kPanelTerms);
     shadow_terms_.resize(lanes * 3);
-    shadow_sums_.resize(lanes);
     boxes.resize(static_cast<std::size_t>(view.panels));
-    view.shadow = shadow_.as<std::int8_t>();
-    view.shadow_terms = shadow_terms_.data();
-    view.shadow_sums = shadow_sums_.data();
+    view.whole.columns = stride;
+    view.whole.codes = shadow_.as<std::int8_t>();
+    view.whole.terms = shadow_terms_.data();
 
     parallel(job.count, job.threads, [&](std::int64_t first, std::int64_t last) { measure(kernels, first, last); });
     double longest = 0;
@@ -162,12 +161,8 @@ void CoresetLayout::fill(const Kernels& kernels, std::int64_t first_panel, std::
             float square, largest;
             kernels.centre(view, row(stored), u.data(), &square, &largest);
             const Quantised q = kernels.quantise_row(u.data(), view.stride, largest, codes.data());
-            std::int32_t sum = 0;
-            for (std::int64_t j = 0; j < view.stride; j += 4) {
+            for (std::int64_t j = 0; j < view.stride; j += 4)
                 std::memcpy(shadow + 16 * j + 4 * lane, &codes[static_cast<std::size_t>(j)], 4);
-                for (std::int64_t c = j; c < j + 4; ++c) sum += codes[static_cast<std::size_t>(c)];
-            }
-            shadow_sums_[static_cast<std::size_t>(stored)] = -128 * sum;
             fill_row(stored, q, square);
         }
     }

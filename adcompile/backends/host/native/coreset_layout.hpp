@@ -41,7 +41,6 @@ private:
     AlignedBytes padded_, centre_, axes_, shadow_;
     std::vector<float> coordinates_;  // [count][16]
     std::vector<float> shadow_terms_;
-    std::vector<std::int32_t> shadow_sums_;
 };
 
 }  // namespace adc::search
