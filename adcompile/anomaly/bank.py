@@ -57,7 +57,8 @@ def prepare_bank(
 
     *axes*: how many principal axes rows are first compared along, one of ``bank_axes.COUNTS``, or 0
     for a search that compares all columns at once. By default what is estimated to be fastest; the
-    neighbours found are the same. Raises InputError unless the array is two-dimensional, float32 without loss, finite, not empty.
+    neighbours found are the same. Raises InputError unless the array is two-dimensional, float32
+    without loss, finite, not empty.
     """
     checked = check_vectors(rows, "bank")
     if not 1 <= checked.shape[1] <= MAX_COLUMNS:
@@ -72,8 +73,8 @@ def prepare_bank(
     return Bank(checked.shape[1], sections, contract, producer)
 
 
-def check_vectors(vectors: Array, what: str) -> F32:
-    """``vectors`` as contiguous finite float32 [n, D], or InputError."""
+def check_vectors(vectors: Array, what: str, *, finite: bool = True) -> F32:
+    """``vectors`` as contiguous float32 [n, D], finite unless that is left to others; or InputError."""
     if vectors.ndim != 2:
         raise InputError(f"{what} has {vectors.ndim} axes", why="expected [rows, columns]")
     if vectors.dtype != np.float32:
@@ -81,9 +82,12 @@ def check_vectors(vectors: Array, what: str) -> F32:
             f"{what} is {vectors.dtype}", why="distances are defined on float32", fix="convert it"
         )
     checked = np.ascontiguousarray(vectors, dtype=np.float32)
-    finite = np.isfinite(checked).all(axis=1)
-    if not finite.all():
-        raise InputError(f"{what} holds NaN or an infinity", where=f"row {int(np.argmin(finite))}")
+    if finite:
+        good = np.isfinite(checked).all(axis=1)
+        if not good.all():
+            raise InputError(
+                f"{what} holds NaN or an infinity", where=f"row {int(np.argmin(good))}"
+            )
     return checked
 
 

@@ -60,13 +60,9 @@ def choose_axes(rows: F32, centre: F32, scale: float, wanted: int | None = None)
 
 
 def _work(axes: int, visited: float, survivors: float, rows: F32) -> float:
-    count, columns = rows.shape
-    return (
-        _QUERY
-        + columns * axes / LANES
-        + visited * count / LANES * (axes / 4 + _PANEL)
-        + survivors * (columns / 8 + _SINGLE)
-    )
+    count, columns = len(rows), int(rows.shape[1])
+    scan = visited * count / LANES * (axes / 4 + _PANEL)
+    return _QUERY + columns * axes / LANES + scan + survivors * (columns / 8 + _SINGLE)
 
 
 def _survivors(rows: F32, centre: F32, scale: float, basis: F64) -> dict[int, float]:

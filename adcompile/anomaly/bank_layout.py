@@ -73,7 +73,7 @@ def lay_out(rows: F32, axes: int | None = None) -> dict[str, Array]:
     centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = _scale(rows, centre)
     basis = choose_axes(rows, centre, scale, axes)
-    order = np.arange(count)
+    order: NDArray[np.int64] = np.arange(count, dtype=np.int64)
     along: dict[str, Array] = {}
     errors: list[F32] = []
     if basis is not None:

@@ -2,7 +2,8 @@
 
 A matrix product in float32 gives every distance with a known error bound (centred vectors, so the
 bound is small). Rows that the bound cannot exclude are evaluated by the same float32 formula as in
-C++ (32 running sums in a fixed order, fused multiply-add), and what float32 cannot tell apart in double precision.
+C++ (32 running sums in a fixed order, fused multiply-add), and what float32 cannot tell apart in
+double precision.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ CORESET_HEADERS = ("coreset.hpp", "coreset_layout.hpp")
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 """Instruction sets that can be insisted on. ``auto``: the best one here, NumPy without compiler."""
 
+_NOT_FINITE = 3
+"""``ADC_NOT_FINITE`` of ``bank_search.hpp``."""
+
 Distances = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Array = NDArray[np.generic]
@@ -73,7 +76,10 @@ class Searcher:
 
         *queries*: float32 [n, D]. Raises InputError for another width, NaN, or k above the rows.
         """
-        checked = check_vectors(queries, "queries")
+        # The kernels look at every value anyway: they find what is not finite.
+        checked = check_vectors(
+            queries, "queries", finite=not isinstance(self._engine, _NativeSearch)
+        )
         if checked.shape[1] != self._bank.columns:
             raise InputError(
                 "queries and bank differ in width",
@@ -187,6 +193,8 @@ class _NativeSearch:
         )
         if status != 0:
             text = message.value.decode(errors="replace")
+            if status == _NOT_FINITE:
+                raise InputError("queries hold NaN or an infinity", why=text)
             raise ToolMissing("the native search refused", why=text)
 
 
