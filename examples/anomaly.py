@@ -31,6 +31,15 @@ def step(*words: str | Path) -> int:
     return code
 
 
+def images(method: str, target: str, data: Path) -> tuple[str | Path, ...]:
+    """What the build looks at. A bank is made again from the quantized network; networks that were
+    trained (EfficientAD, VAE) have none, and 16-bit features are the float ones."""
+    good = data / "train" / "good"
+    if method in {"patchcore", "padim"} and not target.startswith("trt"):
+        return ("--data", good, "--val", data)
+    return ("--calib", good)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("anomaly"))
@@ -50,9 +59,8 @@ def main() -> int:
         bundles: list[Path] = []
         for target in options.targets:
             bundle = options.out / f"{method}-{target.replace(':', '-')}"
-            good = data / "train" / "good"
-            words = ("build", model, "--target", target, "--calib", good, "-o", bundle, "--force")
-            if step(*words) or step("verify", bundle):
+            words = ("build", model, "--target", target, *images(method, target, data))
+            if step(*words, "-o", bundle, "--force") or step("verify", bundle):
                 failed.append(bundle.name)
             else:
                 bundles.append(bundle)
