@@ -1,4 +1,4 @@
-"""``adcompile synth``: generate an MVTec-style data set."""
+"""``adcompile synth``: generate an MVTec-style data set, or a COCO-format detection set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,17 @@ def command(
     train: Annotated[int, typer.Option(help="normal training images")] = 40,
     test_good: Annotated[int, typer.Option(help="normal test images")] = 12,
     test_bad: Annotated[int, typer.Option(help="test images of each defect")] = 4,
+    coco: Annotated[
+        int | None, typer.Option(help="instead: this many pictures of shapes, COCO format", min=1)
+    ] = None,
+    split: Annotated[str, typer.Option(help="name of the COCO set: train, val …")] = "val",
     seed: Annotated[int, typer.Option(help="another seed, other images")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Generate images, defects and masks; the same options give the same bytes."""
+    if coco is not None:
+        _detection_set(output, split, coco, seed, as_json)
+        return
     options = SynthOptions(
         categories=tuple(category or CATEGORIES),
         defects=tuple(defect or DEFECTS),
@@ -52,3 +59,22 @@ def command(
         console.emit_json({"images": count, "categories": list(options.categories)})
         return
     console.say(f"{count} images of {len(options.categories)} categories in {output}")
+
+
+def _detection_set(output: Path, split: str, count: int, seed: int, as_json: bool) -> None:
+    """Draw shapes with boxes and masks; several splits may share one folder."""
+    from adcompile.detection.shapes import CLASSES, write_set
+
+    if (output / split).exists():
+        raise UsageError("this set is already there", where=str(output / split))
+    with console.progress("Drawing") as view:
+        task = view.add_task("images", total=count)
+        annotations = write_set(
+            output, split, count, seed, progress=lambda done, _: view.update(task, completed=done)
+        )
+    if as_json:
+        console.emit_json(
+            {"images": count, "classes": list(CLASSES), "annotations": str(annotations)}
+        )
+        return
+    console.say(f"{count} images in {output / split}, annotations: {annotations}")

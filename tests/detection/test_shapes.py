@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from adcompile.cli import main
 from adcompile.detection.coco import CocoSet, RunLengths
 from adcompile.detection.shapes import (
     CLASSES,
@@ -97,3 +99,12 @@ def test_run_lengths_decode_to_the_mask(mask: np.ndarray) -> None:
     assert (unrolled(counts, mask.shape) == mask).all()
     with pytest.raises(UsageError, match="do not fill"):
         unrolled([*counts, 1], mask.shape)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``adcompile synth --coco``: the same set, and never over one that is there."""
+    command = ["synth", "-o", str(tmp_path / "set"), "--coco", "2", "--seed", "3", "--json"]
+    assert main(command) == 0
+    made = Path(json.loads(capsys.readouterr().out)["annotations"])
+    assert made.read_bytes() == write_set(tmp_path / "other", "val", 2, seed=3).read_bytes()
+    assert main(command) == 2
