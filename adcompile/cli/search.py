@@ -7,24 +7,28 @@ from collections.abc import Mapping
 from adcompile.cli import console
 
 SHOWN_NODES = 10
+MAIN = ("snr", "bbox_map", "segm_map")  # the other metrics are in search.json
 
 
 def show_search(found: Mapping[str, object]) -> None:
     """Print ``search.json``: sensitivity of parts and nodes, and the Pareto list."""
+    from adcompile.lower.search import parse_budget
     from adcompile.steps.search_record import SearchRecord, StepScore
 
     record = SearchRecord.model_validate(found)
-    metrics = list(record.parts[0].isolated) if record.parts else []
-    reference = ", ".join(f"{n} {v:.4f}" for n, v in record.reference.items())
+    known = list(record.parts[0].isolated) if record.parts else []
+    asked = parse_budget(record.budget).metric
+    metrics = [m for m in known if m == asked or m in MAIN]
+    reference = ", ".join(f"{n} {v:.4f}" for n, v in record.reference.items() if n in metrics)
     kinds = ("isolated", "cumulative")
     console.table(
         f"budget {record.budget}" + (f"; float: {reference}" if reference else ""),
-        ("part", "precision", *(f"{m} {kind}" for kind in kinds for m in metrics)),
+        ("part", "precision", *(f"{asked} {kind}" for kind in kinds)),
         [
             (
                 row.part,
                 row.precision,
-                *(f"{t.get(m, 0.0):.4f}" for t in (row.isolated, row.cumulative) for m in metrics),
+                *(f"{t.get(asked, 0.0):.4f}" for t in (row.isolated, row.cumulative)),
             )
             for row in record.parts
         ],
@@ -49,6 +53,6 @@ def show_search(found: Mapping[str, object]) -> None:
 
     console.table(
         f"Pareto list of {len(record.steps)} tried",
-        ("promoted", "nodes", "% of multiply-adds", *metrics, ""),
+        ("promoted", "nodes", "% of work", *metrics, ""),
         [line(step) for step in record.pareto],
     )
