@@ -79,6 +79,13 @@ def fused_follower(value: ir.Value, scheme: Scheme) -> ir.Node | None:
     return None if scalar_only else node
 
 
+def final_value(node: ir.Node, scheme: Scheme) -> ir.Value:
+    """What a node's kernel writes: past the activation or scaling fused to it."""
+    value = node.outputs[0]
+    follower = fused_follower(value, scheme)
+    return value if follower is None else final_value(follower, scheme)
+
+
 def fused_chains(model: ir.Model, scheme: Scheme) -> list[list[ir.Node]]:
     """Nodes that run in one kernel, with no Q/DQ between them: lists of two or more, in order."""
     found: dict[ir.Node, list[ir.Node]] = {}
@@ -183,7 +190,8 @@ def _groups(
     for node in nodes:
         inputs = [v.name or "" for _, v in data_inputs(node)]
         if node.op_type in scheme.tied:
-            join([*inputs, *(v.name or "" for v in node.outputs)])
+            written = final_value(node, scheme)  # past a scaling that is fused to it
+            join([*inputs, *(v.name or "" for v in node.outputs), written.name or ""])
         if node.op_type in scheme.tied_inputs:
             join(inputs)
     members: dict[str, list[str]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 
 from adcompile.lower.grid import Grid
-from adcompile.lower.points import Constant, Points, fused_follower
+from adcompile.lower.points import Constant, Points, final_value
 from adcompile.lower.scheme import Scheme
 
 CUT = (0, 16)
@@ -57,13 +57,6 @@ def legal_activations(
         name: grid if grid.position == positions[name] else grid.moved_to(positions[name])
         for name, grid in grids.items()
     }
-
-
-def final_value(node: ir.Node, scheme: Scheme) -> ir.Value:
-    """What a node's kernel writes: past the activation or scaling fused to it."""
-    value = node.outputs[0]
-    follower = fused_follower(value, scheme)
-    return value if follower is None else final_value(follower, scheme)
 
 
 def _inputs(node: ir.Node, positions: Mapping[str, int]) -> list[str]:
