@@ -98,13 +98,16 @@ class Detector:
         self._input = spec.name
         self._batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
         roles = {role: name for name, role in contract.roles.items()}
-        if "map" not in roles or "raw_score" not in roles or self._input not in contract.inputs:
+        score = roles.get("raw_score") or roles.get("score", "")
+        if "map" not in roles or not score or self._input not in contract.inputs:
             raise ModelError(
                 "the model is no anomaly detector of ours",
                 where=session.where,
-                why="its contract names no raw_score, map and input",
+                why="its contract names no score, map and input",
             )
-        self._names = (roles["raw_score"], roles["map"])
+        if "raw_score" not in roles:
+            self.contract = _as_it_comes(contract)
+        self._names = (score, roles["map"])
 
     @property
     def preprocess(self) -> Preprocess:
@@ -126,6 +129,18 @@ class Detector:
             scores.append(np.asarray(found[self._names[0]], np.float32).reshape(-1)[:keep])
             maps.append(np.asarray(found[self._names[1]], np.float32)[:keep, 0])
         return np.concatenate(scores), np.concatenate(maps)
+
+
+def _as_it_comes(contract: Contract) -> Contract:
+    """A contract for a graph (of another exporter) that gives the normalised score only.
+
+    What such a detector calls raw is on the normalised scale, and so is its threshold.
+    """
+    score = contract.score
+    if score is None or score.normalisation == "none":
+        return contract
+    changes = {"normalisation": "none", "threshold": score.decision, "pixel_threshold": None}
+    return contract.model_copy(update={"score": score.model_copy(update=changes)})
 
 
 def open_detector(source: Path | ir.Model, *, threads: int | None = None) -> Detector:

@@ -62,7 +62,7 @@ def new_constants(
         lambda images: [np.concatenate(chain.features(images))],
         samples,
         spec,
-        np.arange(old[0].shape[0]),
+        np.arange(old[0].shape[0], dtype=np.int64),
         identity,
         pooled_images=pooled,
         batch=config.batch,
@@ -102,6 +102,22 @@ def with_new_score(part: Part, score: Score) -> Part:
             if value is not None:
                 node.attributes[name] = ir.AttrFloat32(name, value)
     return replace(part, model=copy)
+
+
+def settled(score: Score, scores: Sequence[float]) -> Score:
+    """A strict threshold moved to the middle of its gap between two of *scores*.
+
+    A best-F1 threshold lies a float32 step below a score; the graph's normalisation rounds that
+    step away, and ``>`` would decide that image otherwise than the threshold says.
+    """
+    if score.threshold is None or score.compare != ">" or score.normalisation == "none":
+        return score
+    above = [s for s in scores if s > score.threshold]
+    under = [s for s in scores if s <= score.threshold]
+    if not above or not under:
+        return score
+    middle = float(np.float32((min(above) + max(under)) / 2))
+    return score.model_copy(update={"threshold": middle})
 
 
 @dataclass(frozen=True)

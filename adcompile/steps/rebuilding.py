@@ -72,6 +72,7 @@ def rebuild_bank(job: Job) -> None:
     with _chain(job, _lowered(job), head) as chain:
         own = _outcome(job, chain, judged, spec, NAMES[2])
     fresh = fit_score(score, own.evidence(), _options(recipe, own, score))
+    fresh = rebuild.settled(fresh, own.scores)
     _replace_part(job, head, lambda part: rebuild.with_new_score(part, fresh))
     job.contract = job.contract.model_copy(update={"score": fresh})
     _report(job, head, judged, (base, plain, own), (score, fresh), (len(old[0]), len(new[0])))

@@ -16,6 +16,8 @@ import onnx_ir as ir
 import pytest
 
 import adcompile
+from adcompile.anomaly.bundle_detector import open_bundle_detector
+from adcompile.anomaly.images import tensor_of
 from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import Unsupported, UsageError
 from adcompile.ir import model_io
@@ -147,6 +149,12 @@ def test_the_current_export(current: Path, tmp_path: Path) -> None:
     assert score is not None
     assert (score.k, score.weighting, score.blur_sigma) == (9, "paper", 4.0)
     same_results(current, bundle, images)
+    with open_bundle_detector(bundle) as detector, adcompile.load(bundle) as loaded:
+        assert detector.contract.score is not None
+        assert detector.contract.score.threshold == 0.5  # its score is normalised in the graph
+        scores, maps = detector(tensor_of(images[1], detector.preprocess))
+        assert scores[0] == loaded(images[1])["pred_score"].reshape(-1)[0]
+        assert maps.shape == (1, 64, 64)
 
 
 def test_head_on_the_device(exported: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import adcompile
 from adcompile.anomaly.formats import r0
 from adcompile.anomaly.layouts import read_folder
-from adcompile.anomaly.rebuild import Rebuilt
+from adcompile.anomaly.rebuild import Rebuilt, settled
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, BuildResult, compile
+from adcompile.contract import Score
 from adcompile.errors import InputError, UsageError
 from adcompile.ir import model_io
 from adcompile.ir.graph import constant
@@ -137,6 +138,19 @@ def test_normal_images_alone(patchcore: Path, twill_folder: Path, tmp_path: Path
     assert result.rebuilt is not None
     assert result.rebuilt.variants[0].image["auroc"] is None
     assert any("AUROC and F1 unknown" in note for note in result.notes)
+
+
+def test_a_strict_threshold_lies_between_scores() -> None:
+    """Float32 rounding in the graph's normalisation must not flip the image at the threshold."""
+    scores = (1.0, 2.0, 3.0)
+    step_below = float(np.nextafter(np.float32(2.0), np.float32(0.0)))
+    fields = {"method": "patchcore", "minimum": 0.0, "maximum": 100.0, "compare": ">"}
+    strict = Score.model_validate({**fields, "threshold": step_below, "normalisation": "min_max"})
+    assert settled(strict, scores).threshold == 1.5
+    loose = strict.model_copy(update={"compare": ">="})
+    assert settled(loose, scores) == loose
+    beyond = strict.model_copy(update={"threshold": 9.0})
+    assert settled(beyond, scores) == beyond
 
 
 def test_requests_that_make_no_sense(patchcore: Path, twill_folder: Path, tmp_path: Path) -> None:
