@@ -142,8 +142,12 @@ class Plan(BaseModel):
         )
 
     def part(self, name: str) -> PartPlan:
-        """The part called *name*; KeyError when there is none."""
+        """The part called *name*, which must be one of the plan's."""
         return next(p for p in self.parts if p.name == name)
+
+    def options_of(self, name: str) -> dict[str, str]:
+        """Options of a part; none for a part that only hands out constants, which no plan lists."""
+        return next((p.options for p in self.parts if p.name == name), {})
 
 
 class _Dumper(yaml.SafeDumper):

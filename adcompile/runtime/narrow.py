@@ -1,8 +1,8 @@
-"""Element types that numpy has only through ``ml_dtypes``: bfloat16, 8-bit floats, 4-bit numbers.
+"""Element types that numpy has only through ``ml_dtypes``: bfloat16, 8-bit floats, tiny integers.
 
 ONNX Runtime's ``run`` takes and gives plain numpy types; tensors of these cross its border as raw
 bytes in an ``OrtValue``. In memory here they are arrays of the ``ml_dtypes`` type; ONNX Runtime
-packs two 4-bit numbers into a byte, the first in the low half.
+packs two or four tiny integers into a byte, the first in the lowest bits.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ NARROW: Mapping[str, Narrow] = {
     "tensor(float8e5m2fnuz)": Narrow("float8_e5m2fnuz", 20, 8),
     "tensor(uint4)": Narrow("uint4", 21, 4),
     "tensor(int4)": Narrow("int4", 22, 4),
+    "tensor(float8e8m0)": Narrow("float8_e8m0fnu", 24, 8),
+    "tensor(uint2)": Narrow("uint2", 25, 2),
+    "tensor(int2)": Narrow("int2", 26, 2),
 }
 
 # name in ``ml_dtypes`` -> the numpy type that holds one element's bits
@@ -73,17 +76,20 @@ def to_ort(array: Array, kind: str) -> OrtValue:
 
 
 def _packed(array: Array, bits: int) -> Array:
-    """The bytes of *array* in its shape; 4-bit numbers packed, the rest of the buffer unused."""
+    """The bytes of *array* in its shape; tiny integers packed, the rest of the buffer unused."""
     if bits == 16:
         return array.view(np.uint16)
     octets = array.view(np.uint8)
     if bits == 8:
         return octets
-    flat = octets.reshape(-1) & 0x0F
-    pairs = np.zeros(array.size, np.uint8)
-    pairs[: flat[0::2].size] = flat[0::2]
-    pairs[: flat[1::2].size] |= flat[1::2] << 4
-    return pairs.reshape(array.shape)
+    each = 8 // bits
+    padded = np.zeros(-(-array.size // each) * each, np.uint8)
+    padded[: array.size] = octets.reshape(-1) & ((1 << bits) - 1)
+    shifts = np.arange(each, dtype=np.uint8) * bits
+    packed = np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1)
+    buffer = np.zeros(array.size, np.uint8)
+    buffer[: packed.size] = packed
+    return buffer.reshape(array.shape)
 
 
 def from_ort(value: OrtValue) -> Array:
@@ -97,9 +103,11 @@ def from_ort(value: OrtValue) -> Array:
     octets = np.frombuffer(
         ctypes.string_at(value.data_ptr(), (count * narrow.bits + 7) // 8), np.uint8
     )
-    if narrow.bits != 4:
+    if narrow.bits >= 8:
         return octets.view(dtype).reshape(shape).copy()
-    halves = np.stack([octets & 0x0F, octets >> 4], axis=1).reshape(-1)[:count]
-    if narrow.name == "int4":  # the sign is bit 3
-        return ((halves ^ 8).astype(np.int8) - 8).astype(dtype).reshape(shape)
-    return halves.astype(dtype).reshape(shape)
+    shifts = np.arange(8 // narrow.bits, dtype=np.uint8) * narrow.bits
+    mask, sign = (1 << narrow.bits) - 1, 1 << (narrow.bits - 1)
+    tiny = ((octets[:, np.newaxis] >> shifts) & mask).reshape(-1)[:count]
+    if narrow.name.startswith("int"):  # the highest bit is the sign
+        return ((tiny ^ sign).astype(np.int8) - sign).astype(dtype).reshape(shape)
+    return tiny.astype(dtype).reshape(shape)

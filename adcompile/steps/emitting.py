@@ -54,7 +54,7 @@ def emit(job: Job) -> None:
         lowered = job.lowered.get(part.name, part)
         ctx = context(job, part)
         record = backend.emit(part, lowered, ctx, job.files)
-        wanted = job.plan.part(part.name).options
+        wanted = job.plan.options_of(part.name)
         options = {**wanted, **record.options}
         job.records.append(record.model_copy(update={"options": options}))
     job.files.add("plan.yaml", job.plan.dump())

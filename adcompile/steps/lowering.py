@@ -23,7 +23,7 @@ RECORD = "lowered.json"
 def context(job: Job, part: Part) -> LowerContext:
     """What the backend gets for *part* besides the part."""
     assert job.plan is not None
-    options = {**job.options.backend_options, **job.plan.part(part.name).options}
+    options = {**job.options.backend_options, **job.plan.options_of(part.name)}
     if job.float_nodes:
         wanted = [x for x in options.get("float_nodes", "").split("\n") if x]
         options["float_nodes"] = "\n".join([*wanted, *job.float_nodes])

@@ -253,3 +253,16 @@ def test_a_failed_vendor_command_leaves_a_bundle_that_runs(
     assert result.ok
     with adcompile.load(tmp_path / "b") as bundle:
         assert set(bundle.run({"image": image()}).outputs) == {"features"}
+
+
+def test_a_model_of_constants_builds(tmp_path: Path) -> None:
+    """An output that no node computes gets a part of its own, which no plan lists."""
+    value = onnx.numpy_helper.from_array(np.arange(3, dtype=np.float32), "c")
+    node = onnx.helper.make_node("Identity", ["c"], ["y"], "only")
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
+    graph = onnx.helper.make_graph([node], "constants", [], [output], [value])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert compile(model, "npu", tmp_path / "b", replace(QUICK, precision="fp32")).ok
+    with adcompile.load(tmp_path / "b") as bundle:
+        assert bundle.run({}).outputs["y"].tolist() == [0, 1, 2]
