@@ -40,7 +40,8 @@ class BuildOptions:
     ``model_io`` folders; ``golden`` images or ``.npz`` files to record reference data from.
     ``settings`` change attributes of the model before all else: ``NODE attribute=value``.
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
-    precision. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
+    precision. ``classes`` names the labels of a detector,
+    label 0 first. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to rebuild its bank and threshold from with the lowered network,
@@ -54,6 +55,7 @@ class BuildOptions:
     golden_count: int = 2
     preprocess: str | None = None
     contract: Contract | None = None
+    classes: tuple[str, ...] = ()
     plan: Path | None = None
     pins: Mapping[str, str] = field(default_factory=dict[str, str])
     allow: tuple[str, ...] = ()

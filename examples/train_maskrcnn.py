@@ -3,7 +3,8 @@
     python examples/train_maskrcnn.py -o work/          # about 15 minutes on 2 cores
 
 Writes ``shapes_coco/`` (COCO format), ``checkpoint.pt`` (continue with ``--resume``),
-``curve.json`` (loss while training, AP at the checkpoints) and ``maskrcnn_trained.onnx``.
+``curve.json`` (loss while training, AP at the checkpoints) and ``maskrcnn_trained.onnx``, which
+declares its pre-processing and its classes.
 The detector is torchvision's own classes: ResNet with one block per stage, a feature pyramid of
 64 channels, 160x160 input.
 """
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+import onnx
 import torch
 import torchvision_cpu
 from export_maskrcnn import OUTPUTS, export
 from torch import Tensor
 
-from adcompile.contract import Preprocess
+from adcompile.contract import CONTRACT_KEY, Contract, Preprocess
 from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
 from adcompile.detection.evaluate import Result, evaluate
 from adcompile.detection.fixed import FixedSize, whole_picture
@@ -277,6 +279,17 @@ def prepare(folder: Path, train_images: int, val_images: int) -> tuple[Path, Pat
     return paths[0], paths[1]
 
 
+def declare(path: Path) -> None:
+    """Write the contract into the ONNX file: how a picture becomes the input, what the labels mean."""
+    model = onnx.load(path)
+    inputs = {model.graph.input[0].name: whole_picture((SIZE, SIZE))}
+    contract = Contract(
+        inputs=inputs, roles={n: n for n in OUTPUTS}, classes=("background", *CLASSES)
+    )
+    onnx.helper.set_model_props(model, {CONTRACT_KEY: contract.dump()})
+    onnx.save(model, path)
+
+
 def main() -> int:
     """Command line of the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -308,7 +321,7 @@ def main() -> int:
     run.model.eval()
     target = folder / "maskrcnn_trained.onnx"
     export(run.model, samples[0][0].float() / 255, target)
-    (folder / "classes.json").write_text(json.dumps(["background", *CLASSES]) + "\n")
+    declare(target)
     print(f"trained in {run.seconds:.0f} s ({run.cpu_seconds:.0f} s of processor time)")
     print(f"wrote {target}")
     return 0

@@ -48,6 +48,9 @@ def command(
         str | None, typer.Option(help="of image inputs: unit (0…1), imagenet, raw (0…255)")
     ] = None,
     contract: Annotated[Path | None, typer.Option(help="contract as YAML or JSON")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON or text: names of a detector's labels, label 0 first")
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
     pin: Pins = None,
     allow: Allowed = None,
@@ -98,6 +101,7 @@ def command(
         golden=tuple(golden or ()),
         preprocess=preprocess,
         contract=None if contract is None else read_contract(contract),
+        classes=() if classes is None else _names(classes),
         plan=plan,
         head=head,
         data=data,
@@ -126,6 +130,14 @@ def command(
         show(result)
     if not result.ok:
         raise typer.Exit(1)
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    """Class names by label; a label without a name is called by its number."""
+    from adcompile.detection.coco import read_classes
+
+    names = read_classes(file)
+    return tuple(names.get(label, str(label)) for label in range(max(names, default=-1) + 1))
 
 
 def show(result: object) -> None:

@@ -92,6 +92,8 @@ def load(job: Job, source: Source) -> None:
     )
     if inside and job.options.contract is None:
         job.contract = _as_in_graph(job.contract, inside)
+    if job.options.classes:
+        job.contract = job.contract.model_copy(update={"classes": job.options.classes})
     for note in notes:
         job.report.note(note)
 

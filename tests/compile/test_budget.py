@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
+from adcompile.cli import main
 from adcompile.compiler import BuildOptions, BuildResult, compile
 from adcompile.errors import NegativeAnswer, UsageError
+from adcompile.manifest import read_manifest
 from adcompile.place.schema import read_plan
 from adcompile.steps.search_record import SEARCH, SearchRecord
 from tests.compile.models import cnn
@@ -102,3 +105,13 @@ def test_float_parts_need_no_search(tmp_path: Path) -> None:
     result = build(tmp_path / "b", "snr>=250", precision="fp32")
     assert result.search == {}
     assert any("needs no search" in note for note in result.notes)
+
+
+def test_class_names_reach_the_contract(tmp_path: Path) -> None:
+    """``--classes``: the bundle knows what its labels mean; a gap is called by its number."""
+    onnx.save(cnn(), tmp_path / "m.onnx")
+    (tmp_path / "names.json").write_text('{"0": "background", "2": "cat"}')
+    command = ["build", str(tmp_path / "m.onnx"), "-t", "npu:stx", "--precision", "fp32"]
+    command += ["--classes", str(tmp_path / "names.json"), "-o", str(tmp_path / "b"), "--json"]
+    assert main([*command, "--no-host-code", "--no-cache"]) == 0
+    assert read_manifest(tmp_path / "b").contract.classes == ("background", "1", "cat")
