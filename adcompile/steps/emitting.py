@@ -21,6 +21,7 @@ from adcompile.manifest import MANIFEST, FileRecord, Manifest, PartRecord, file_
 from adcompile.page import page
 from adcompile.page_rebuilt import rebuilt_section
 from adcompile.runtime.categories import carry_over
+from adcompile.steps.heads import add_statistics
 from adcompile.steps.lowering import context
 from adcompile.steps.tools import tool_versions
 
@@ -58,6 +59,7 @@ def emit(job: Job) -> None:
         options = {**wanted, **record.options}
         job.records.append(record.model_copy(update={"options": options}))
     job.files.add("plan.yaml", job.plan.dump())
+    add_statistics(job)
     if job.options.host_code:
         _emit_host(job)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
+
 from adcompile.anomaly.lint import lint, subject_of
 from adcompile.anomaly.recognise.describe import describe, head_nodes
 from adcompile.anomaly.recognise.slices import downstream
+from adcompile.anomaly.statistics import pack_statistics
 from adcompile.errors import Unsupported, UsageError
+from adcompile.ir.graph import constant
 from adcompile.job import Job
 from adcompile.passes.embed_head import EmbedHead
 from adcompile.passes.name_nodes import NameNodes
@@ -85,3 +91,17 @@ def keep_head_exact(job: Job, starts: tuple[str, ...]) -> None:
 def _is_decision(op_type: str) -> bool:
     """Comparisons of the finished score: a few bytes, wherever they run."""
     return op_type in {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+
+
+def add_statistics(job: Job) -> None:
+    """PaDiM's statistics as a bank file of the bundle; memory banks come with the C++ project."""
+    identity = hashlib.sha256(job.contract.dump().encode()).hexdigest()
+    for part in job.parts:
+        if part.placement != "host":
+            continue
+        for node in head_nodes(part.model, "MahalanobisMap"):
+            found = [constant(value) for value in node.inputs[1:3]]
+            mean, inverse = (None if a is None else np.asarray(a, np.float32) for a in found)
+            if mean is not None and inverse is not None:
+                name = f"bank/{part.name}_statistics.adbank"
+                job.files.add(name, pack_statistics(mean, inverse, identity))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from adcompile.anomaly.samples import SplitOptions
+from adcompile.anomaly.sources import read_data
 from adcompile.check.calibration_source import kind_of
 from adcompile.check.golden import GoldenInput, make_inputs
 from adcompile.job import Job
@@ -35,11 +39,20 @@ def golden_inputs(job: Job) -> list[GoldenInput]:
     return job.inputs
 
 
+def calibration_images(job: Job) -> list[Path]:
+    """The images to calibrate on: those of ``calib``, else the normal ones of ``data``, else none."""
+    calib, data = job.options.calib, job.options.data
+    if calib is not None:
+        return find_images(calib) if kind_of(calib) == "images" else []
+    if data is None:
+        return []
+    return [sample.path for sample in read_data(data, SplitOptions(validation="same")).train]
+
+
 def _golden_inputs(job: Job) -> list[GoldenInput]:
     paths = list(job.options.golden)
-    calib = job.options.calib
-    if not paths and calib is not None and kind_of(calib) == "images":
-        paths = find_images(calib)[: job.options.golden_count]
+    if not paths:
+        paths = calibration_images(job)[: job.options.golden_count]
     if not paths:
         job.report.note(
             "golden data was made up from random images (give --golden IMAGE for real ones)"

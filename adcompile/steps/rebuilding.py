@@ -14,12 +14,13 @@ from adcompile.anomaly.detector import Outcome, run_samples
 from adcompile.anomaly.fitting import threshold_options
 from adcompile.anomaly.formats import r0
 from adcompile.anomaly.formats.record import Trained
-from adcompile.anomaly.layouts import detect, read_folder
+from adcompile.anomaly.layouts import detect
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.model_folder import read_config
 from adcompile.anomaly.presets import preset
 from adcompile.anomaly.rebuild import Recipe
 from adcompile.anomaly.samples import DataSet, Sample, SplitOptions
+from adcompile.anomaly.sources import read_data
 from adcompile.anomaly.threshold import ThresholdOptions, fit_score
 from adcompile.check.golden import record_run
 from adcompile.contract import Preprocess, Score
@@ -101,11 +102,13 @@ def _data(job: Job) -> DataSet:
     """Normal images to build from, and images to choose the threshold and to judge on."""
     assert job.options.data is not None
     folder = job.options.data
-    plain = detect(folder) == "images"  # normal images only: some are kept back for the threshold
+    plain = (
+        folder.is_dir() and detect(folder) == "images"
+    )  # normal images only: some are kept back for the threshold
     split = "train" if plain and job.options.val is None else "same"
-    data = read_folder(folder, SplitOptions(validation=split, seed=job.options.seed))
+    data = read_data(folder, SplitOptions(validation=split, seed=job.options.seed))
     if job.options.val is not None:
-        judged = read_folder(job.options.val, SplitOptions(validation="same"))
+        judged = read_data(job.options.val, SplitOptions(validation="same"))
         images = judged.test or judged.validation or judged.train
         data = replace(data, validation=images)
     if not data.validation:

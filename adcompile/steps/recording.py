@@ -20,10 +20,10 @@ from adcompile.interfaces import Array, Part
 from adcompile.job import Job
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.rows import row_counts
-from adcompile.runtime.images import find_images
 from adcompile.steps.identity import digest_of
 from adcompile.steps.inputs import (
     FLOAT_PRECISIONS,
+    calibration_images,
     fixed_specs,
     golden_inputs,
     unrecordable,
@@ -65,12 +65,12 @@ def record_golden(job: Job) -> None:
 def _calibrate(job: Job, parts: Sequence[Part]) -> None:
     """Fill ``job.calibration`` from whatever the user gave; say so when that was nothing."""
     calib = job.options.calib
-    if calib is None:
+    if calib is None and job.options.data is None:
         _from_golden(job, parts)
         return
-    kind = kind_of(calib)
-    if kind == "images":
-        _from_recording(job, _record(job, find_images(calib)), parts)
+    kind = "images" if calib is None else kind_of(calib)
+    if calib is None or kind == "images":
+        _from_recording(job, _record(job, calibration_images(job)), parts)
         return
     assert job.source is not None
     if kind == "recording" and Recording.open(calib).index.identity.model != job.source.sha256:
@@ -117,10 +117,10 @@ def _rows(part: Part, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def _record(job: Job, images: Sequence[Path]) -> Recording:
     """Record the boundaries over *images*; a stopped recording goes on where it was."""
     assert job.source is not None
-    assert job.options.calib is not None
-    root = job.options.calib
+    root = job.options.calib or job.options.data
+    assert root is not None
     identity = identity_of(job.source.sha256, job.parts, job.contract, job.options.seed)
-    files = {path.relative_to(root).as_posix(): path for path in images}
+    files = {_name_in(path, root): path for path in images}
     names = json.dumps([identity.model_dump(mode="json"), digest_of([root])], sort_keys=True)
     key = hashlib.sha256(names.encode()).hexdigest()[:32]
     folder = (job.cache.root or job.work) / "recordings" / key
@@ -143,6 +143,11 @@ def _record(job: Job, images: Sequence[Path]) -> Recording:
     job.cache.log.append(("record", state, f"{kept} of {len(recording)} images were there"))
     _warn_if_all_equal(job, recording)
     return recording
+
+
+def _name_in(path: Path, root: Path) -> str:
+    """The path below *root*; as it is when *root* is a list of paths."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _warn_if_all_equal(job: Job, recording: Recording) -> None:

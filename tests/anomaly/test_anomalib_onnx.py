@@ -18,6 +18,7 @@ import pytest
 import adcompile
 from adcompile.anomaly.bundle_detector import open_bundle_detector
 from adcompile.anomaly.images import tensor_of
+from adcompile.anomaly.statistics import read_statistics
 from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import Unsupported, UsageError
 from adcompile.ir import model_io
@@ -128,6 +129,9 @@ def test_exported_models_compile(exported: Path, tmp_path: Path, name: str, targ
     device = [p for p in manifest.parts if p.placement == "device"]
     host = [p for p in manifest.parts if p.placement == "host"]
     assert sum(p.macs for p in device) > 100 * sum(p.macs for p in host)
+    if name == "padim":
+        (file,) = (bundle / "bank").iterdir()
+        assert read_statistics(file)[0].shape == (24, 256)
     score = manifest.contract.score
     assert score is not None
     assert (score.method, score.compare, score.normalisation) == (name, ">", "min_max")

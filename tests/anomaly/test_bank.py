@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from adcompile.anomaly.bank import pack_bank, prepare_bank, read_bank, write_bank
+from adcompile.anomaly.formats.ours import read_bank_file, write_bank_file
 from adcompile.anomaly.sections import ENTRY, HEADER, Container, pack_container, read_container
+from adcompile.anomaly.statistics import pack_statistics, read_statistics
 from adcompile.errors import FormatError, InputError, UsageError
 
 
@@ -201,3 +203,25 @@ def test_a_missing_file_is_a_format_error(tmp_path: Path) -> None:
     """Not a traceback."""
     with pytest.raises(FormatError, match="cannot be read"):
         read_bank(tmp_path / "none.adbank")
+
+
+def test_statistics_as_a_bank_file(tmp_path: Path) -> None:
+    """PaDiM's arrays come back bit for bit; what does not fit together is refused by name."""
+    rng = np.random.default_rng(0)
+    mean = rng.random((3, 4), dtype=np.float32)
+    inverse = rng.random((4, 3, 3), dtype=np.float32)
+    path = tmp_path / "s.adbank"
+    path.write_bytes(pack_statistics(mean, inverse, "id"))
+    found = read_statistics(path)
+    assert np.array_equal(found[0], mean)
+    assert np.array_equal(found[1], inverse)
+    assert found[2] == "id"
+    again = tmp_path / "again.adbank"
+    write_bank_file(again, read_bank_file(path))
+    assert np.array_equal(read_statistics(again)[1], inverse)
+    with pytest.raises(FormatError, match="disagree"):
+        pack_statistics(mean, inverse[:, :2])
+    with pytest.raises(FormatError, match="NaN"):
+        pack_statistics(mean, np.full_like(inverse, np.nan))
+    with pytest.raises(FormatError, match="statistics"):
+        read_statistics(pack_bank(prepare_bank(mean)))

@@ -17,6 +17,9 @@ from adcompile.anomaly.config import (
 from adcompile.anomaly.formats.record import Array, Trained, need
 from adcompile.anomaly.formats.state import vae_names
 from adcompile.anomaly.model_folder import Fitted, load_fitted
+from adcompile.anomaly.sections import read_container
+from adcompile.anomaly.statistics import KIND as STATISTICS
+from adcompile.anomaly.statistics import pack_statistics, read_statistics
 from adcompile.errors import FormatError
 from adcompile.manifest import check_listed
 from adcompile.runtime.categories import FILE, parse_category
@@ -28,7 +31,11 @@ def is_fitted(path: Path) -> bool:
 
 
 def read_bank_file(path: Path) -> Trained:
-    """The rows of a bank file; its contract id and producer go into the notes."""
+    """Rows or statistics of a bank file; its contract id and producer go into the notes."""
+    if read_container(path).kind == STATISTICS:
+        mean, inverse, contract = read_statistics(path)
+        remarks = (f"contract {contract}",) if contract else ()
+        return Trained("padim", "bank", mean=mean, inverse=inverse, notes=remarks)
     bank = read_bank(path)
     notes = [f"contract {bank.contract}"] if bank.contract else []
     if any(bank.producer):
@@ -37,7 +44,11 @@ def read_bank_file(path: Path) -> Trained:
 
 
 def write_bank_file(path: Path, trained: Trained) -> None:
-    """Write a bank file, laid out for search."""
+    """Write a bank file: rows laid out for search, or PaDiM's statistics."""
+    if trained.bank is None and trained.mean is not None and trained.inverse is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pack_statistics(trained.mean, trained.inverse))
+        return
     need(trained, ("bank",), "a bank file")
     assert trained.bank is not None
     path.parent.mkdir(parents=True, exist_ok=True)
