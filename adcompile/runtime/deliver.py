@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from adcompile.contract import Contract
+from adcompile.contract import Contract, Score
 from adcompile.detection.draw import draw
 from adcompile.detection.fixed import restore
 from adcompile.detection.found import Found
@@ -19,7 +19,7 @@ from adcompile.manifest import Manifest
 from adcompile.runtime.arrays import safe_names, save_array
 from adcompile.runtime.decision import decide, limit_of
 from adcompile.runtime.executor import Array
-from adcompile.runtime.heatmap import Picture, overlay, plain_map, to_picture
+from adcompile.runtime.heatmap import Picture, overlay, plain_map, threshold_scale, to_picture
 from adcompile.runtime.images import ImageArray, as_rgb
 from adcompile.runtime.preprocess import Placement
 
@@ -60,7 +60,7 @@ def deliver(
     _anomaly(delivery, outputs, roles, manifest.contract)
     for name, role in roles.items():
         if role == "map" and name in outputs and folder is not None:
-            _heatmap(delivery, outputs[name], folder, picture, where)
+            _heatmap(delivery, outputs[name], folder, picture, where, manifest.contract.score)
             break
     return delivery
 
@@ -198,13 +198,20 @@ def _heatmap(
     folder: Path,
     picture: Picture | None,
     where: Placement | None,
+    score: Score | None,
 ) -> None:
     flat = plain_map(values)
+    shown = flat if picture is None or where is None else to_picture(values, where)
     low, high = float(np.nanmin(flat)), float(np.nanmax(flat))
+    limit = None if score is None else score.pixel_threshold
+    middle = score.threshold if score is not None and limit is None else limit
+    if score is not None and middle is not None:  # then a normal picture stays cold
+        shown = threshold_scale(shown, score.minimum or 0.0, middle, score.maximum)
+        low, high = 0.0, 1.0
     if picture is None or where is None:
-        drawn = overlay(np.zeros((*flat.shape, 3), np.uint8), flat, low, high, 1.0)
+        drawn = overlay(np.zeros((*flat.shape, 3), np.uint8), shown, low, high, 1.0)
     else:
-        drawn = overlay(picture, to_picture(values, where), low, high)
+        drawn = overlay(picture, shown, low, high)
     _write_png(folder / "heatmap.png", drawn)
     delivery.files.append("heatmap.png")
 

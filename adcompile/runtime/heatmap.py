@@ -12,6 +12,9 @@ from adcompile.runtime.preprocess import Placement
 
 Picture = npt.NDArray[np.uint8]
 
+OPACITY = 0.4
+"""Share of the colour where a map is laid over a photograph."""
+
 
 def colours(values: npt.NDArray[np.float64]) -> Picture:
     """RGB of values 0 … 1 in the JET scale: dark blue, blue, cyan, yellow, red, dark red.
@@ -56,12 +59,27 @@ def _seen(
     return slice(start, stop), slice(start - offset, stop - offset)
 
 
+def threshold_scale(
+    heat: npt.NDArray[np.float32], low: float, threshold: float, high: float | None
+) -> npt.NDArray[np.float32]:
+    """A raw map on 0…1 for colours: *low* is 0, the pixel threshold 0.5, *high* 1.
+
+    The upper half ends at three times the distance from *low* to the threshold when *high* (the
+    largest value ever seen) is farther: one extreme defect would make all others look harmless.
+    """
+    below = max(threshold - low, 1e-12)
+    above = 2.0 * below if high is None else min(max(high - threshold, 1e-12), 2.0 * below)
+    gap = heat.astype(np.float64) - threshold
+    unit = 0.5 + 0.5 * gap / np.where(gap < 0, below, above)
+    return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float32)
+
+
 def overlay(
     picture: Picture,
     values: npt.NDArray[np.float32],
     low: float,
     high: float,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
 ) -> Picture:
     """*picture* (H×W×1 or 3) tinted by *values* (H×W), which are scaled so that *low* is 0."""
     span = high - low if high > low else 1.0

@@ -24,7 +24,7 @@ from adcompile.anomaly.samples import Sample
 from adcompile.cli import main
 from adcompile.contract import Score
 from adcompile.errors import InputError, UsageError
-from adcompile.runtime.heatmap import colours
+from adcompile.runtime.heatmap import colours, threshold_scale
 from tests.anomaly.conftest import SIDE
 
 SCORE = Score(
@@ -110,9 +110,9 @@ def test_mask_and_overlay() -> None:
 def test_colours_are_centred_on_the_threshold() -> None:
     """The pixel threshold is the middle; one extreme value does not flatten the rest."""
     heat = np.array([[0.0, 3.0, 9.0, 1000.0]], np.float32)
-    unit = pictures.threshold_scale(heat, 0.0, 3.0, 1000.0)
+    unit = threshold_scale(heat, 0.0, 3.0, 1000.0)
     assert unit.tolist() == [[0.0, 0.5, 1.0, 1.0]]
-    assert pictures.threshold_scale(heat, 0.0, 3.0, 4.0).tolist() == [[0.0, 0.5, 1.0, 1.0]]
+    assert threshold_scale(heat, 0.0, 3.0, 4.0).tolist() == [[0.0, 0.5, 1.0, 1.0]]
 
 
 def test_one_drawing_two_renderings() -> None:

@@ -66,6 +66,21 @@ def test_heat_map_over_the_original(tmp_path: Path) -> None:
         assert np.ptp(drawn.astype(int), axis=(0, 1)).max() > 20
 
 
+def test_heat_map_on_the_contracts_scale(tmp_path: Path) -> None:
+    """Far below the threshold nothing is warm; above it the same map has red in it."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    _, where = place(pixels, Preprocess(size=(16, 16)))
+    warmest: list[int] = []
+    for limit in (1e3, 0.5):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        deliver(manifest(threshold=limit), outputs(0.1), folder, pixels, where)
+        with Image.open(folder / "heatmap.png") as image:
+            warmest.append(int(np.asarray(image)[..., 0].max()))
+    assert warmest[0] == 0
+    assert warmest[1] > 80
+
+
 def test_letterbox_padding_is_not_drawn() -> None:
     """A map that is hot only in the padding is cold all over the picture."""
     _, where = place(

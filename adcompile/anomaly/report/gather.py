@@ -34,7 +34,7 @@ from adcompile.anomaly.samples import Sample
 from adcompile.anomaly.threshold import raw_threshold
 from adcompile.contract import Contract, Preprocess, Score
 from adcompile.errors import InputError, UsageError
-from adcompile.runtime.heatmap import Picture, to_picture
+from adcompile.runtime.heatmap import Picture, threshold_scale, to_picture
 from adcompile.runtime.images import as_rgb
 from adcompile.runtime.preprocess import place
 
@@ -155,9 +155,9 @@ class Gathering:
             tables.write_map(self.folder / "csv" / f"{self._stems[-1]}.csv", heat)
 
     def _unit(self, heat: Array) -> Array:
-        """The map on 0…1 for its colours; see :func:`pictures.threshold_scale`."""
+        """The map on 0…1 for its colours; see :func:`threshold_scale`."""
         low = self.score.minimum or 0.0
-        return pictures.threshold_scale(
+        return threshold_scale(
             heat, low, raw_threshold(self.score, pixel=True), self.score.maximum
         )
 

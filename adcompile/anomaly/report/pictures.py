@@ -12,29 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from adcompile.runtime.heatmap import Picture, colours
+from adcompile.runtime.heatmap import OPACITY, Picture, colours, overlay
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-ALPHA = 0.4
 OPENING = 4
 """Radius in pixels of the disk that removes specks from a predicted mask."""
 TRUE, PREDICTED = (46, 204, 113), (255, 45, 85)
 BACKGROUND, INK = (255, 255, 255), (29, 39, 51)
-
-
-def threshold_scale(heat: Floats, low: float, threshold: float, high: float | None) -> Floats:
-    """A raw map on 0…1 for colours: *low* is 0, the pixel threshold 0.5, *high* 1.
-
-    The upper half ends at three times the distance from *low* to the threshold when *high* (the
-    largest value ever seen) is farther: one extreme defect would make all others look harmless.
-    """
-    below = max(threshold - low, 1e-12)
-    above = 2.0 * below if high is None else min(max(high - threshold, 1e-12), 2.0 * below)
-    gap = heat.astype(np.float64) - threshold
-    unit = 0.5 + 0.5 * gap / np.where(gap < 0, below, above)
-    return np.asarray(np.clip(unit, 0.0, 1.0), dtype=np.float32)
 
 
 def heat_picture(unit: Floats) -> Picture:
@@ -47,10 +33,9 @@ def gray_picture(unit: Floats) -> Picture:
     return np.repeat(np.rint(unit * 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
 
 
-def overlay_picture(photo: Picture, unit: Floats, alpha: float = ALPHA) -> Picture:
+def overlay_picture(photo: Picture, unit: Floats, alpha: float = OPACITY) -> Picture:
     """The photograph tinted by the map."""
-    mixed = photo * (1.0 - alpha) + heat_picture(unit) * alpha
-    return np.asarray(np.rint(mixed), dtype=np.uint8)
+    return overlay(photo, unit, 0.0, 1.0, alpha)
 
 
 def predicted_mask(heat: Floats, threshold: float, radius: int = OPENING) -> Mask:
