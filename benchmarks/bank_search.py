@@ -1,17 +1,20 @@
 """Times the exact bank search against faiss.IndexFlatL2 and a full-matrix loop, in one run.
 
     python benchmarks/bank_search.py [--quick] [--model resnet18_features.onnx] [--path avx2]
-    python benchmarks/bank_search.py --instructions      also counts instructions (slow)
+    python benchmarks/bank_search.py --instructions --quick      counts instructions instead of time
 
 784 queries (one 28x28 image) against 18,033, 361 and 37 rows of 384 and 1,536 columns, k 1 and 9,
 one and two threads; rows are features of a CNN over generated textures, or isotropic noise. The
 network is named in the first line; without --model/--wide-model its weights are random and seeded.
 Times are the best of --repeat runs, taken in turns, wall clock, and include everything from the
 float32 queries to indices and distances; the bank was prepared before, as faiss's index was.
-`x faiss` above 1 means faster than faiss. Indices of every run are compared with brute force in
-double precision on 32 of the queries. Without faiss-cpu the column stays empty.
-Instructions: x86 under `valgrind --tool=callgrind` (the avx2 path: valgrind has no AVX-512),
-arm64 by qemu-user's instruction counter plugin where one is given with --qemu-plugin.
+`x faiss` above 1 means faster than faiss: of the best times, and the median over the turns, which
+tells more on a busy machine. GFLOP/s: what a search that evaluates every pair (2 operations for
+each query, row and column) would have needed; faiss does, and the machine's peak limits it. Indices
+of every run are compared with brute force in double precision on 32 of the queries. Without
+faiss-cpu the columns stay empty.
+Instructions: of 112 queries, k 1; x86 under `valgrind --tool=callgrind` (the avx2 path: valgrind
+has no AVX-512), arm64 under qemu-user with the plugin qemu_count.c.
 """
 
 from __future__ import annotations
@@ -39,29 +42,48 @@ I64 = NDArray[np.int64]
 HERE = Path(__file__).parent
 DRIVER = HERE.parent / "tests" / "host" / "bank_search_main.cpp"
 QUERIES = 784
+COUNTED = 112
+"""Queries whose instructions are counted."""
 
 
-def best_in_turns(runs: Sequence[Callable[[], object]], repeat: int) -> list[float]:
-    """Milliseconds of each, the best of *repeat* rounds after one round of warming up."""
-    best = [np.inf] * len(runs)
+def in_turns(runs: Sequence[Callable[[], object]], repeat: int) -> NDArray[np.float64]:
+    """Milliseconds [repeat, runs], after one round of warming up."""
+    took = np.empty((repeat + 1, len(runs)))
     for round_ in range(repeat + 1):
         for i, run in enumerate(runs):
             start = time.perf_counter()
             run()
-            took = (time.perf_counter() - start) * 1e3
-            best[i] = min(best[i], took) if round_ else best[i]
-    return best
+            took[round_, i] = (time.perf_counter() - start) * 1e3
+    return took[1:]
 
 
-def full_matrix(folder: Path) -> ctypes.CDLL | None:
-    """The full-matrix loop, compiled with -O3."""
+def compiled(source: str, folder: Path, flags: Sequence[str]) -> ctypes.CDLL | None:
+    """A C++ file of this folder as a library; None without g++."""
     if shutil.which("g++") is None:
         return None
-    made = folder / "full_matrix.so"
-    source = str(HERE / "full_matrix.cpp")
-    command = ["g++", "-std=c++17", "-O3", "-fopenmp", "-fPIC", "-shared", source, "-o", str(made)]
+    made = folder / f"{source}.so"
+    command = [
+        "g++",
+        "-std=c++17",
+        *flags,
+        "-fPIC",
+        "-shared",
+        str(HERE / source),
+        "-o",
+        str(made),
+    ]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(made))
+
+
+def peak(folder: Path) -> str:
+    """The machine's float32 peak, as a sentence."""
+    library = compiled("peak.cpp", folder, ["-O2", "-march=native"])
+    if library is None:
+        return "peak unknown: no g++"
+    library.peak_gflops.restype = ctypes.c_double
+    best = max(float(library.peak_gflops()) for _ in range(3))
+    return f"float32 peak of one thread {best:.0f} GFLOP/s"
 
 
 def wrong(rows: F32, queries: F32, indices: I64, k: int) -> int:
@@ -120,11 +142,17 @@ def line(
 
             faiss.omp_set_num_threads(threads)
             runs.append(lambda: index.search(queries, k))  # type: ignore[attr-defined]
-        best = best_in_turns(runs, options.repeat if len(rows) > 1000 else 5 * options.repeat)
+        took = in_turns(runs, options.repeat if len(rows) > 1000 else 8 * options.repeat)
         indices = searcher.knn(queries, k)[1]
-    ratio = f"{best[1]:9.2f} {best[1] / best[0]:8.1f}" if len(best) > 1 else " " * 18
+    best = took.min(axis=0)
+    ratio = ""
+    if len(best) > 1:
+        median = float(np.median(took[:, 1] / took[:, 0]))
+        ratio = f"{best[1]:9.2f} {best[1] / best[0]:8.1f} {median:7.1f}"
+    speeds = [2e-6 * queries.size * len(rows) / float(t) for t in best]
     text = (
-        f"{kind:6s} {len(rows):6d} {rows.shape[1]:5d} {k:2d} {threads:3d} {best[0]:9.3f} {ratio}"
+        f"{kind:6s} {len(rows):6d} {rows.shape[1]:5d} {k:2d} {threads:3d} {best[0]:9.3f} {ratio:26s}"
+        f" {' '.join(f'{speed:7.0f}' for speed in speeds):15s}"
     )
     if loop is not None and options.loop:
         text += f" {loop_time(loop, rows, queries, k, best[0]):8.1f}"
@@ -148,7 +176,7 @@ def loop_time(loop: ctypes.CDLL, rows: F32, queries: F32, k: int, ours: float) -
 
     omp = ctypes.CDLL("libgomp.so.1")
     omp.omp_set_num_threads(1)
-    (took,) = best_in_turns([run], 1 if len(rows) > 1000 else 3)
+    took = float(in_turns([run], 1 if len(rows) > 1000 else 3).min())
     return took * len(queries) / len(part) / ours
 
 
@@ -161,32 +189,25 @@ def build_driver(folder: Path, compiler: str, flags: Sequence[str]) -> Path:
     return made
 
 
-def instructions(banks: dict[str, F32], queries: F32, options: argparse.Namespace) -> None:
+def instructions(name: str, rows: F32, queries: F32) -> None:
     """Instructions of one search (a run with queries less a run without), in millions."""
-    print(
-        "\ninstructions, millions: bank | x86 callgrind avx2 | arm64 qemu neondot | neon",
-        flush=True,
-    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "none").write_bytes(b"")
-        (folder / "queries").write_bytes(queries.tobytes())
-        x86 = build_driver(folder, "g++", ()) if shutil.which("valgrind") else None
-        arm = None
-        if options.qemu_plugin and shutil.which("aarch64-linux-gnu-g++"):
+        (folder / "queries").write_bytes(queries[:COUNTED].tobytes())
+        write_bank(folder / "bank", prepare_bank(rows))
+        cells = ["-", "-", "-"]
+        if shutil.which("valgrind"):
+            x86 = build_driver(folder, "g++", ())
+            cells[0] = difference(folder, lambda q: callgrind(x86, folder, q))
+        if shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-g++"):
+            plugin = folder / "count.so"
+            source = str(HERE / "qemu_count.c")
+            subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", str(plugin)], check=True)
             arm = build_driver(folder, "aarch64-linux-gnu-g++", ("-static",))
-        for name, rows in banks.items():
-            write_bank(folder / "bank", prepare_bank(rows))
-            cells = [
-                difference(folder, lambda q: callgrind(x86, folder, q)) if x86 else "-",
-                *(
-                    difference(folder, lambda q, p=p: qemu(arm, folder, q, p, options))
-                    if arm
-                    else "-"
-                    for p in ("neondot", "neon")
-                ),
-            ]
-            print(f"{name:24s} | " + " | ".join(cells), flush=True)
+            for at, path in ((1, "neondot"), (2, "neon")):
+                cells[at] = difference(folder, lambda q, p=path: qemu(arm, folder, q, p, plugin))
+        print(f"{name:24s} " + " ".join(f"{cell:>14s}" for cell in cells), flush=True)
 
 
 def difference(folder: Path, count: Callable[[Path], int]) -> str:
@@ -203,12 +224,13 @@ def callgrind(driver: Path, folder: Path, queries: Path) -> int:
     return int(text)
 
 
-def qemu(driver: Path, folder: Path, queries: Path, path: str, options: argparse.Namespace) -> int:
-    """Instructions by QEMU's `insn` plugin."""
-    command = ["qemu-aarch64", "-plugin", f"{options.qemu_plugin},inline=on", "-d", "plugin",
+def qemu(driver: Path, folder: Path, queries: Path, path: str, plugin: Path) -> int:
+    """Instructions by the plugin."""
+    command = ["qemu-aarch64", "-plugin", str(plugin), "-d", "plugin",
                str(driver), "search", str(folder / "bank"), str(queries), "1", "1", path]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=True)
-    return sum(int(n) for n in re.findall(rb"insns: (\d+)", done.stderr)[-1:])
+    (text,) = re.findall(rb"instructions: (\d+)", done.stderr)
+    return int(text)
 
 
 def main() -> None:
@@ -223,27 +245,37 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--path", default="auto")
     parser.add_argument("--no-loop", dest="loop", action="store_false")
-    parser.add_argument("--instructions", action="store_true")
-    parser.add_argument("--qemu-plugin", type=Path, help="libinsn.so of QEMU, for arm64 counts")
+    parser.add_argument("--instructions", action="store_true", help="count, instead of timing")
     options = parser.parse_args()
     for columns in (384,) if options.quick else (384, 1536):
         model = options.model if columns == 384 else options.wide_model
         rows, source = features(options.images, columns, model)
         print(f"{columns} columns: features of {source}; bank rows drawn from them at random")
-        print("kind     rows  cols  k thr   ours ms  faiss ms  x faiss   x loop", flush=True)
         random = np.random.default_rng(0)
         drawn = random.permutation(len(rows) - QUERIES)
         noise = random.standard_normal((18033 + QUERIES, columns)).astype(np.float32)
-        counted: dict[str, F32] = {}
-        with tempfile.TemporaryDirectory() as scratch:
-            loop = full_matrix(Path(scratch))
-            for count in (18033, 361, 37):
-                banks = {"cnn": rows[np.sort(drawn[:count])], "noise": noise[:count].copy()}
-                compare("cnn", banks["cnn"], rows[-QUERIES:].copy(), loop, options)
-                compare("noise", banks["noise"], noise[-QUERIES:].copy(), loop, options)
-                counted[f"cnn {count} x {columns} k 1"] = banks["cnn"]
+        cases = [
+            (kind, bank, queries)
+            for count in (18033, 361, 37)
+            for kind, bank, queries in (
+                ("cnn", rows[np.sort(drawn[:count])], rows[-QUERIES:].copy()),
+                ("noise", noise[:count].copy(), noise[-QUERIES:].copy()),
+            )
+        ]
         if options.instructions:
-            instructions(counted, rows[-QUERIES:].copy(), options)
+            print("million instructions        x86 avx2  arm64 neondot     arm64 neon")
+            for kind, bank, queries in cases:
+                instructions(f"{kind} {len(bank)} x {columns}", bank, queries)
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            print(peak(Path(scratch)))
+            print("                                          x faiss  x faiss  GFLOP/s GFLOP/s")
+            print(
+                "kind     rows  cols  k thr   ours ms  faiss ms  best  median    ours   faiss    x loop"
+            )
+            loop = compiled("full_matrix.cpp", Path(scratch), ["-O3", "-fopenmp"])
+            for kind, bank, queries in cases:
+                compare(kind, bank, queries, loop, options)
 
 
 if __name__ == "__main__":

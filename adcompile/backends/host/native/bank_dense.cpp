@@ -27,11 +27,12 @@ void Worker::first_chunk(int i, const float* values, int panels, int k, bool fre
             offer(i, rows_, found);
         else
             evaluate(i, rows_, found);
-        bounds.update(top.limit());
     };
     consider(kernels_.collect(bank_.whole, values, 0, panels, kLowest, 0.0f, least, rows_));
+    bounds.update(top.limit());
     const Probe& probe = bounds.whole.probe;
     consider(kernels_.collect(bank_.whole, values, 0, panels, least, probe.slope, probe.limit, rows_));
+    if (panels < bank_.panels) bounds.update(top.limit());
 }
 
 // False when a query is not finite.

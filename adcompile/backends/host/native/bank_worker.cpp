@@ -10,6 +10,8 @@ namespace {
 
 constexpr double kLongest = 1e12;  // |u|²: squares of it are far from overflow in float32
 
+constexpr std::int64_t kSeeded = 1 << 20;  // rows x columns from which on seeds pay
+
 std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool all_finite(const float* x, std::int64_t count) {
@@ -159,7 +161,7 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
         ++counts.slow_queries;
         exhaustive(i);
     }
-    seed_count_ = bank_.groups > 1 ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
+    seed_count_ = bank_.rows * bank_.stride > kSeeded ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
     for (int i = 0; i < count; ++i)
         tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,
                                                   squared + static_cast<std::int64_t>(i) * k);
