@@ -30,7 +30,7 @@ NATIVE_SOURCES = (
 NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
     "bank_file.hpp", "bank_paths.hpp", "bank_kernels.hpp", "bank_kernels_impl.hpp",
-    "bank_kernels_coreset.hpp", "bank_floats_avx512.hpp",
+    "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp", "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
 CORESET_SOURCES = ("coreset.cpp", "coreset_layout.cpp")

@@ -159,6 +159,21 @@ def test_equal_to_brute_force(
     check(scaled[:rows], scaled[rows:], min(k, rows))
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    rows=st.integers(1, 3000), columns=st.integers(1, 1600), k=st.integers(1, 64), data=st.data()
+)
+def test_equal_to_brute_force_for_large_shapes(
+    rows: int, columns: int, k: int, data: st.DataObject
+) -> None:
+    """Widths and lengths of real banks, with duplicates of rows among rows and queries."""
+    rows = min(rows, 400_000 // columns)
+    random = np.random.default_rng(data.draw(st.integers(0, 999)))
+    pool = textured(rows + 6, columns, rows)
+    bank = pool[random.integers(0, rows, rows)] if data.draw(st.booleans()) else pool[:rows]
+    check(bank, np.concatenate([pool[rows:], bank[:2]]), min(k, rows))
+
+
 def test_threads_do_not_change_the_result() -> None:
     """Any number of threads, more than there is work included."""
     data = textured(1300, 32, 6)

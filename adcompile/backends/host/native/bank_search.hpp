@@ -19,9 +19,9 @@
 //   (bank_search.cpp, "Why no neighbour is lost").
 // * Results are bit-identical on every instruction set, for every number of threads, and in the
 //   NumPy implementation of the same search (adcompile/anomaly/search.py).
-// * No queries x rows matrix ever exists: scratch memory is about 150 bytes x columns, 400 KiB and
-//   1.5 bytes per bank row, for each thread, allocated by adc_searcher_create.
-//   adc_searcher_run allocates nothing.
+// * No queries x rows matrix ever exists: scratch memory, for each thread, is about 2 MiB, 0.5 KiB
+//   per column (2 KiB where columns are no multiple of 32) and 6 bytes per bank row, allocated by
+//   adc_searcher_create. adc_searcher_run allocates nothing.
 // * A bank file is untrusted: everything is checked when it is opened, memory use is bounded by
 //   the file's size, and a refusal names the field at fault.
 //
