@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=False)
+PIPE_WIDTH = 160  # columns where there is no terminal: names in tables stay whole for grep
+
+
+def _width() -> int | None:
+    """Columns of the output; None leaves it to the terminal."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+
+
+out = Console(highlight=False, soft_wrap=False, width=_width())
 err = Console(stderr=True, highlight=False)
 
 
