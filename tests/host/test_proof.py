@@ -19,7 +19,7 @@ from adcompile.anomaly.config import make_config
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.samples import DataSet
 from adcompile.job import BuildOptions
-from adcompile.runtime.bundle import load
+from adcompile.manifest import read_manifest
 from tests.detectors import export_detector, photographs
 from tests.host.toolchains import SELFTEST, TOOLCHAINS, Core
 
@@ -140,8 +140,7 @@ def copy_of(bundle: Path, to: Path) -> Path:
 
 def recorded(bundle: Path, part: str) -> list[Path]:
     """Files of the first golden sample with the outputs of a part."""
-    with load(bundle) as opened:
-        manifest = opened.manifest
+    manifest = read_manifest(bundle)
     names = [s.name for p in manifest.parts if p.name == part for s in p.outputs]
     return [bundle / manifest.golden[0].boundaries[n] for n in names]
 

@@ -95,6 +95,7 @@ class Core:
         *main* is one of ours, or a source file of a test. *instead* compiles files of the core
         again, with further flags each.
         """
+        out.mkdir(parents=True, exist_ok=True)
         sources = sorted((bundle / "host" / "src").rglob("*.cpp"))
         core = dict(self._objects)
         for name, flags in (instead or {}).items():
