@@ -1,5 +1,7 @@
 """The generated program against Python: score, decision and map of every scoring preset.
 
+The default run takes three of them, ``-m slow`` the others.
+
 The whole model is pinned to the host, so the program needs no device and no recording: any picture
 goes through the same C++ that a board runs.
 """
@@ -26,7 +28,12 @@ from adcompile.job import BuildOptions
 from tests.host.toolchains import Core
 
 SIDE = 64
-CASES = [(method, name) for method in PRESETS for name in PRESETS[method]]
+QUICK = {("patchcore", "r0"), ("patchcore", "paper"), ("padim", "anomalib")}
+CASES = [
+    pytest.param(method, name, marks=() if (method, name) in QUICK else pytest.mark.slow)
+    for method in PRESETS
+    for name in PRESETS[method]
+]
 SMALL: dict[str, dict[str, object]] = {
     "patchcore": {"coreset_ratio": 0.05},
     "padim": {},
