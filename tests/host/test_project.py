@@ -342,6 +342,27 @@ def test_arm64_selftest(bundle: TestBundle, arm64: Core, tmp_path: Path) -> None
     assert "0 different" in arm64.selftest(bundle.folder, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("preset", "flag"),
+    [
+        ("x86-64", "-march=x86-64-v3"),
+        ("native", "-march=native"),
+        ("aarch64-cortex-a55", "-mcpu=cortex-a55"),
+        ("aarch64-cortex-a78ae", "-mcpu=cortex-a78ae"),
+    ],
+)
+def test_presets_configure(preset: str, flag: str, bundle: TestBundle, tmp_path: Path) -> None:
+    """Every preset is understood by CMake and chooses its processor."""
+    if preset.startswith("aarch64") and shutil.which("aarch64-linux-gnu-g++") is None:
+        pytest.skip("needs aarch64-linux-gnu-g++")
+    command = ["cmake", "--preset", preset, "-B", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=bundle.folder / "host", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert flag in (tmp_path / "CMakeFiles/adc_core.dir/flags.make").read_text()
+
+
 def test_two_threads_without_a_race(tmp_path: Path) -> None:
     """The thread pool under ThreadSanitizer: results, exceptions, nesting."""
     program = tmp_path / "threads"
