@@ -183,7 +183,15 @@ def _model_of(subject: Path, category: str) -> Path:
 def _samples(data: Path) -> DataSet:
     """Every labelled image that no training used: validation and test together."""
     found = read_data(data, SplitOptions(validation="same"))
-    return replace(found, test=found.test or found.validation)
+    test = found.test or found.validation
+    if not test:
+        raise UsageError(
+            "there is no labelled image to evaluate",
+            where=str(data),
+            why=f"the layout is {found.layout!r}: normal images for training",
+            fix="images in good/ and bad/ folders; `adcompile run` scores images without labels",
+        )
+    return replace(found, test=test)
 
 
 def _flips(decisions: dict[str, list[bool]], data: DataSet) -> dict[str, list[str]]:

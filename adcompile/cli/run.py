@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from adcompile.cli import console
 from adcompile.cli.devices import NoFallback, executor_options
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import TensorSpec
+
+if TYPE_CHECKING:
+    from adcompile.contract import Score
 
 Feeding = tuple[str, dict[str, Path]]  # label, input name -> file
 
@@ -80,6 +83,8 @@ def command(
         for (_label, files), folder in zip(feedings, folders, strict=True):
             runs.append(_run_one(opened, files, folder, min_score, category))
             view.advance(task)
+        if output is not None:
+            _predictions(output, runs, opened.contract(category).score, category)
         summary: dict[str, object] = {
             "bundle": str(bundle),
             "target": opened.manifest.target,
@@ -92,6 +97,31 @@ def command(
         console.emit_json(summary)
     else:
         _show(summary, runs)
+
+
+def _predictions(
+    output: Path, runs: list[dict[str, object]], score: Score | None, category: str
+) -> None:
+    """R3's table of an anomaly detector's results on images without labels."""
+    if score is None or score.threshold is None or not all("decision" in run for run in runs):
+        return
+    from adcompile.anomaly.report.rows import Row
+    from adcompile.anomaly.report.tables import write_r3
+    from adcompile.runtime.decision import limit_of
+
+    rows = [
+        Row(
+            path=Path(str(next(iter(_dict(run["inputs"]).values())))),
+            kind="",
+            label=-1,
+            raw=float(str(run.get("raw_score", run["score"]))),
+            score=float(str(run["score"])),
+            limit=float(limit_of(score) or 0.0),
+            predicted=int(run["decision"] == "anomalous"),
+        )
+        for run in runs
+    ]
+    write_r3(output / "pred_outputs.csv", rows, score, category)
 
 
 def _folders(output: Path | None, labels: Sequence[str]) -> list[Path | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from adcompile.contract import Contract, Score
@@ -97,7 +98,7 @@ def show(
     name = next((n for n, role in roles.items() if role == "map" and n in outputs), None)
     if name is not None and where is not None:
         values = to_picture(outputs[name], where)
-        picture = overlay(picture, values, float(values.min()), float(values.max()))
+        picture = overlay(picture, *_on_scale(values, manifest.contract.score))
     return delivery.summary, picture
 
 
@@ -185,6 +186,9 @@ def _anomaly(
         return
     value = float(outputs[name].reshape(-1)[0])
     delivery.summary["score"] = value
+    raw = next((n for n, role in roles.items() if role == "raw_score" and n in outputs), None)
+    if raw is not None and outputs[raw].size == 1:
+        delivery.summary["raw_score"] = float(outputs[raw].reshape(-1)[0])
     score = contract.score
     if score is None or limit_of(score) is None:
         return
@@ -201,19 +205,27 @@ def _heatmap(
     score: Score | None,
 ) -> None:
     flat = plain_map(values)
-    shown = flat if picture is None or where is None else to_picture(values, where)
-    low, high = float(np.nanmin(flat)), float(np.nanmax(flat))
-    limit = None if score is None else score.pixel_threshold
-    middle = score.threshold if score is not None and limit is None else limit
-    if score is not None and middle is not None:  # then a normal picture stays cold
-        shown = threshold_scale(shown, score.minimum or 0.0, middle, score.maximum)
-        low, high = 0.0, 1.0
     if picture is None or where is None:
-        drawn = overlay(np.zeros((*flat.shape, 3), np.uint8), shown, low, high, 1.0)
+        blank = np.zeros((*flat.shape, 3), np.uint8)
+        drawn = overlay(blank, *_on_scale(flat, score), opacity=1.0)
     else:
-        drawn = overlay(picture, shown, low, high)
+        drawn = overlay(picture, *_on_scale(to_picture(values, where), score))
     _write_png(folder / "heatmap.png", drawn)
     delivery.files.append("heatmap.png")
+
+
+def _on_scale(
+    values: npt.NDArray[np.float32], score: Score | None
+) -> tuple[npt.NDArray[np.float32], float, float]:
+    """A map with the ends of its colours: the contract's scale, on which normal images stay cold.
+
+    Without a threshold the map's own extremes are the ends.
+    """
+    limit = None if score is None else score.pixel_threshold
+    middle = score.threshold if score is not None and limit is None else limit
+    if score is None or middle is None:
+        return values, float(np.nanmin(values)), float(np.nanmax(values))
+    return threshold_scale(values, score.minimum or 0.0, middle, score.maximum), 0.0, 1.0
 
 
 def _write_png(path: Path, pixels: Picture) -> None:

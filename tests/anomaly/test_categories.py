@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -288,6 +289,10 @@ def test_japanese_name_and_good_only(work: Path, bundle: Path) -> None:
     out = bundle.parent / "out"
     words = ["run", str(bundle), "-i", str(image_of(work)), "-o", str(out), "--category", "革"]
     assert main(words) == 0
+    line = next(csv.DictReader((out / "pred_outputs.csv").read_text("utf-8-sig").splitlines()))
+    assert (line["category"], line["gt"], line["confusion_metrix"]) == ("革", "-", "-")
+    assert float(line["score"]) == pytest.approx(float(found["raw_score"][0]), rel=1e-6)
+    assert (line["pred"], line["filename"]) == ("1", image_of(work).name)
 
 
 def test_padim(work: Path, tmp_path: Path) -> None:

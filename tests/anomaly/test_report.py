@@ -362,4 +362,6 @@ def test_several_categories(twill_folder: Path, report: Path, tmp_path: Path) ->
     assert (tmp_path / "s" / "low" / "test_outputs.csv").is_file()
     assert not (tmp_path / "s" / "low" / "images").exists()
     assert main([*words, "--category", "three"]) == 2
+    good = str(data / "one" / "train" / "good")
+    assert main(["eval", str(model), "--data", good]) == 2
     assert main([*words, "--report", str(model / "config.yaml")]) == 2

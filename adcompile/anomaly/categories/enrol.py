@@ -101,8 +101,10 @@ def from_images(
     evidence = outcome.evidence()
     plain = own.score.model_copy(update={"normalisation": "none", "threshold": None})
     score = fit_score(plain, evidence, threshold_options(config, chosen, evidence))
-    count = len(data.train) + len(data.validation)
-    return Learned(arrays, score, f"{count} images", count, data.notes)
+    count = len({sample.path for sample in (*data.train, *data.validation)})
+    return Learned(
+        arrays, score, "1 image" if count == 1 else f"{count} images", count, data.notes
+    )
 
 
 def _preset(score: Score) -> Preset:

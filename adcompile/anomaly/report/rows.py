@@ -33,8 +33,8 @@ class PixelRow:
 class Row:
     """One image: score on both scales, truth, decision, and TP, FP, TN or FN.
 
-    ``limit`` is what ``score`` was compared with: the decision level, or the raw threshold of a
-    contract that does not normalise.
+    ``label`` is -1 for an image nobody labelled. ``limit`` is what ``score`` was compared with: the
+    decision level, or the raw threshold of a contract that does not normalise.
     """
 
     path: Path
@@ -48,13 +48,15 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """TP, FP, TN or FN."""
+        """TP, FP, TN or FN; "-" without a label."""
+        if self.label < 0:
+            return "-"
         return ("T" if self.predicted == self.label else "F") + ("P" if self.predicted else "N")
 
     @property
     def wrong(self) -> bool:
         """True when the decision is not the label."""
-        return self.predicted != self.label
+        return 0 <= self.label != self.predicted
 
     @property
     def distance(self) -> float:

@@ -28,7 +28,7 @@ SHIFT_JIS = "shift_jis"
 
 
 def write_r3(path: Path, rows: Sequence[Row], score: Score, category: str) -> None:
-    """R3's ``test_outputs.csv``: one line per image, UTF-8 with a byte order mark."""
+    """R3's ``test_outputs.csv`` (``pred_outputs.csv`` without labels): UTF-8 with a byte order mark."""
     numbers = (
         _number(score.threshold),
         _number(score.decision),
@@ -43,7 +43,7 @@ def write_r3(path: Path, rows: Sequence[Row], score: Score, category: str) -> No
             row.path,
             row.path.name,
             row.path.suffix,
-            row.label,
+            "-" if row.label < 0 else row.label,
             row.predicted,
             _number(row.raw),
             _number(row.score),
