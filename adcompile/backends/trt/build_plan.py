@@ -8,6 +8,7 @@ are found by attribute, not by version.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import importlib.util
 import json
@@ -40,10 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         return TOOL_MISSING
     trt = importlib.import_module(name)
     try:
+        if options.plugins:
+            ctypes.CDLL(options.plugins, mode=ctypes.RTLD_GLOBAL)  # registers its plugins
         plan = build(
             trt, Path(options.onnx), options.sm, json.loads(options.profile), options.fp16
         )
-    except BuildRefused as refusal:
+    except (BuildRefused, OSError) as refusal:
         sys.stderr.write(f"{refusal}\n")
         return FAILED
     Path(options.output).write_bytes(plan)
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sm", default="", help="compute capability, for example 8.9")
     parser.add_argument("--profile", default="{}", help='{"input": [min, opt, max]} as JSON')
     parser.add_argument("--package", default="", choices=["", *PACKAGES])
+    parser.add_argument("--plugins", default="", help="shared library with the plugins in use")
     parser.add_argument("--fp16", action="store_true", help="allow fp16 where the builder asks")
     return parser
 

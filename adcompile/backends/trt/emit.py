@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from adcompile.backends.trt.plugins import read_plugins, replaced, with_plugins
 from adcompile.backends.trt.trtexec import build_options, has_option, parse_version
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
@@ -25,13 +26,14 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     else:
         name = f"{folder}/model.{lowered.precision}.onnx"
         files["simulation"] = add_model(out, name, lowered.model)
-    typed = files["simulation"].rpartition("/")[2]
+    read = _for_tensorrt(folder, files, lowered, ctx, out)
+    typed = read.rpartition("/")[2]
     profile = make_profile(part.inputs, ctx)
     here = ctx.target.facts.get("build") == "here"
     files["io"] = out.add(f"{folder}/io.json", _interface(part, profile))
     files["plan"] = f"{folder}/model.plan"
     if here:
-        out.act(_plan_action(part, files, profile, ctx))
+        out.act(_plan_action(part, read, files["plan"], profile, ctx))
     else:
         script = _recipe(part, lowered, typed, profile, ctx)
         files["recipe"] = out.add(f"{folder}/build.sh", script, executable=True)
@@ -41,7 +43,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
                 part=part.name,
                 tool="trtexec",
                 argv=("sh", f"{folder}/build.sh"),
-                inputs=(files["simulation"],),
+                inputs=(read,),
                 outputs=(files["plan"],),
                 detail=f"a plan is built on the board: run {folder}/build.sh there",
             )
@@ -51,6 +53,21 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     files["readme"] = out.add(f"{folder}/README.md", render("trt/README.md.j2", values))
     options = {"tensorrt": ctx.target.toolchain, "sm": ctx.target.facts.get("sm", "")}
     return part.record("trt", lowered.precision, files, options)
+
+
+def _for_tensorrt(
+    folder: str, files: dict[str, str], lowered: Part, ctx: LowerContext, out: FileSet
+) -> str:
+    """The file that TensorRT reads: the simulated one, or a copy of it with the user's plugins."""
+    plugins = read_plugins(ctx.options.get("plugins", ""))
+    count = replaced(lowered.model, plugins)
+    if not count:
+        return files["simulation"]
+    files["plugins"] = out.add(
+        f"{folder}/model.plugins.onnx", with_plugins(lowered.model, plugins)
+    )
+    ctx.report.note(f"{lowered.name}: {count} nodes are plugins in the file that TensorRT reads")
+    return files["plugins"]
 
 
 def make_profile(inputs: tuple[TensorSpec, ...], ctx: LowerContext) -> Profile:
@@ -102,7 +119,7 @@ def _interface(part: Part, profile: Profile) -> str:
 
 
 def _plan_action(
-    part: Part, files: dict[str, str], profile: Profile, ctx: LowerContext
+    part: Part, read: str, plan: str, profile: Profile, ctx: LowerContext
 ) -> ActionRecord:
     argv = [
         "{python}",
@@ -111,12 +128,14 @@ def _plan_action(
         "--package",
         "tensorrt_rtx",
         "--onnx",
-        files["simulation"],
+        read,
         "--output",
-        files["plan"],
+        plan,
         "--sm",
         ctx.target.facts.get("sm", ""),
     ]
+    if library := ctx.options.get("plugin_library", ""):
+        argv += ["--plugins", library]
     if profile:
         argv += ["--profile", json.dumps(profile, sort_keys=True, separators=(",", ":"))]
     return ActionRecord(
@@ -124,8 +143,8 @@ def _plan_action(
         part=part.name,
         tool="python:tensorrt_rtx",
         argv=tuple(argv),
-        inputs=(files["simulation"],),
-        outputs=(files["plan"],),
+        inputs=(read,),
+        outputs=(plan,),
     )
 
 
@@ -136,6 +155,7 @@ def _recipe(part: Part, lowered: Part, typed: str, profile: Profile, ctx: LowerC
         lowered.precision,
         profile=profile,
         dla_core=_dla_core(ctx),
+        plugins=ctx.options.get("plugin_library", ""),
         workspace_mib=int(ctx.options.get("workspace_mib", "2048")),
     )
     values = {

@@ -27,6 +27,8 @@ _GATES: dict[str, tuple[Version, Version]] = {
     "--versionCompatible": ((8, 6), (99, 0)),
     "--hardwareCompatibilityLevel": ((8, 6), (99, 0)),
     "--stripWeights": ((10, 0), (99, 0)),
+    "--plugins": ((0, 0), (8, 6)),
+    "--staticPlugins": ((8, 6), (99, 0)),
     "--useDLACore": ((0, 0), (99, 0)),
     "--allowGPUFallback": ((0, 0), (99, 0)),
     "--exportLayerInfo": ((8, 4), (99, 0)),
@@ -56,6 +58,7 @@ def build_options(
     *,
     profile: Mapping[str, Sequence[Sequence[int]]],
     dla_core: int | None = None,
+    plugins: str = "",
     workspace_mib: int = 2048,
     opt_level: int | None = None,
 ) -> list[str]:
@@ -70,6 +73,9 @@ def build_options(
     options += _precision_options(version, precision)
     if opt_level is not None and has_option("--builderOptimizationLevel", version):
         options.append(f"--builderOptimizationLevel={opt_level}")
+    if plugins:
+        flag = next(f for f in ("--staticPlugins", "--plugins") if has_option(f, version))
+        options.append(f"{flag}={plugins}")
     if dla_core is not None:
         options += _dla_options(version, precision, dla_core)
     for index, flag in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
