@@ -16,6 +16,7 @@ Normalisations, all 0.5 at the threshold ``t``:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -193,7 +194,11 @@ def _threshold(evidence: Evidence, options: ThresholdOptions, compare: Compare) 
             )
         return options.value
     if options.mode == "best_f1":
-        return best_f1(evidence.scores, evidence.labels, compare).threshold
+        best = best_f1(evidence.scores, evidence.labels, compare).threshold
+        if compare == ">=":
+            return best
+        low, high = _range(evidence, options.range_of)
+        return _clear_of(best, evidence.scores, high - low)
     good = evidence.good()
     if good.size == 0:
         raise InputError(
@@ -202,6 +207,19 @@ def _threshold(evidence: Evidence, options: ThresholdOptions, compare: Compare) 
         )
     spread = float(np.std(good, ddof=1)) if good.size > 1 else 0.0
     return float(np.mean(good)) + options.sigmas * spread
+
+
+def _clear_of(threshold: float, scores: Sequence[float], width: float) -> float:
+    """A strict threshold moved down so that the score just above it still is after normalising.
+
+    One float32 step on the raw scale can vanish on the normalised one (*width* is its range), and
+    the image that set the threshold would pass as good. Moved by at most a ten-thousandth of the
+    scores' spread or a millionth of the range, and never more than half way to the next lower
+    score: the same images are flagged.
+    """
+    lower = max((score for score in scores if score <= threshold), default=-math.inf)
+    step = max(1e-4 * (max(scores) - min(scores)), 1e-6 * width)
+    return threshold - min((threshold - lower) / 2.0, step)
 
 
 def _range(evidence: Evidence, range_of: RangeOf) -> tuple[float, float]:

@@ -126,3 +126,17 @@ def test_impossible_thresholds_are_refused(
     """No images, one class, no range, no number, useless level: refused with the reason."""
     with pytest.raises(InputError, match=message):
         fit_score(BASE, evidence, options)
+
+
+@pytest.mark.parametrize("compare", [">", ">="])
+def test_the_image_that_sets_the_threshold_is_flagged(compare: str) -> None:
+    """Decided on the normalised scale, with maps a million times wider than the scores' gaps."""
+    raw = np.float32(300.0) + np.arange(8, dtype=np.float32) * np.float32(4e-5)
+    evidence = Evidence(tuple(map(float, raw)), (0,) * 5 + (1,) * 3, (0.0,) * 8, (1e3,) * 8)
+    plain = Score(method="padim", k=1, compare=compare)  # type: ignore[arg-type]
+    wide = Evidence((1.0, 2.0, 5.0, 9.0), (0, 0, 1, 1), (0.0,) * 4, (1e5,) * 4)
+    score = fit_score(plain, wide, ThresholdOptions())
+    assert is_anomalous(wide.scores, score).tolist() == [False, False, True, True]
+    assert 4.8 < raw_threshold(score) <= 5.0
+    with_gap = fit_score(plain, evidence, ThresholdOptions(normalisation="none"))
+    assert is_anomalous(raw, with_gap).tolist() == [False] * 5 + [True] * 3
