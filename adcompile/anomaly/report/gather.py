@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -77,6 +78,26 @@ class Thumbs:
     segmentation: str
 
 
+class _Spool:
+    """Bytes of any number of small pictures in a temporary file, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+
+    def put(self, data: bytes) -> tuple[int, int]:
+        """Where the bytes are: start and length."""
+        start = self._file.seek(0, 2)
+        self._file.write(data)
+        return start, len(data)
+
+    def get(self, place: tuple[int, int]) -> bytes:
+        self._file.seek(place[0])
+        return self._file.read(place[1])
+
+    def close(self) -> None:
+        self._file.close()
+
+
 @dataclass
 class _Pixels:
     """Evenly spaced order statistics of each image's pixels, with weights, for the drawn ROC."""
@@ -122,9 +143,11 @@ class Gathering:
         self.spec = spec
         self.options = options
         self.rows: list[Row] = []
-        self.thumbs: list[Thumbs] = []
+        self._thumbs: list[tuple[tuple[int, int], ...]] = []
+        self._spool = _Spool()
         self._pixels = _Pixels()
         self._stems: list[str] = []
+        self._taken: set[str] = set()
         self.image_curve: charts.Curve | None = None
         self.pixel_curve: charts.Curve | None = None
         self.outcome: Outcome | None = None
@@ -146,9 +169,8 @@ class Gathering:
         mask = pictures.predicted_mask(whole, raw_threshold(self.score, pixel=True))
         real = _truth_picture(sample, photo)
         segmented = pictures.segmentation_picture(photo, mask, real)
-        self.thumbs.append(
-            Thumbs(_uri(photo), _uri(pictures.overlay_picture(photo, unit)), _uri(segmented))
-        )
+        shown = (photo, pictures.overlay_picture(photo, unit), segmented)
+        self._thumbs.append(tuple(self._spool.put(_jpeg(picture)) for picture in shown))
         self._stems.append(self._stem(row))
         self._write(row, photo, whole, unit, mask, real, segmented)
         if self.options.maps:
@@ -160,6 +182,15 @@ class Gathering:
         return threshold_scale(
             heat, low, raw_threshold(self.score, pixel=True), self.score.maximum
         )
+
+    def thumbs(self, number: int) -> Thumbs:
+        """The small pictures of an image."""
+        coded = [base64.b64encode(self._spool.get(place)) for place in self._thumbs[number]]
+        return Thumbs(*("data:image/jpeg;base64," + text.decode("ascii") for text in coded))
+
+    def close(self) -> None:
+        """Let go of the small pictures."""
+        self._spool.close()
 
     def link(self, number: int) -> str:
         """From the page to the combined figure of an image; empty when there is none."""
@@ -204,11 +235,11 @@ class Gathering:
     def _stem(self, row: Row) -> str:
         """KIND/NAME, with a number when two images share it."""
         base = stem = f"{row.kind or 'images'}/{row.path.stem}"
-        taken = {name.casefold() for name in self._stems}
         number = 1
-        while stem.casefold() in taken:
+        while stem.casefold() in self._taken:
             number += 1
             stem = f"{base}_{number}"
+        self._taken.add(stem.casefold())
         return stem
 
     def _pixel_histogram(self, heat: Array, real: Mask | None) -> Drawing:
@@ -301,8 +332,8 @@ def _truth_picture(sample: Sample, photo: Picture) -> Mask | None:
     return None if sample.label else np.zeros(photo.shape[:2], dtype=np.bool_)
 
 
-def _uri(picture: Picture) -> str:
-    """A small JPEG as a data URI."""
+def _jpeg(picture: Picture) -> bytes:
+    """A small JPEG."""
     buffer = io.BytesIO()
     pictures.fitted(picture, THUMB).save(buffer, format="JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()

@@ -28,10 +28,25 @@ _PIXEL = (("auroc", "pixel AUROC"), ("aupro", "AUPRO"), ("best_f1", "best pixel 
 class Seen:
     """How one subject saw one image."""
 
-    subject: str
-    row: Row
-    thumbs: Thumbs | None
-    link: str
+    gathering: Gathering
+    number: int
+
+    @property
+    def subject(self) -> str:
+        return self.gathering.name
+
+    @property
+    def row(self) -> Row:
+        return self.gathering.rows[self.number]
+
+    @property
+    def thumbs(self) -> Thumbs:
+        """Read when the page is rendered: only the images shown on it are."""
+        return self.gathering.thumbs(self.number)
+
+    @property
+    def link(self) -> str:
+        return self.gathering.link(self.number)
 
 
 @dataclass(frozen=True)
@@ -69,9 +84,7 @@ def cards_of(gatherings: Sequence[Gathering]) -> list[Card]:
     cards: list[Card] = []
     for number, first in enumerate(gatherings[0].rows):
         rows = [g.rows[number] for g in gatherings]
-        seen = tuple(
-            Seen(g.name, g.rows[number], g.thumbs[number], g.link(number)) for g in gatherings
-        )
+        seen = tuple(Seen(g, number) for g in gatherings)
         cards.append(
             Card(
                 number=number,

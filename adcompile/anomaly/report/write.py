@@ -58,7 +58,7 @@ class Report:
         page = report_page(self.gatherings, metrics, category=category, notes=notes)
         (self.folder / PAGE).write_text(page, encoding="utf-8")
         for gathering in self.gatherings:
-            gathering.thumbs.clear()
+            gathering.close()
 
 
 class Reports:
