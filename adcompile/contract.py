@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adcompile.errors import FormatError
 
 CONTRACT_KEY = "adcompile.contract"
+MAX_SIDE = 65536  # pixels
 
 
 class Declared(BaseModel):
@@ -59,8 +60,8 @@ class Preprocess(Declared):
             sides.append(self.resize_to)
         elif self.resize_to is not None:
             sides += self.resize_to
-        if any(not 1 <= s <= 65536 for s in sides):
-            raise ValueError("sizes must be 1 … 65536")
+        if any(not 1 <= s <= MAX_SIDE for s in sides):
+            raise ValueError(f"sizes must be 1 … {MAX_SIDE}")
         if self.crop is not None and self.crop != self.size:
             raise ValueError("crop must equal size: the crop is what the tensor holds")
         return self

@@ -14,6 +14,7 @@ from adcompile.contract import (
     CONTRACT_KEY,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MAX_SIDE,
     Contract,
     Preprocess,
     parse_contract,
@@ -115,6 +116,8 @@ def _guess(spec: TensorSpec, preset: str) -> Preprocess | None:
         height, width, channels = shape[-3:]
     if channels not in (1, 3) or not isinstance(height, int) or not isinstance(width, int):
         return None
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        return None  # a signal, not an image
     mean, std, scale = PREPROCESS_PRESETS[preset]
     gray = channels == 1
     layout = ("n" if batched else "") + ("chw" if chw else "hwc")

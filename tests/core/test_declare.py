@@ -74,3 +74,11 @@ def test_missing_contract_file(tmp_path: Path) -> None:
     """A path that names nothing is a usage error."""
     with pytest.raises(UsageError):
         read_contract(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 220_000), (1, 1, 0, 8), (1, 3, 65_537, 2)])
+def test_signals_are_no_images(shape: tuple[int, ...]) -> None:
+    """Sides that no image has: nothing is assumed, and nothing fails."""
+    contract, notes = find_contract({}, [spec("a", *shape)], [], None, None)
+    assert contract.inputs == {}
+    assert notes == []
