@@ -33,7 +33,7 @@ extern "C" double peak_gflops() {
 #pragma GCC unroll 12
         for (int i = 0; i < kChains; ++i) {
             sums[i] = sums[i] * x + y;
-            __asm__("" : ADC_REGISTER(sums[i]));  // each is computed, and stays in its register
+            __asm__ volatile("" : ADC_REGISTER(sums[i]));  // each is computed, and stays in its register
         }
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;

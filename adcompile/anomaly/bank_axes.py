@@ -25,10 +25,10 @@ COUNTS = (16, 32, 48, 64, 96, 128, 192, 256)
 _SAMPLE = 16384
 _SEEKERS = 48
 _OTHERS = 4096
-_NEIGHBOURS = 3
+_NEIGHBOURS = 5
 # Work in vector instructions: for 16 rows and 4 columns 1, and beside the products
 _PANEL = 8  # … for 16 rows,
-_SINGLE = 80  # … for a single row, which has to come from memory,
+_SINGLE = 110  # … for a single row, which has to come from memory,
 _QUERY = 2000  # … for a query's boxes and first limit.
 _GAIN = 0.75
 """Less work than this share of a plain scan is worth the larger file."""

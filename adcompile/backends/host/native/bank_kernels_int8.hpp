@@ -1,5 +1,6 @@
 // The kernels over int8 copies of the rows: tiles of queries and panels, and single rows. Included by
 // bank_kernels_impl.hpp, on the same terms.
+
 // What becomes of the values of a tile: stored, or compared and kept as masks.
 template <class V>
 struct StoreValues {

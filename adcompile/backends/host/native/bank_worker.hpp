@@ -16,7 +16,7 @@ namespace adc::search {
 constexpr int kBlock = 400;       // queries that scan a bank's groups together, at most
 constexpr int kDenseBlock = 96;   // queries that are compared with every row together
 constexpr int kProjected = 12;    // queries projected on the axes together
-constexpr int kNearGroups = 3;    // groups that give a query its first limit
+constexpr int kNearGroups = 4;    // groups that give a query its first limit
 constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
 constexpr int kDensePanels = 32;  // panels the dense scan takes at once
 
