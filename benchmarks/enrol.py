@@ -62,8 +62,9 @@ def measure(folder: Path, data: Path, ratio: float, threads: int) -> None:
         last = now
 
     with adcompile.load(folder, threads=threads) as bundle:
-        values = {"coreset_ratio": ratio} if bundle.manifest.contract.score.method == "patchcore" else {}  # type: ignore[union-attr]  # fmt: skip
-        config = config_for(bundle, values)
+        score = bundle.manifest.contract.score
+        searches = score is not None and score.method == "patchcore"
+        config = config_for(bundle, {"coreset_ratio": ratio} if searches else {})
         found = read_folder(data, SplitOptions(config.test_ratio, config.validation, config.seed))
         learned = from_images(bundle, found, config, watch)
         category = add_category(bundle, "new", learned, replace=True)
