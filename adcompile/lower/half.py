@@ -20,6 +20,7 @@ from adcompile.lower.observe import Observation
 from adcompile.lower.scheme import words
 
 RULE = "half"
+ASKED = "asked for"
 LARGEST = 65504.0
 HEADROOM = 0.5  # calibration has not seen everything
 SMALLEST_NORMAL = 6.104e-05
@@ -73,7 +74,7 @@ def _why_float(
     if not any(v.dtype == ir.DataType.FLOAT for v in values):
         return ""
     if node.name in floats:
-        return "asked for"
+        return ASKED
     if node.domain or any(a.type in _GRAPHS for a in node.attributes.values()):
         return "not a plain operator"
     if node.op_type in _KEEP:

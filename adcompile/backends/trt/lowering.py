@@ -13,7 +13,7 @@ from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
 from adcompile.ir.graph import opset
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.calibration import MemoryCalibration
-from adcompile.lower.half import to_half
+from adcompile.lower.half import ASKED, to_half
 from adcompile.lower.observe import Observation, observe
 from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
@@ -66,7 +66,8 @@ def _half(
     model, kept = to_half(source, seen, floats)
     ctx.report.applied("half", part.name, Exactness.QUANTIZED, f"{len(kept)} nodes in float32")
     for item in kept:
-        ctx.report.note(f"{part.name}: {item.node} stays in float32: {item.why}")
+        if item.why != ASKED:  # who asked knows
+            ctx.report.note(f"{part.name}: {item.node} stays in float32: {item.why}")
     if not seen:
         ctx.report.note(
             f"{part.name}: no data to check the float16 range with; only weights were checked"
