@@ -29,6 +29,7 @@ from adcompile.interfaces import Part
 from adcompile.job import Job
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
 
+R0_COLUMNS = 384
 NAMES = ("float", "quantized, float bank", "quantized, own bank")
 
 
@@ -79,6 +80,11 @@ def rebuild_bank(job: Job) -> None:
     _report(job, head, judged, (base, plain, own), (score, fresh), (len(old[0]), len(new[0])))
     _record_again(job)
     if job.options.bank_format == "r0":
+        if new[0].shape[1] != R0_COLUMNS:
+            job.report.note(
+                f"the .bin has {new[0].shape[1]} columns; R0's published application is compiled "
+                f"for {R0_COLUMNS} (layer2 and layer3 of ResNet18 at 224 pixels)"
+            )
         data_bytes = _r0_file(fresh, new[0], head, recipe, len(data.train))
         job.files.add(f"bank/{job.source.name}.bin", data_bytes)
 

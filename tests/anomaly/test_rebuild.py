@@ -91,6 +91,7 @@ def test_patchcore_and_the_file_of_r0(patchcore: Path, twill_folder: Path, tmp_p
     node = next(n for n in model.graph if n.op_type == "NormalizeScore")
     assert node.attributes["threshold"].as_float() == pytest.approx(score.threshold)
 
+    assert any("R0's published application is compiled for 384" in note for note in result.notes)
     page = (bundle / "report.html").read_text(encoding="utf-8")
     assert "rebuilt from the lowered network" in page
     assert page.count("data:image/jpeg;base64") >= len(found.before)
