@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import adcompile
-from adcompile.anomaly.config import make_config
+from adcompile.anomaly.backbone import load_backbone
+from adcompile.anomaly.config import BackboneConfig, make_config
 from adcompile.anomaly.detector import open_detector
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.images import tensor_of
@@ -25,6 +26,7 @@ from adcompile.anomaly.presets import PRESETS
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.threshold import is_anomalous, raw_threshold
 from adcompile.job import BuildOptions
+from tests.anomaly.conftest import tiny_backbone
 from tests.host.toolchains import Core
 
 SIDE = 64
@@ -46,7 +48,10 @@ def fitted(method: str, preset: str, data: DataSet) -> Fitted:
     """A detector of few weights and little training: its numbers matter, not its quality."""
     if method in {"efficientad", "vae"}:
         pytest.importorskip("torch")
-    return fit(make_config(method, {"image_size": SIDE, "preset": preset, **SMALL[method]}), data)
+    config = make_config(method, {"image_size": SIDE, "preset": preset, **SMALL[method]})
+    # Unoptimised C++ with sanitizers runs the whole network: a tiny one will do.
+    small = load_backbone(tiny_backbone()) if isinstance(config, BackboneConfig) else None
+    return fit(config, data, backbone=small)
 
 
 def rows(path: Path) -> Iterator[tuple[str, float, str]]:
@@ -71,7 +76,7 @@ def test_program_equals_python(
     program = checked.link(bundle, tmp_path / "build")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    samples = sorted(twill.test, key=lambda s: f"{s.path.parent.name}_{s.path.name}")
+    samples = sorted(twill.test[::2], key=lambda s: f"{s.path.parent.name}_{s.path.name}")
     names = [f"{s.path.parent.name}_{s.path.name}" for s in samples]
     for name, sample in zip(names, samples, strict=True):
         (pictures / name).write_bytes(sample.path.read_bytes())
