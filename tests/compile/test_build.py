@@ -18,6 +18,7 @@ from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import AdcompileError, Unsupported, UsageError
 from adcompile.manifest import ActionRecord, check_files, read_manifest
 from tests.compile.models import cnn, detector, dynamic
+from tests.place import nets
 
 TARGETS = [("trt", "fp32"), ("npu", "fp32"), ("drpai", "fp32")]
 QUICK = BuildOptions(golden_count=1, host_code=False, cache=False)
@@ -266,3 +267,11 @@ def test_a_model_of_constants_builds(tmp_path: Path) -> None:
     assert compile(model, "npu", tmp_path / "b", replace(QUICK, precision="fp32")).ok
     with adcompile.load(tmp_path / "b") as bundle:
         assert bundle.run({}).outputs["y"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("target", ["trt", "npu", "drpai"])
+def test_region_heads_verify_at_fp32(target: str, tmp_path: Path) -> None:
+    """Parts that run per region, with any number of regions, compute what the original computes."""
+    result = compile(nets.two_stage_detector(), target, tmp_path / "b", replace(QUICK, precision="fp32"))
+    assert result.ok
+    assert {"box_head", "mask_head"} <= {part.name for part in result.manifest.parts}

@@ -36,6 +36,9 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     elif lowered.precision == "fp16":
         data = to_bytes(lowered.model)
         files["simulation"] = out.add(f"{folder}/model.fp16.onnx", data)
+    elif part.rows:  # the device's file is for one region; the simulation takes any number
+        data = to_bytes(lowered.model)
+        files["simulation"] = out.add(f"{folder}/model.fp32.onnx", data)
     specs = tuple(tensor_spec(v) for v in device.graph.inputs)
     results = tuple(tensor_spec(v) for v in device.graph.outputs)
     count = _calibration(out, folder, specs, ctx)
