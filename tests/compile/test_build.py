@@ -272,6 +272,8 @@ def test_a_model_of_constants_builds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["trt", "npu", "drpai"])
 def test_region_heads_verify_at_fp32(target: str, tmp_path: Path) -> None:
     """Parts that run per region, with any number of regions, compute what the original computes."""
-    result = compile(nets.two_stage_detector(), target, tmp_path / "b", replace(QUICK, precision="fp32"))
+    result = compile(
+        nets.two_stage_detector(), target, tmp_path / "b", replace(QUICK, precision="fp32")
+    )
     assert result.ok
     assert {"box_head", "mask_head"} <= {part.name for part in result.manifest.parts}
