@@ -80,6 +80,7 @@ def build(folder: Path) -> Path:
         "json.cpp",
         "npy.cpp",
         "part.cpp",
+        "weights.cpp",
         "sha256.cpp",
     }
     names = [n for n in core_sources() if n in wanted or n.startswith("bank_")]
