@@ -147,11 +147,22 @@ def obstacle(node: ir.Node, now: int, version: int) -> str:
         return f"{node.op_type} does not exist in opset {version}"
     known = _TYPES_ONLY.get(node.op_type, frozenset())
     if before in known and after in known:
-        return ""
+        return "" if after > before else _foreign_type(node, after)
     bridge = _BRIDGES.get(node.op_type)
     too_old = min(before, after) < _OLDEST.get(node.op_type, 1)
     if bridge is None or too_old or not bridge.possible(node, before, after):
         return f"the meaning of {node.op_type} changed between version {before} and {after}"
+    return ""
+
+
+def _foreign_type(node: ir.Node, version: int) -> str:
+    """Why an older version does not take the main input or give the main output; "" when it does."""
+    schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=version)
+    allowed = {text for item in schema.type_constraints for text in item.allowed_type_strs}
+    for value in (*node.inputs[:1], *node.outputs[:1]):
+        kind = None if value is None or value.dtype is None else value.dtype.name.lower()
+        if kind is not None and allowed and f"tensor({kind})" not in allowed:
+            return f"{node.op_type} of version {version} does not know {kind}"
     return ""
 
 

@@ -118,3 +118,10 @@ def test_impossible_opsets_are_refused_on_loading(version: int) -> None:
     )
     with pytest.raises(ModelError, match="is not supported"):
         from_bytes(proto.SerializeToString())
+
+
+def test_a_type_that_is_newer_than_the_opset_stays() -> None:
+    """Only the element types of Cast changed, and one of the new ones is in use."""
+    m = model("g (float[2] x) => (float8e8m0[2] y) { y = Cast <to = 24> (x) }", opset=25)
+    assert "float8e8m0" in obstacle(m.graph[0], 25, 21)
+    assert obstacle(m.graph[0], 25, 24) == ""
