@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,10 +98,17 @@ class FileSet:
                 total.update(hashlib.sha256(content).digest())
         return total.hexdigest()
 
-    def write_into(self, folder: Path) -> dict[str, FileRecord]:
-        """Write all files below *folder* (which exists); returns size and hash of each."""
+    def write_into(
+        self, folder: Path, only: Collection[str] | None = None
+    ) -> dict[str, FileRecord]:
+        """Write all files below *folder* (which exists); returns size and hash of each.
+
+        *only* names the files that are wanted (their external data comes with them).
+        """
         records: dict[str, FileRecord] = {}
         for name in sorted(self._files):
+            if only is not None and name not in only and name.removesuffix(".data") not in only:
+                continue
             path = folder / name
             try:
                 self._write_one(name, path)

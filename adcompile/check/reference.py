@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from adcompile.check.emitted import EmittedPart
 from adcompile.fileset import scratch
 from adcompile.interfaces import Part
 from adcompile.ir import model_io
 from adcompile.manifest import PartRecord, TensorSpec
-from adcompile.runtime.executor import Array
+from adcompile.runtime.executor import Array, Executor
 from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
 from adcompile.runtime.session import EXACT_INTEGERS, Session, open_session
 
@@ -64,7 +65,10 @@ class _Float:
 
 
 class FloatParts:
-    """The float models of parts in execution order; sessions live inside the ``with`` block."""
+    """The float models of parts in execution order; sessions live inside the ``with`` block.
+
+    Parts named in *instead* run as a bundle would run them.
+    """
 
     def __init__(
         self,
@@ -73,18 +77,29 @@ class FloatParts:
         outputs: Sequence[TensorSpec],
         *,
         threads: int | None = None,
+        instead: Mapping[str, EmittedPart] | None = None,
     ) -> None:
         self.parts = tuple(parts)
         self._threads = threads
-        self._records = [part.record("cpu", "fp32", {}) for part in parts]
+        self._instead = dict(instead or {})
+        self._records = [
+            self._instead[part.name].record
+            if part.name in self._instead
+            else part.record("cpu", "fp32", {})
+            for part in parts
+        ]
         names = [spec.name for spec in inputs], [spec.name for spec in outputs]
         self.schedule = Schedule.of(self._records, *names)
-        self._executors: list[_Float] = []
+        self._executors: list[Executor] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> FloatParts:
         with contextlib.ExitStack() as stack:
             for part in self.parts:
+                if part.name in self._instead:
+                    emitted = self._instead[part.name]
+                    self._executors.append(stack.enter_context(emitted.opened()))
+                    continue
                 session = stack.enter_context(opened(part.model, threads=self._threads))
                 self._executors.append(_Float(session))
             self._stack = stack.pop_all()

@@ -1,17 +1,18 @@
 """How good a split model is with some parts in a device's number format: what an accuracy budget reads.
 
-A scorer takes part name to model (parts that are not named stay in float) and gives metrics by name.
+A scorer takes part name to emitted part (parts that are not named stay in float) and gives metrics by
+name. Parts run as the finished bundle runs them, mosaics and all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import onnx_ir as ir
-
+from adcompile.check.emitted import EmittedPart, outputs_of
 from adcompile.check.reference import FloatParts
 from adcompile.contract import Contract, Preprocess
 from adcompile.detection.evaluate import Detector, Result, evaluate
@@ -20,13 +21,14 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Array, CalibrationData, Part
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.search import Noise, decibels
-from adcompile.manifest import TensorSpec
+from adcompile.manifest import PartRecord, TensorSpec
+from adcompile.runtime.executor import Executor
 
 SNR = "snr"
 SNR_SAMPLES = 8
 SNR_BYTES = 1 << 28  # of reference outputs held in memory, per part
 Metrics = dict[str, float]
-Models = Mapping[str, ir.Model]
+Emitted = Mapping[str, EmittedPart]
 
 
 class Scorer(Protocol):
@@ -35,8 +37,8 @@ class Scorer(Protocol):
     @property
     def reference(self) -> Metrics: ...
 
-    def __call__(self, models: Models) -> Metrics:
-        """The metrics with *models* in the place of their parts."""
+    def __call__(self, emitted: Emitted) -> Metrics:
+        """The metrics with *emitted* in the place of their parts."""
         ...
 
 
@@ -63,11 +65,19 @@ class SnrScorer:
             self._noise[part.name] = Noise(part.model, few(self.data[part.name]))
         return self._noise[part.name]
 
-    def __call__(self, models: Models) -> Metrics:
-        """The lowest SNR over the parts in *models*."""
-        known = {part.name: part for part in self.parts}
-        worst = max((self.noise(known[n])(m) for n, m in models.items()), default=0.0)
+    def __call__(self, emitted: Emitted) -> Metrics:
+        """The lowest SNR over the parts in *emitted*."""
+        worst = 0.0
+        for part in self.parts:
+            if part.name in emitted:
+                with emitted[part.name].opened() as executor:
+                    worst = max(worst, self.of(part, emitted[part.name].record, executor))
         return {SNR: decibels(worst)}
+
+    def of(self, part: Part, record: PartRecord, executor: Executor) -> float:
+        """The error power of *part* in an open executor."""
+        noise = self.noise(part)
+        return noise.of(partial(outputs_of, record, executor, noise.names))
 
 
 def few(data: CalibrationData) -> MemoryCalibration:
@@ -106,13 +116,12 @@ class DetectionScorer:
             self._reference = self._measure({})
         return self._reference
 
-    def __call__(self, models: Models) -> Metrics:
-        """Metrics with *models*, and the losses against float."""
-        return with_losses(self._measure(models), self.reference)
+    def __call__(self, emitted: Emitted) -> Metrics:
+        """Metrics with *emitted*, and the losses against float."""
+        return with_losses(self._measure(emitted), self.reference)
 
-    def _measure(self, models: Models) -> Metrics:
-        parts = [replace(p, model=models.get(p.name, p.model)) for p in self.parts]
-        with FloatParts(parts, self.inputs, self.outputs) as chain:
+    def _measure(self, emitted: Emitted) -> Metrics:
+        with FloatParts(self.parts, self.inputs, self.outputs, instead=emitted) as chain:
             name, spec = image_input(self.contract, self.inputs)
             run = FixedSize(lambda tensor: chain.run({name: tensor}).outputs, spec)
             return self.metrics_of(run)

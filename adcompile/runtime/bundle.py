@@ -120,11 +120,11 @@ class Bundle:
 
     def _make(self, part: PartRecord) -> Executor:
         if part.placement == "host" or self.device == "simulate":
-            return _executor("cpu")
+            return executor_of("cpu")
         known = registry.names(registry.EXECUTORS, "adcompile.executors")
         if part.executor not in known and self.device != "require":
-            return _executor("cpu")  # a family whose runtime is not installed here
-        return _executor(part.executor)
+            return executor_of("cpu")  # a family whose runtime is not installed here
+        return executor_of(part.executor)
 
     @property
     def executors(self) -> list[Executor]:
@@ -190,7 +190,8 @@ class Bundle:
         self.close()
 
 
-def _executor(family: str) -> Executor:
+def executor_of(family: str) -> Executor:
+    """A new executor of a family, not opened. Raises UsageError for an unknown family."""
     found = registry.lookup(family, registry.EXECUTORS, "adcompile.executors", "executor")
     return cast("type[Executor]", found)()
 

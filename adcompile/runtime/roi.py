@@ -116,6 +116,12 @@ def run_rows(
     return joined, len(pieces)
 
 
+def run_part(part: PartRecord, executor: Executor, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """One part by itself, its rows by their policy; *executor* is open."""
+    plan = RowPlan.of(part)
+    return executor.run(feeds) if plan is None else run_rows(plan, executor, feeds)[0]
+
+
 def _run_piece(
     plan: RowPlan, executor: Executor, feeds: Mapping[str, Array], piece: tuple[int, int, int]
 ) -> dict[str, Array]:

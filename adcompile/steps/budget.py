@@ -2,14 +2,15 @@
 
 First every part by itself and all up to it (isolated and cumulative), then every node, then the
 search: the fewest nodes in float (they run on the CPU), or whole parts in a higher precision of the
-target, whichever promotes fewer nodes. The outcome goes into the plan, the story into ``search.json``,
-and the finished bundle is measured once more.
+target, whichever promotes fewer nodes. Every try is measured in the form that the bundle runs. The
+outcome goes into the plan, the story into ``search.json``, and the finished bundle is measured once
+more: on the device where there is one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +25,14 @@ from adcompile.check.score import (
 )
 from adcompile.detection.fixed import FixedSize
 from adcompile.errors import NegativeAnswer
-from adcompile.interfaces import Array, Feeds
+from adcompile.interfaces import Part
 from adcompile.ir.emit import model_digest
 from adcompile.job import Job
 from adcompile.lower.search import Budget, decibels, parse_budget
-from adcompile.manifest import PartRecord
 from adcompile.place.schema import PartPlan
 from adcompile.runtime.bundle import Bundle, load
-from adcompile.runtime.roi import RowPlan, run_rows
 from adcompile.steps.identity import digest_of
+from adcompile.steps.lowering import context
 from adcompile.steps.search_record import SEARCH, SearchRecord, StepScore
 from adcompile.steps.searching import Searcher, quantized_parts, scorer_of
 from adcompile.steps.tools import tool_versions
@@ -66,7 +66,7 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
     """The search's result: from the cache, or searched now."""
     options = job.options
     fields = {
-        "parts": json.dumps([[p.name, p.precision, model_digest(p.model)] for p in job.parts]),
+        "parts": json.dumps([_identity(job, part) for part in job.parts]),
         "target": f"{job.target.name} {job.target.toolchain}",
         "budget": str(budget),
         "coco": digest_of([options.coco] if options.coco else []),
@@ -74,7 +74,6 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
         "eval_samples": str(options.eval_samples),
         "contract": job.contract.dump(),
         "calibration": job.calibration_id,
-        "options": json.dumps(dict(sorted(options.backend_options.items()))),
         "adcompile": adcompile.__version__,
         "tools": json.dumps(tool_versions()),
     }
@@ -92,15 +91,23 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
     return SearchRecord.model_validate_json((entry / SEARCH).read_text(encoding="utf-8"))
 
 
+def _identity(job: Job, part: Part) -> list[object]:
+    """What a part contributes to the search: its model, and how it is to run."""
+    options = sorted(context(job, part).options.items())
+    return [part.name, part.precision, model_digest(part.model), options]
+
+
 def _apply(job: Job, chosen: StepScore) -> None:
     """Write the outcome into the plan and the parts."""
     assert job.plan is not None
     updated: list[PartPlan] = []
     for planned in job.plan.parts:
-        own = sorted(set(planned.nodes) & set(chosen.floats))
+        own = set(planned.nodes) & set(chosen.floats)
         change: dict[str, object] = {}
         if own:
-            change["options"] = {**planned.options, "float_nodes": "\n".join(own)}
+            asked = {**job.options.backend_options, **planned.options}.get("float_nodes", "")
+            own |= {name for name in asked.split("\n") if name}
+            change["options"] = {**planned.options, "float_nodes": "\n".join(sorted(own))}
         if planned.name in chosen.precisions:
             change["precision"] = chosen.precisions[planned.name]
         updated.append(planned.model_copy(update=change) if change else planned)
@@ -148,21 +155,5 @@ def _measured(job: Job, budget: Budget, bundle: Bundle) -> Metrics:
         return with_losses(scorer.metrics_of(run), record.reference)
     assert isinstance(scorer, SnrScorer)
     records = {part.name: part for part in bundle.manifest.parts}
-    worst = 0.0
-    for part in quantized_parts(job):
-        noise = scorer.noise(part)
-        worst = max(worst, noise.of(_runner(bundle, records[part.name], noise.names)))
-    return {SNR: decibels(worst)}
-
-
-def _runner(
-    bundle: Bundle, record: PartRecord, names: list[str]
-) -> Callable[[Feeds], list[Array]]:
-    """The part as the bundle runs it, rows of regions by their policy."""
-    executor, plan = bundle.executor(record), RowPlan.of(record)
-
-    def run(feeds: Feeds) -> list[Array]:
-        made = executor.run(feeds) if plan is None else run_rows(plan, executor, feeds)[0]
-        return [made[name] for name in names]
-
-    return run
+    pairs = [(part, records[part.name]) for part in quantized_parts(job)]
+    return {SNR: decibels(max(scorer.of(p, r, bundle.executor(r)) for p, r in pairs))}

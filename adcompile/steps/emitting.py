@@ -22,7 +22,7 @@ from adcompile.page import page
 from adcompile.page_rebuilt import rebuilt_section
 from adcompile.runtime.categories import carry_over
 from adcompile.steps.heads import add_statistics
-from adcompile.steps.lowering import context
+from adcompile.steps.lowering import context, emit_part
 from adcompile.steps.tools import tool_versions
 
 REPORT = "report.html"
@@ -54,10 +54,7 @@ def emit(job: Job) -> None:
         backend = host if part.placement == "host" else job.backend
         lowered = job.lowered.get(part.name, part)
         ctx = context(job, part)
-        record = backend.emit(part, lowered, ctx, job.files)
-        wanted = job.plan.options_of(part.name)
-        options = {**wanted, **record.options}
-        job.records.append(record.model_copy(update={"options": options}))
+        job.records.append(emit_part(job, backend, part, lowered, ctx, job.files))
     job.files.add("plan.yaml", job.plan.dump())
     add_statistics(job)
     if job.options.host_code:

@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import adcompile
-from adcompile.interfaces import LowerContext, Part, Report
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Backend, LowerContext, Part, Report
 from adcompile.ir import model_io
 from adcompile.ir.emit import model_digest
 from adcompile.job import Job
-from adcompile.manifest import RewriteRecord
+from adcompile.manifest import PartRecord, RewriteRecord
 from adcompile.steps.tools import tool_versions
 
 MODEL = "lowered.onnx"
@@ -38,6 +39,16 @@ def context(job: Job, part: Part) -> LowerContext:
         options=options,
         report=job.report,
     )
+
+
+def emit_part(
+    job: Job, backend: Backend, part: Part, lowered: Part, ctx: LowerContext, out: FileSet
+) -> PartRecord:
+    """Add a part's files to *out*; its record has the plan's options too."""
+    assert job.plan is not None
+    record = backend.emit(part, lowered, ctx, out)
+    options = {**job.plan.options_of(part.name), **record.options}
+    return record.model_copy(update={"options": options})
 
 
 def lower(job: Job) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import onnx_ir as ir
 
+from adcompile.check.emitted import EmittedPart
 from adcompile.check.score import SNR, DetectionScorer, Scorer, SnrScorer
 from adcompile.errors import UsageError
-from adcompile.interfaces import Drafting, Part, Report, Trial
+from adcompile.fileset import FileSet
+from adcompile.interfaces import Drafting, LowerContext, Part, Report, Trial
 from adcompile.job import Job
 from adcompile.lower.search import Budget, Search, Step, fewest, node_macs, pareto, sensitivity
 from adcompile.place.facts import facts_of
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
-from adcompile.steps.lowering import context
+from adcompile.steps.lowering import context, emit_part
 from adcompile.steps.search_record import NodeScore, PartScore, SearchRecord, StepScore
 
 
@@ -47,15 +52,22 @@ def quantized_parts(job: Job) -> list[Part]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One choice for one part: its precision, and the nodes that stay in float."""
+
+    part: str
+    precision: str
+    floats: frozenset[str]
+
+
 @dataclass
 class Searcher:
-    """One search. Lowered variants are kept, so that a part is quantized once per choice."""
+    """One search. Emitted variants are kept, so that a part is quantized once per choice."""
 
     job: Job
     budget: Budget
-    lowered: dict[tuple[str, str, frozenset[str]], ir.Model] = field(
-        default_factory=dict[tuple[str, str, frozenset[str]], ir.Model]
-    )
+    emitted: dict[Variant, EmittedPart] = field(default_factory=dict[Variant, EmittedPart])
 
     def run(self) -> SearchRecord:
         """Measure, and search when the quantized model does not hold the budget."""
@@ -82,36 +94,46 @@ class Searcher:
         record.chosen = None if found.chosen is None else StepScore.of(found.chosen)
         return record
 
-    def _model(self, part: Part, precision: str, floats: frozenset[str]) -> ir.Model:
-        """The part as the final build lowers it, but row by row, so that it fits into the chain."""
-        key = (part.name, precision, floats)
-        if key not in self.lowered:
-            ctx = context(self.job, replace(part, precision=precision))
-            options = {
-                **ctx.options,
-                "roi_policy": "loop",
-                "float_nodes": "\n".join(sorted(floats)),
-            }
-            own = Report(allowed=self.job.report.allowed)
-            lowered = self.job.backend.lower(part, replace(ctx, options=options, report=own))
-            self.lowered = {k: m for k, m in self.lowered.items() if k[0] != part.name or not k[2]}
-            self.lowered[key] = lowered.model
-        return self.lowered[key]
+    def _context(self, part: Part, variant: Variant, **options: str) -> LowerContext:
+        """What the final build lowers the variant with; *options* replace its own."""
+        ctx = context(self.job, replace(part, precision=variant.precision))
+        fixed = {name for name in ctx.options.get("float_nodes", "").split("\n") if name}
+        floats = {"float_nodes": "\n".join(sorted(fixed | variant.floats))}
+        own = Report(allowed=self.job.report.allowed)
+        return replace(ctx, options={**ctx.options, **floats, **options}, report=own)
 
-    def _models(
+    def _row_by_row(self, part: Part, floats: frozenset[str]) -> ir.Model:
+        """The lowered part with its own inputs and outputs, for the sensitivity of its nodes."""
+        variant = Variant(part.name, part.precision, floats)
+        ctx = self._context(part, variant, roi_policy="loop")
+        return self.job.backend.lower(part, ctx).model
+
+    def _emit(self, part: Part, variant: Variant) -> EmittedPart:
+        """The part as the final build lowers and emits it. Of the variants with nodes in float only
+        the last one is kept: they are as large as the part."""
+        if variant not in self.emitted:
+            for old in [v for v in self.emitted if v.part == part.name and v.floats]:
+                shutil.rmtree(self.emitted.pop(old).folder)
+            ctx, out = self._context(part, variant), FileSet()
+            lowered = self.job.backend.lower(part, ctx)
+            record = emit_part(self.job, self.job.backend, part, lowered, ctx, out)
+            (self.job.work / "search").mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self.job.work / "search"))
+            self.emitted[variant] = EmittedPart.write(record, out, folder)
+        return self.emitted[variant]
+
+    def _variants(
         self, parts: list[Part], floats: tuple[str, ...], precisions: Mapping[str, str]
-    ) -> dict[str, ir.Model]:
-        return {
-            p.name: self._model(
-                p,
-                precisions.get(p.name, p.precision),
-                frozenset(f for f in floats if f in self.macs[p.name]),
-            )
-            for p in parts
-        }
+    ) -> dict[str, EmittedPart]:
+        found: dict[str, EmittedPart] = {}
+        for part in parts:
+            own = frozenset(f for f in floats if f in self.macs[part.name])
+            precision = precisions.get(part.name, part.precision)
+            found[part.name] = self._emit(part, Variant(part.name, precision, own))
+        return found
 
     def _score(self, floats: tuple[str, ...], precisions: Mapping[str, str]) -> Step:
-        metrics = self.scorer(self._models(self.parts, floats, precisions))
+        metrics = self.scorer(self._variants(self.parts, floats, precisions))
         names = {*floats}
         for part in self.parts:
             if part.name in precisions:
@@ -123,12 +145,12 @@ class Searcher:
         rows: list[PartScore] = []
         for index, part in enumerate(self.parts):
             self.job.watch(f"search: part {part.name}")
-            alone = self.scorer(self._models([part], (), {}))
+            alone = self.scorer(self._variants([part], (), {}))
             last = index + 1 == len(self.parts)
             upto = (
                 base.metrics
                 if last
-                else self.scorer(self._models(self.parts[: index + 1], (), {}))
+                else self.scorer(self._variants(self.parts[: index + 1], (), {}))
             )
             rows.append(
                 PartScore(
@@ -144,7 +166,7 @@ class Searcher:
         if found is not None:
             return found
         nodes = tuple(n for n, count in self.macs[part.name].items() if count)
-        return Trial(nodes, lambda floats: self._model(part, part.precision, floats))
+        return Trial(nodes, lambda floats: self._row_by_row(part, floats))
 
     def _nodes(self, trials: Mapping[str, Trial]) -> list[NodeScore]:
         """Sensitivity of the nodes, part by part."""
