@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from adcompile.backends.npu import executor
 from adcompile.backends.npu.session import PROVIDER
@@ -16,31 +14,15 @@ from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
 from adcompile.detection.coco import CocoSet
 from adcompile.detection.precision import ROWS
-from adcompile.ir.model_io import to_bytes
 from tests.backends.test_npu_session import FakeDevice
-from tests.place.nets import two_stage_detector
+from tests.detection.detector import detector_with_masks
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small two-stage detector, its masks enlarged to the input's size, its labels from 1 on."""
-    proto = onnx.load_from_string(to_bytes(two_stage_detector()))
-    graph = proto.graph
-    names = {"masks": "small_masks", "labels": "labels_from_0"}
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    one = numpy_helper.from_array(np.array([1], np.int64), "channel_axis")
-    scales = numpy_helper.from_array(np.array([1, 1, 2.29, 2.29], np.float32), "scales")
-    graph.initializer.extend([one, scales])
-    graph.node.append(helper.make_node("Unsqueeze", ["small_masks", "channel_axis"], ["planes"]))
-    graph.node.append(helper.make_node("Add", ["labels_from_0", "channel_axis"], ["labels"]))
-    graph.node.append(helper.make_node("Resize", ["planes", "", "scales"], ["masks"]))
-    (masks,) = [value for value in graph.output if value.name == "masks"]
-    shape = ["n", 1, 64, 64]
-    masks.CopyFrom(helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape))
+    """The small two-stage detector."""
     path = tmp_path_factory.mktemp("model") / "detector.onnx"
-    onnx.save(proto, path)
+    onnx.save(detector_with_masks(), path)
     return path
 
 
