@@ -148,12 +148,13 @@ def check_budget(job: Job) -> None:
 
 def _measured(job: Job, budget: Budget, bundle: Bundle) -> Metrics:
     scorer = scorer_of(job, budget)
+    record = SearchRecord.model_validate(job.search)
     if isinstance(scorer, DetectionScorer):
         name, spec = image_input(job.contract, bundle.inputs)
         run = FixedSize(lambda tensor: bundle.run({name: tensor}).outputs, spec)
-        record = SearchRecord.model_validate(job.search)
         return with_losses(scorer.metrics_of(run), record.reference)
     assert isinstance(scorer, SnrScorer)
     records = {part.name: part for part in bundle.manifest.parts}
-    pairs = [(part, records[part.name]) for part in quantized_parts(job)]
+    searched = {row.part for row in record.parts}  # also those that are in a float precision now
+    pairs = [(part, records[part.name]) for part in job.parts if part.name in searched]
     return {SNR: decibels(max(scorer.of(p, r, bundle.executor(r)) for p, r in pairs))}

@@ -62,6 +62,19 @@ def test_a_budget_promotes_until_it_holds(tmp_path: Path) -> None:
     assert kept == result.search
 
 
+def test_a_whole_part_in_a_float_precision_is_measured(tmp_path: Path) -> None:
+    """Where no integer part is left, the bundle's figure is still that of its parts, not "no error"."""
+    model = cnn()
+    model.graph.node[-1].op_type = "Abs"  # xint8 and bf16 have it, a8w8 and a16w8 do not
+    result = compile(model, "npu:stx", tmp_path / "b", replace(XINT8, budget="snr>=41"))
+    record = SearchRecord.model_validate(result.search)
+    assert record.chosen is not None
+    assert record.chosen.precisions == {"backbone": "bf16"}
+    found = float(result.manifest.results["budget snr"])
+    assert found == pytest.approx(record.chosen.metrics["snr"], abs=1e-4)
+    assert 41.0 <= found < 100.0
+
+
 def test_the_plan_of_a_search_needs_no_search(tmp_path: Path) -> None:
     """What was chosen is in plan.yaml: given back, it builds the same part files."""
     first = build(tmp_path / "a", "snr>=36")
