@@ -77,7 +77,8 @@ def install() -> bool:
         return True
     if _real_operators_load():
         return False
-    _define()
+    if not hasattr(torch.ops.torchvision, "nms"):  # this file imported under another name
+        _define()
     # The modules copy `_has_ops` at import; both are asked, by name, at call and script time.
     for name in ("torchvision.extension", "torchvision.ops.roi_align"):
         importlib.import_module(name)

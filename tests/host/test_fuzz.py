@@ -30,7 +30,9 @@ LONGEST_FILE = 4096
 # A PNG of LONGEST_FILE bytes holds at most 1032 times as many packed bytes; one bit of a palette
 # picture becomes three bytes. Nothing else may take as much at once.
 LARGEST_MIB = LONGEST_FILE * 1032 * 24 // 2**20 + 1
-MEMORY_MIB = 3 * LARGEST_MIB
+# The program and its corpus take about 110 MiB; a picture that grows is held twice, once at up to
+# double size; the sanitizer adds an eighth.
+MEMORY_MIB = 128 + 4 * LARGEST_MIB
 # Freed memory must not count as used: libFuzzer looks at what the process holds.
 LARGEST_CLAIM_MIB = 2  # a stream is taken in pieces of one MiB
 SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
