@@ -31,6 +31,6 @@ def detector_with_masks(threshold: float = 0.0) -> onnx.ModelProto:
     graph.node.append(helper.make_node("Add", ["labels_from_0", "channel_axis"], ["labels"]))
     graph.node.append(helper.make_node("Resize", ["planes", "", "scales"], ["masks"]))
     (masks,) = [value for value in graph.output if value.name == "masks"]
-    shape = ["n", 1, 64, 64]
+    shape: list[str | int | None] = ["n", 1, 64, 64]
     masks.CopyFrom(helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape))
     return proto
