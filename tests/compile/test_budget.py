@@ -75,6 +75,21 @@ def test_a_whole_part_in_a_float_precision_is_measured(tmp_path: Path) -> None:
     assert 41.0 <= found < 100.0
 
 
+@pytest.mark.parametrize("target", ["trt:agx-orin", "drpai:v2h"])
+def test_a_budget_on_other_int8_targets(target: str, tmp_path: Path) -> None:
+    """The search is not the NPU's alone: nodes are promoted, and the bundle measures the same."""
+    options = BuildOptions(precision="int8", golden_count=2, host_code=False, budget="snr>=1")
+    plain = compile(cnn(), target, tmp_path / "a", options)
+    bound = float(plain.manifest.results["budget snr"]) + 0.5
+    result = compile(cnn(), target, tmp_path / "b", replace(options, budget=f"snr>={bound:.3f}"))
+    record = SearchRecord.model_validate(result.search)
+    assert record.chosen is not None
+    assert record.chosen.promoted > 0
+    found = float(result.manifest.results["budget snr"])
+    assert found == pytest.approx(record.chosen.metrics["snr"], abs=1e-4)
+    assert found >= bound
+
+
 def test_the_plan_of_a_search_needs_no_search(tmp_path: Path) -> None:
     """What was chosen is in plan.yaml: given back, it builds the same part files."""
     first = build(tmp_path / "a", "snr>=36")
