@@ -9,7 +9,7 @@ demo: setup ## compile a real Mask R-CNN for trt, npu and drpai, and draw what i
 	$(BIN)/python examples/demo.py --out demo
 
 test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup ## formatting, lint and types
 	$(BIN)/ruff check adcompile tests examples benchmarks

@@ -247,4 +247,6 @@ def load_config(path: Path) -> dict[str, object]:
 
 def dump_config(config: FitConfig) -> str:
     """The configuration as YAML, sorted, every value written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True, allow_unicode=True)
+    data = config.model_dump(mode="json")
+    # types-PyYAML leaves one unused parameter unknown
+    return yaml.safe_dump(data, sort_keys=True, allow_unicode=True)  # pyright: ignore[reportUnknownMemberType]

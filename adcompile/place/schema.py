@@ -137,7 +137,7 @@ class Plan(BaseModel):
     def dump(self) -> str:
         """The plan as YAML text; :func:`parse_plan` gives the same plan back."""
         data = self.model_dump(mode="json")
-        return yaml.dump(
+        return yaml.dump(  # pyright: ignore[reportUnknownMemberType]
             data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, indent=2
         )
 
@@ -147,7 +147,8 @@ class Plan(BaseModel):
 
     def options_of(self, name: str) -> dict[str, str]:
         """Options of a part; none for a part that only hands out constants, which no plan lists."""
-        return next((p.options for p in self.parts if p.name == name), {})
+        none: dict[str, str] = {}
+        return next((p.options for p in self.parts if p.name == name), none)
 
 
 class _Dumper(yaml.SafeDumper):

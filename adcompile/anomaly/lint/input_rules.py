@@ -114,7 +114,7 @@ def missing_crop(subject: Subject) -> Iterator[Complaint]:
 
 def _cropped_inside(subject: Subject, name: str) -> bool:
     value = next((v for v in subject.model.graph.inputs if v.name == name), None)
-    nodes = [] if value is None else value.consumers()
+    nodes = () if value is None else value.consumers()
     return any(n.op_type in {"Slice", "CenterCropPad"} for n in nodes)
 
 
@@ -122,7 +122,7 @@ def resized_twice(subject: Subject) -> Iterator[Complaint]:
     """The contract resizes the image, and the graph resizes it once more."""
     for name in subject.contract.inputs:
         value = next((v for v in subject.model.graph.inputs if v.name == name), None)
-        for node in [] if value is None else value.consumers():
+        for node in () if value is None else value.consumers():
             before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
             if node.op_type == "Resize" and before is not None and before != after:
                 yield Complaint(

@@ -15,7 +15,6 @@ import onnx_ir as ir
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
 from adcompile.ir.emit import add_model
-from adcompile.ir.graph import count_nodes
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import Target
 
