@@ -24,6 +24,7 @@ from adcompile.anomaly.model_folder import Metrics, save_fitted
 from adcompile.anomaly.samples import SplitOptions
 from adcompile.anomaly.summary import COLUMNS, averages, values_of
 from adcompile.anomaly.synth.dataset import CATEGORIES, SynthOptions, write_dataset
+from adcompile.parallel import cores
 
 QUICK = ("twill", "leather", "connector")
 BARS = {"patchcore": 0.97, "padim": 0.97, "efficientad": 0.90, "vae": 0.90}
@@ -50,7 +51,8 @@ def main() -> int:
         root = options.out or Path(scratch)
         data = root / "data"
         if not data.is_dir():
-            write_dataset(data, SynthOptions(names, level=options.level, seed=options.seed))
+            made = SynthOptions(names, level=options.level, seed=options.seed)
+            write_dataset(data, made, jobs=cores())
         results = {
             method: run(method, names, data, options, root / method) for method in options.methods
         }

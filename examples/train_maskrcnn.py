@@ -31,6 +31,7 @@ from adcompile.detection.evaluate import Result, evaluate
 from adcompile.detection.fixed import FixedSize, whole_picture
 from adcompile.detection.found import Floats
 from adcompile.detection.shapes import CLASSES, unrolled, write_set
+from adcompile.parallel import cores
 from adcompile.runtime.preprocess import preprocess
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def prepare(folder: Path, train_images: int, val_images: int) -> tuple[Path, Pat
         path = root / "annotations" / f"{split}.json"
         if not path.is_file():
             print(f"drawing {count} {split} images", flush=True)
-            write_set(root, split, count, seed)
+            write_set(root, split, count, seed, jobs=cores())
         paths.append(path)
     return paths[0], paths[1]
 

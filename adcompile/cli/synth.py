@@ -11,6 +11,7 @@ from adcompile.anomaly.synth.dataset import CATEGORIES, SynthOptions, write_data
 from adcompile.anomaly.synth.defects import DEFECTS
 from adcompile.cli import console
 from adcompile.errors import UsageError
+from adcompile.parallel import cores
 
 
 def command(
@@ -53,7 +54,10 @@ def command(
     with console.progress("Generating") as view:
         task = view.add_task("images", total=None)
         count = write_dataset(
-            output, options, lambda done, total: view.update(task, completed=done, total=total)
+            output,
+            options,
+            lambda done, total: view.update(task, completed=done, total=total),
+            jobs=cores(),
         )
     if as_json:
         console.emit_json({"images": count, "categories": list(options.categories)})
@@ -70,7 +74,12 @@ def _detection_set(output: Path, split: str, count: int, seed: int, as_json: boo
     with console.progress("Drawing") as view:
         task = view.add_task("images", total=count)
         annotations = write_set(
-            output, split, count, seed, progress=lambda done, _: view.update(task, completed=done)
+            output,
+            split,
+            count,
+            seed,
+            progress=lambda done, _: view.update(task, completed=done),
+            jobs=cores(),
         )
     if as_json:
         console.emit_json(

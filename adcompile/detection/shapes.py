@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from PIL import Image
 
 from adcompile.detection.paint import clutter, finish, ground, texture
 from adcompile.errors import UsageError
+from adcompile.parallel import in_order
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Record = dict[str, object]
 
 _FINE = 2  # samples per pixel and axis
 _MIN_VISIBLE = 0.4  # share of a shape that later shapes must leave uncovered
@@ -165,28 +168,25 @@ def write_set(
     seed: int,
     recipe: Recipe | None = None,
     progress: Callable[[int, int], None] | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Write ``count`` PNG files and their annotations; returns the COCO JSON file.
 
-    Files: ``folder/split/000001.png`` … and ``folder/annotations/split.json``. Raises UsageError
-    for a count below one.
+    Files: ``folder/split/000001.png`` … and ``folder/annotations/split.json``. The number of
+    processes, ``jobs``, changes nothing in them. Raises UsageError for a count below one.
     """
     if count < 1:
         raise UsageError("a detection set needs at least one image", where=f"count={count}")
     pictures = folder / split
     pictures.mkdir(parents=True, exist_ok=True)
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    for index in range(count):
-        scene = draw_scene(seed, index, recipe)
-        name = f"{index + 1:06d}.png"
-        Image.fromarray(scene.image).save(pictures / name)
-        height, width = scene.image.shape[:2]
-        images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
-        for category, mask in zip(scene.categories, scene.masks, strict=True):
-            annotations.append(_annotation(len(annotations) + 1, index + 1, category, mask))
+    images: list[Record] = []
+    annotations: list[Record] = []
+    draw = partial(_write_scene, pictures, seed, recipe)
+    for image, found in in_order(draw, range(count), jobs):
+        images.append(image)
+        annotations += [{"id": len(annotations) + i, **a} for i, a in enumerate(found, 1)]
         if progress is not None:
-            progress(index + 1, count)
+            progress(len(images), count)
     document = {
         "info": {"description": f"drawn shapes, seed {seed}, split {split}"},
         "licenses": [],
@@ -202,12 +202,24 @@ def write_set(
     return target
 
 
-def _annotation(number: int, image: int, category: int, mask: Mask) -> dict[str, object]:
+def _write_scene(
+    folder: Path, seed: int, recipe: Recipe | None, index: int
+) -> tuple[Record, list[Record]]:
+    """Write one picture; what COCO says of it, and of its objects (their ids aside)."""
+    scene = draw_scene(seed, index, recipe)
+    name = f"{index + 1:06d}.png"
+    Image.fromarray(scene.image).save(folder / name)
+    height, width = scene.image.shape[:2]
+    image: Record = {"id": index + 1, "file_name": name, "width": width, "height": height}
+    objects = zip(scene.categories, scene.masks, strict=True)
+    return image, [_annotation(index + 1, category, mask) for category, mask in objects]
+
+
+def _annotation(image: int, category: int, mask: Mask) -> Record:
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
     box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
     return {
-        "id": number,
         "image_id": image,
         "category_id": category,
         "iscrowd": 0,

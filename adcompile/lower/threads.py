@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
+
+from adcompile.parallel import cores
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,9 +21,7 @@ MAX_WORKERS = 8
 
 def workers() -> int:
     """Number of samples to run side by side: the cores this process may use, at most 8."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    count = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-    return max(1, min(count, MAX_WORKERS))
+    return cores(MAX_WORKERS)
 
 
 @contextlib.contextmanager

@@ -7,13 +7,13 @@ that the sessions of several parts share the cores of a small board instead of f
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 from adcompile.errors import FormatError, InputError, ToolMissing, UsageError
 from adcompile.manifest import TensorSpec
+from adcompile.parallel import cores
 from adcompile.runtime.executor import Array
 from adcompile.runtime.narrow import NARROW, OrtValue, from_ort, to_ort
 
@@ -118,9 +118,7 @@ def available_providers() -> tuple[str, ...]:
 
 def default_threads() -> int:
     """Number of cores this process may use, at most 16."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    count = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-    return max(1, min(count, MAX_THREADS))
+    return cores(MAX_THREADS)
 
 
 class Session:

@@ -35,6 +35,17 @@ def test_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+def test_processes_change_nothing(tmp_path: Path) -> None:
+    """Rule: two processes write the bytes that one writes, annotations in order."""
+    small = Recipe(sides=(40, 56))
+    for name, jobs in (("one", 1), ("two", 2)):
+        write_set(tmp_path / name, "val", 20, seed=5, recipe=small, jobs=jobs)
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 21
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
 def test_more_images_do_not_change_the_first_ones(tmp_path: Path) -> None:
     """Rule: an image depends on its index, not on how many are written."""
     write_set(tmp_path / "a", "val", 1, seed=5)

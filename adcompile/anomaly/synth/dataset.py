@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from adcompile.anomaly.synth.noise import Field, Random, noise
 from adcompile.anomaly.synth.objects import OBJECTS, draw
 from adcompile.anomaly.synth.textures import TEXTURES
 from adcompile.errors import UsageError
+from adcompile.parallel import in_order
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -127,31 +129,41 @@ def plan(options: SynthOptions, category: str) -> Iterator[tuple[str, str, int]]
 
 
 def write_dataset(
-    folder: Path, options: SynthOptions, progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    options: SynthOptions,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int = 1,
 ) -> int:
     """Write ``CATEGORY/train/good``, ``test/KIND``, ``ground_truth/KIND`` under *folder*.
 
-    Returns the number of images. *progress* is called with (done, total).
+    Returns the number of images. *progress* is called with (done, total). The number of
+    processes, *jobs*, changes nothing in the files.
     """
     options.check()
     work = [(c, *entry) for c in options.categories for entry in plan(options, c)]
-    for done, (category, split, kind, index) in enumerate(work, start=1):
-        made = make_image(
-            category,
-            index,
-            kind=kind,
-            level=options.level,
-            size=options.size,
-            seed=options.seed,
-            split=split,
-        )
-        place = folder / category / split / kind
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(made.pixels).save(place / f"{index:03d}.png", compress_level=1)
-        if kind != "good":
-            truth = folder / category / "ground_truth" / kind
-            truth.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(made.mask.astype(np.uint8) * 255).save(truth / f"{index:03d}_mask.png")
+    draw = partial(_write_image, folder, options)
+    for done, _ in enumerate(in_order(draw, work, jobs), start=1):
         if progress is not None:
             progress(done, len(work))
     return len(work)
+
+
+def _write_image(folder: Path, options: SynthOptions, entry: tuple[str, str, str, int]) -> None:
+    """Draw one image of the plan and write it, with its mask where it has one."""
+    category, split, kind, index = entry
+    made = make_image(
+        category,
+        index,
+        kind=kind,
+        level=options.level,
+        size=options.size,
+        seed=options.seed,
+        split=split,
+    )
+    place = folder / category / split / kind
+    place.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(made.pixels).save(place / f"{index:03d}.png", compress_level=1)
+    if kind != "good":
+        truth = folder / category / "ground_truth" / kind
+        truth.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(made.mask.astype(np.uint8) * 255).save(truth / f"{index:03d}_mask.png")
