@@ -295,7 +295,7 @@ def main() -> int:
     """Command line of the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--steps", type=int, default=1400, help=f"of {BATCH} images each")
+    parser.add_argument("--steps", type=int, default=1200, help=f"of {BATCH} images each")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--train-images", type=int, default=3000)
     parser.add_argument("--val-images", type=int, default=200)
