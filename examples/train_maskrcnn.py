@@ -1,6 +1,6 @@
 """Train a small torchvision Mask R-CNN on the drawn shapes, measure it, export it.
 
-    python examples/train_maskrcnn.py -o work/          # about 15 minutes on 2 cores
+    python examples/train_maskrcnn.py -o work/          # about 13 minutes on 2 cores
 
 Writes ``shapes_coco/`` (COCO format), ``checkpoint.pt`` (continue with ``--resume``),
 ``curve.json`` (loss while training, AP at the checkpoints) and ``maskrcnn_trained.onnx``, which

@@ -1,8 +1,12 @@
 """EfficientAD: training on the CPU in minutes, and the detector as one graph.
 
 The published teacher is distilled from a network trained on ImageNet. Without that file the
-teacher is distilled here, from the built-in Gabor filters on generated textures: it then describes
-local structure and colour, which is what the student has to reproduce on normal images.
+teacher is distilled here, from the built-in Gabor filters on random textures: it then describes
+local structure and colour, which is what the student has to reproduce on normal images. Such a
+teacher is whitened on the normal images (a linear map, so it goes into the last convolution): what
+hardly varies between them, and so gives a defect away, then weighs as much as what always varies.
+The untrained student says nothing, its error is the Mahalanobis distance of one global Gaussian,
+and training goes on from there.
 """
 
 # torch's own annotations are partial
@@ -20,15 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adcompile.anomaly import heads, ops
+from adcompile.anomaly.adapt import fit_whitening
 from adcompile.anomaly.backbone import FeatureRunner, load_backbone
 from adcompile.anomaly.config import EfficientadConfig, TrainedConfig
-from adcompile.anomaly.efficientad_networks import Networks
+from adcompile.anomaly.efficientad_networks import Networks, PatchNetwork
 from adcompile.anomaly.filters import filter_network
 from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.scoring import Quantiles
-from adcompile.anomaly.synth.dataset import CATEGORIES, make_image
+from adcompile.anomaly.synth.recipes import picture, recipe
 from adcompile.anomaly.torch_backbones import load_weights
 from adcompile.anomaly.torch_export import export_network
 from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
@@ -47,13 +52,18 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
     side = chosen.preprocess.size[0]
     networks = Networks(config.model_size, side, config.channels, config.width)
     images = load_images(data.train, chosen.preprocess)
-    outside = other_textures(side, 24, config.seed)
+    outside = other_textures(side, 48, config.seed)
     if session.start:
         from_arrays(networks, session.start, "weights.npz")
-    elif config.teacher:
-        load_weights(networks.teacher, Path(config.teacher))
     else:
-        distill(networks.teacher, outside, config, session)
+        if config.teacher:
+            load_weights(networks.teacher, Path(config.teacher))
+        else:
+            distill(networks.teacher, outside, config, session)
+        shrink = (0.0 if config.teacher else 0.01) if config.whiten is None else config.whiten
+        if shrink > 0.0:
+            whiten(networks.teacher, images, shrink)
+            start_silent(networks.student)
     set_statistics(networks, images)
     learn(networks, images, outside, config, session)
     normal = [sample for sample in data.validation if not sample.label] or list(data.train)
@@ -66,15 +76,12 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
 
 
 def other_textures(side: int, count: int, seed: int) -> Tensor:
-    """Generated pictures in 0…1, of every category in turn: something to be strange on."""
-    made = [
-        make_image(
-            CATEGORIES[i % len(CATEGORIES)], i, size=side, seed=seed + 7919, split="outside"
-        )
-        for i in range(count)
-    ]
-    pixels = np.stack([image.pixels for image in made]).transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255.0))
+    """Pictures in 0…1 of textures that belong to no category: something to be strange on."""
+    random = np.random.default_rng([seed, 7919])
+    kinds = [recipe(random) for _ in range(count)]
+    made = np.stack([picture(kinds, label, side, random) for label in range(count)])
+    pixels = np.clip(made, 0.0, 1.0).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
 def distill(
@@ -122,6 +129,31 @@ def _filter_targets(images: Tensor, channels: int, seed: int) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
+
+
+def whiten(teacher: PatchNetwork, images: Tensor, shrink: float) -> None:
+    """Make the description of normal *images* uncorrelated, of variance about one.
+
+    *shrink* as in :func:`adcompile.anomaly.adapt.fit_whitening`.
+    """
+    with torch.no_grad():
+        out = torch.cat([teacher(part) for part in torch.split(images, 8)])
+        rows = out.permute(0, 2, 3, 1).flatten(0, 2)
+        found = fit_whitening(rows.numpy(), shrink)
+        matrix = torch.from_numpy(found.matrix).T.double()
+        last = teacher.last
+        assert last.bias is not None
+        weight = matrix @ last.weight.double().flatten(1)
+        bias = matrix @ last.bias.double() + torch.from_numpy(found.offset)
+        last.weight.copy_(weight.reshape(last.weight.shape))
+        last.bias.copy_(bias)
+
+
+def start_silent(student: PatchNetwork) -> None:
+    """A student that predicts the mean everywhere."""
+    assert student.last.bias is not None
+    nn.init.zeros_(student.last.weight)
+    nn.init.zeros_(student.last.bias)
 
 
 def set_statistics(networks: Networks, images: Tensor) -> None:

@@ -35,6 +35,11 @@ class SmallPatchNetwork(nn.Module):
         self.conv3 = nn.Conv2d(b, b, 3)
         self.conv4 = nn.Conv2d(b, channels, 4)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives the description; nothing follows it."""
+        return self.conv4
+
     def forward(self, images: Tensor) -> Tensor:
         """Patch descriptions."""
         x = functional.relu(self.conv1(normalise(images)))
@@ -58,6 +63,11 @@ class MediumPatchNetwork(nn.Module):
         self.conv4 = nn.Conv2d(b, b, 3)
         self.conv5 = nn.Conv2d(b, channels, 4)
         self.conv6 = nn.Conv2d(channels, channels, 1)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives the description; nothing follows it."""
+        return self.conv6
 
     def forward(self, images: Tensor) -> Tensor:
         """Patch descriptions."""
@@ -133,7 +143,8 @@ class Autoencoder(nn.Module):
         return out
 
 
-_PATCH = {"small": SmallPatchNetwork, "medium": MediumPatchNetwork}
+PatchNetwork = SmallPatchNetwork | MediumPatchNetwork
+_PATCH: dict[str, type[PatchNetwork]] = {"small": SmallPatchNetwork, "medium": MediumPatchNetwork}
 
 
 class Networks(nn.Module):
@@ -153,8 +164,8 @@ class Networks(nn.Module):
                 why=f"got {side}",
             )
         self.channels = channels
-        self.teacher = _PATCH[size](channels, width)
-        self.student = _PATCH[size](2 * channels, width)
+        self.teacher: PatchNetwork = _PATCH[size](channels, width)
+        self.student: PatchNetwork = _PATCH[size](2 * channels, width)
         self.ae = Autoencoder(side, channels, width)
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("std", torch.ones(1, channels, 1, 1))

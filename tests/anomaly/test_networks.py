@@ -22,7 +22,7 @@ from adcompile.anomaly.maps import blur_map  # noqa: E402
 from adcompile.anomaly.model_folder import load_fitted, save_fitted  # noqa: E402
 from adcompile.anomaly.presets import preset  # noqa: E402
 from adcompile.anomaly.samples import DataSet  # noqa: E402
-from adcompile.anomaly.train_loop import Keeper, from_arrays, to_arrays  # noqa: E402
+from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, to_arrays  # noqa: E402
 from adcompile.anomaly.vae_local import Deviation  # noqa: E402
 from adcompile.errors import FormatError, InputError, UsageError  # noqa: E402
 
@@ -115,6 +115,20 @@ def test_going_on_from_saved_weights(twill: DataSet) -> None:
     name = "encoder.0.weight"
     assert np.allclose(again.weights[name], first.weights[name], atol=1e-6)
     assert not np.allclose(fresh.weights[name], first.weights[name], atol=1e-4)
+
+
+def test_whitened_teacher_and_silent_student(twill: DataSet) -> None:
+    """On normal images the description is uncorrelated with variance one; the untrained student
+    says nothing, so its error is the squared Mahalanobis distance over the channels."""
+    networks = Networks("small", 64, 8, 0.05).eval()
+    images = load_images(twill.train, preset("efficientad", side=64).preprocess)
+    efficientad.whiten(networks.teacher, images, 1e-6)
+    efficientad.start_silent(networks.student)
+    efficientad.set_statistics(networks, images)
+    with torch.no_grad():
+        rows = networks.describe(images).permute(0, 2, 3, 1).flatten(0, 2).numpy()
+        assert not networks.student(images).any()
+    assert np.allclose(np.cov(rows.T.astype(np.float64)), np.eye(8), atol=2e-2)
 
 
 def test_weights_that_do_not_fit_are_named() -> None:

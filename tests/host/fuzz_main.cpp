@@ -5,25 +5,45 @@
 #include <cstdio>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "bank_search.hpp"
+#include "category.hpp"
 #include "image.hpp"
 #include "json.hpp"
 #include "npy.hpp"
 
 namespace {
 
-/// A file with these bytes, for readers that take a path.
-std::string as_file(const std::uint8_t* data, std::size_t size) {
-  static const std::string path = "fuzz-input-" + std::to_string(::getpid());
+void write(const std::string& path, const void* data, std::size_t size) {
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) std::abort();
   std::fwrite(data, 1, size, file);
   std::fclose(file);
+}
+
+/// A file with these bytes, for readers that take a path.
+std::string as_file(const std::uint8_t* data, std::size_t size) {
+  static const std::string path = "fuzz-input-" + std::to_string(::getpid());
+  write(path, data, size);
   return path;
 }
 
+/// A bundle whose category "c" has this category.json; its file "a" is empty.
+std::string as_category(const std::uint8_t* data, std::size_t size) {
+  static const std::string bundle = "fuzz-bundle-" + std::to_string(::getpid());
+  static const std::string folder = bundle + "/categories/c";
+  if (std::filesystem::create_directories(folder)) {
+    const std::string manifest = R"({"files": {"p": {"sha256": "0"}}})";
+    write(bundle + "/manifest.json", manifest.data(), manifest.size());
+    write(folder + "/a", "", 0);
+  }
+  write(folder + "/category.json", data, size);
+  return bundle;
+}
+
 void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
-  switch (which % 7) {
+  switch (which % 8) {
     case 0:
       static_cast<void>(adc::parse_npy(data, size, "fuzz"));
       break;
@@ -50,6 +70,9 @@ void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
       static_cast<void>(adc::Weights(as_file(data, size), payload, "0"));
       break;
     }
+    case 7:
+      static_cast<void>(adc::read_category(as_category(data, size), "c"));
+      break;
     default: {
       adc_bank* bank = nullptr;
       if (adc_bank_open_memory(data, size, &bank, nullptr, 0) == ADC_OK) adc_bank_close(bank);

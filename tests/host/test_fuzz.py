@@ -5,6 +5,7 @@ Longer: ``python -m tests.host.test_fuzz SECONDS``.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -35,6 +36,20 @@ LARGEST_MIB = LONGEST_FILE * 1032 * 24 // 2**20 + 1
 MEMORY_MIB = 128 + 4 * LARGEST_MIB
 # Freed memory must not count as used: libFuzzer looks at what the process holds.
 LARGEST_CLAIM_MIB = 2  # a stream is taken in pieces of one MiB
+CATEGORY = {
+    "schema_version": 1,
+    "engine": {"p": "0"},
+    "files": {"a": {"sha256": hashlib.sha256(b"").hexdigest()}},
+    "score": {
+        "normalisation": "min_max",
+        "compare": ">",
+        "threshold": 1,
+        "minimum": 0,
+        "maximum": 2,
+    },
+    "banks": ["a"],
+    "weights": "",
+}
 SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
 
 
@@ -52,6 +67,7 @@ def seeds(folder: Path) -> None:
         (1, json.dumps({"files": {"a": {"size": 1, "sha256": "é"}}, "x": [1.5, None]}).encode()),
         (5, store.file()),
         (6, pack_bank(prepare_bank(rows))),
+        (7, json.dumps(CATEGORY).encode()),
     ]
     picture = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
     palette = picture.quantize(2)
@@ -76,6 +92,7 @@ def build(folder: Path) -> Path:
     """The fuzzer with both sanitizers."""
     program = folder / "fuzzer"
     wanted = {
+        "category.cpp",
         "image.cpp",
         "image_pnm.cpp",
         "image_bmp.cpp",

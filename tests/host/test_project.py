@@ -305,11 +305,17 @@ def test_category_of_the_bundle(bundle: TestBundle, built: Path, tmp_path: Path)
     assert call(built / "patchcore", *words, "--category", "none").returncode == 2
     assert call(built / "patchcore", *words, "--category", "../x").returncode == 2
     file = other / "categories" / "other" / "category.json"
-    foreign = json.loads(file.read_text()) | {"engine": {"parts/a.onnx": "0" * 64}}
-    file.write_text(json.dumps(foreign))
-    done = call(built / "patchcore", *words, "--category", "other")
-    assert done.returncode == 2
-    assert "another build" in done.stderr
+    good = json.loads(file.read_text())
+    for changed, complaint in (
+        ({"engine": {"parts/a.onnx": "0" * 64}}, "another build"),
+        ({"score": good["score"] | {"normalisation": "odd"}}, "unknown normalisation"),
+        ({"score": good["score"] | {"compare": "<"}}, "neither > nor >="),
+        ({"banks": ["../../bank/patches.adbank"]}, "not one of its files"),
+    ):
+        file.write_text(json.dumps(good | changed))
+        done = call(built / "patchcore", *words, "--category", "other")
+        assert done.returncode == 2, changed
+        assert complaint in done.stderr
 
 
 def test_other_picture_does_not_get_the_recorded_answer(

@@ -33,15 +33,19 @@ Scale read_scale(const Json& root, const std::string& where) {
   const Json& score = need(root, "score", Json::Kind::object, where);
   Scale scale;
   scale.normalisation = need(score, "normalisation", Json::Kind::text, where).text;
-  scale.or_equal = need(score, "compare", Json::Kind::text, where).text == ">=";
+  const std::string& compare = need(score, "compare", Json::Kind::text, where).text;
+  if (compare != ">" && compare != ">=") fail(where + ": 'compare' is neither > nor >=");
+  scale.or_equal = compare == ">=";
   scale.has_threshold = number(score, "threshold", scale.threshold);
   number(score, "decision", scale.decision);
   const bool range = number(score, "minimum", scale.minimum) &&
                      number(score, "maximum", scale.maximum) && scale.maximum > scale.minimum;
   const bool spread = number(score, "std", scale.std) && scale.std > 0 && scale.threshold > 0;
   const std::string& kind = scale.normalisation;
+  const bool ranged = kind == "min_max" || kind == "sigma6";
+  if (!ranged && kind != "cdf" && kind != "none") fail(where + ": unknown normalisation");
   if (!scale.has_threshold || (kind == "cdf" && !spread) ||
-      ((kind == "min_max" || kind == "sigma6") && !range)) {
+      (ranged && !range)) {
     fail(where + ": the score has no usable threshold and range");
   }
   return scale;
@@ -56,7 +60,8 @@ void check_engine(const Json& root, const std::string& bundle, const std::string
   for (const auto& [name, digest] : need(root, "engine", Json::Kind::object, where).members) {
     const Json* record = files.find(name);
     const Json* own = record == nullptr ? nullptr : record->find("sha256");
-    if (own == nullptr || own->text != digest.text) {
+    const bool texts = own != nullptr && own->kind == Json::Kind::text && digest.kind == Json::Kind::text;
+    if (!texts || own->text != digest.text) {
       fail(where + ": the category belongs to another build (" + name + " differs)");
     }
   }
