@@ -11,6 +11,7 @@ import pretrain
 import pytest
 import torch
 
+from adcompile.anomaly.synth.recipes import paint, recipe
 from adcompile.anomaly.torch_backbones import export_backbone
 from adcompile.errors import FormatError
 
@@ -46,12 +47,12 @@ def test_pretrained_weights_load_and_repeat(tmp_path: Path) -> None:
 def test_recipes_are_different_textures() -> None:
     """Pictures of one class share colours and wavelength; classes differ; values stay sane."""
     random = np.random.default_rng(0)
-    kinds = [pretrain.recipe(random) for _ in range(6)]
+    kinds = [recipe(random) for _ in range(6)]
     images, labels = pretrain.batch(kinds, 12, 32, random)
     assert images.shape == (12, 3, 32, 32)
     assert torch.isfinite(images).all()
     assert set(labels.tolist()) <= set(range(6))
-    means = np.array([pretrain.paint(kind, 64, random).mean(axis=(0, 1)) for kind in kinds])
+    means = np.array([paint(kind, 64, random).mean(axis=(0, 1)) for kind in kinds])
     assert np.ptp(means, axis=0).min() > 0.05
 
 
