@@ -4,10 +4,14 @@
     python benchmarks/bank_search.py --instructions --quick      counts instructions instead of time
 
 784 queries (one 28x28 image) against 18,033, 361 and 37 rows of 384 and 1,536 columns, k 1 and 9,
-one and two threads; rows are features of a CNN over generated textures, or isotropic noise. The
-network is named in the first line; without --model/--wide-model its weights are random and seeded.
+one and two threads; rows are features of a CNN over generated textures (`cnn`: a ResNet18, for 1,536
+columns a Wide ResNet50-2, or --model/--wide-model; `rough`: a plain chain of convolutions, which is
+harder), or isotropic noise. The networks' weights are random and seeded. How hard the data is: the
+share of pairs that lower bounds from the first principal axes and the rest's length rule out.
 Times are the best of --repeat runs, taken in turns, wall clock, and include everything from the
-float32 queries to indices and distances; the bank was prepared before, as faiss's index was.
+float32 queries to indices and distances; the bank was prepared before, as faiss's index was. With
+two threads a rest and an untimed call come before each timed one: OpenMP's idle threads spin for a
+while after faiss's call, on a core that the next search would need.
 `x faiss` above 1 means faster than faiss: of the best times, and the median over the turns, which
 tells more on a busy machine. GFLOP/s: what a search that evaluates every pair (2 operations for
 each query, row and column) would have needed; faiss does, and the machine's peak limits it. Indices
@@ -34,6 +38,7 @@ from numpy.typing import NDArray
 from texture_features import features
 
 from adcompile.anomaly.bank import Bank, prepare_bank, write_bank
+from adcompile.anomaly.bank_axes import principal_axes
 from adcompile.anomaly.search import NATIVE_SOURCES, Searcher
 from adcompile.native import SOURCES
 
@@ -42,15 +47,25 @@ I64 = NDArray[np.int64]
 HERE = Path(__file__).parent
 DRIVER = HERE.parent / "tests" / "host" / "bank_search_main.cpp"
 QUERIES = 784
+REST = 0.01
+"""Seconds until spinning threads are asleep."""
 COUNTED = 112
 """Queries whose instructions are counted."""
 
 
-def in_turns(runs: Sequence[Callable[[], object]], repeat: int) -> NDArray[np.float64]:
-    """Milliseconds [repeat, runs], after one round of warming up."""
+def in_turns(
+    runs: Sequence[Callable[[], object]], repeat: int, *, rest: float = 0.0
+) -> NDArray[np.float64]:
+    """Milliseconds [repeat, runs], after one round of warming up.
+
+    With a *rest* (seconds) each timed call follows this rest and an untimed call of the same.
+    """
     took = np.empty((repeat + 1, len(runs)))
     for round_ in range(repeat + 1):
         for i, run in enumerate(runs):
+            if rest > 0:
+                time.sleep(rest)
+                run()
             start = time.perf_counter()
             run()
             took[round_, i] = (time.perf_counter() - start) * 1e3
@@ -94,6 +109,27 @@ def wrong(rows: F32, queries: F32, indices: I64, k: int) -> int:
         mine = squared[indices[i]]
         count += int((np.abs(mine - np.sort(squared)[:k]) > 1e-13 * mine).sum())
     return count
+
+
+def ruled_out(rows: F32, queries: F32) -> str:
+    """Shares of pairs, by axes, whose lower bound is beyond the nearest row, in double precision."""
+    centre = rows.mean(axis=0)
+    axes = principal_axes(rows, centre, 1.0, 64)
+    u, v = ((part - centre).astype(np.float64) for part in (rows, queries[::8]))
+    lengths = [np.square(part).sum(axis=1) for part in (v, u)]
+    nearest = (lengths[0][:, None] + lengths[1] - 2 * v @ u.T).min(axis=1, keepdims=True)
+    shares: list[str] = []
+    for count in (8, 16, 64):
+        along = [part @ axes[:, :count] for part in (v, u)]
+        inside = [np.square(part).sum(axis=1) for part in along]
+        rests = [
+            np.sqrt(np.maximum(whole - part, 0))
+            for whole, part in zip(lengths, inside, strict=True)
+        ]
+        bound = inside[0][:, None] + inside[1] - 2 * along[0] @ along[1].T
+        bound += np.square(rests[0][:, None] - rests[1])
+        shares.append(f"{count} axes {100 * float((bound > nearest).mean()):.2f} %")
+    return ", ".join(shares)
 
 
 def compare(
@@ -142,7 +178,8 @@ def line(
 
             faiss.omp_set_num_threads(threads)
             runs.append(lambda: index.search(queries, k))  # type: ignore[attr-defined]
-        took = in_turns(runs, options.repeat if len(rows) > 1000 else 8 * options.repeat)
+        repeat = options.repeat if len(rows) > 1000 else 8 * options.repeat
+        took = in_turns(runs, repeat, rest=REST if threads > 1 else 0.0)
         indices = searcher.knn(queries, k)[1]
     best = took.min(axis=0)
     ratio = ""
@@ -249,19 +286,29 @@ def main() -> None:
     options = parser.parse_args()
     for columns in (384,) if options.quick else (384, 1536):
         model = options.model if columns == 384 else options.wide_model
-        rows, source = features(options.images, columns, model)
-        print(f"{columns} columns: features of {source}; bank rows drawn from them at random")
-        random = np.random.default_rng(0)
-        drawn = random.permutation(len(rows) - QUERIES)
-        noise = random.standard_normal((18033 + QUERIES, columns)).astype(np.float32)
-        cases = [
-            (kind, bank, queries)
-            for count in (18033, 361, 37)
-            for kind, bank, queries in (
-                ("cnn", rows[np.sort(drawn[:count])], rows[-QUERIES:].copy()),
-                ("noise", noise[:count].copy(), noise[-QUERIES:].copy()),
+        sources: dict[str, F32] = {}
+        for kind in ("cnn", "rough"):
+            sources[kind], source = features(
+                options.images,
+                columns,
+                model if kind == "cnn" else None,
+                rough=kind == "rough",
             )
+            print(f"{columns} columns, {kind}: features of {source}, rows drawn at random")
+        random = np.random.default_rng(0)
+        drawn = random.permutation(len(sources["cnn"]) - QUERIES)
+        sources["noise"] = random.standard_normal((18033 + QUERIES, columns)).astype(np.float32)
+        cases = [
+            (
+                kind,
+                rows[np.sort(drawn[:count])] if kind != "noise" else rows[:count].copy(),
+                rows[-QUERIES:].copy(),
+            )
+            for count in (18033, 361, 37)
+            for kind, rows in sources.items()
         ]
+        for kind, bank, queries in cases[: len(sources)]:
+            print(f"ruled out in {len(bank)} rows of {kind}: {ruled_out(bank, queries)}")
         if options.instructions:
             print("million instructions        x86 avx2  arm64 neondot     arm64 neon")
             for kind, bank, queries in cases:

@@ -37,7 +37,7 @@ def make_rows(count: int, noise: bool, model: Path | None) -> tuple[F32, str]:
     random = np.random.default_rng(0)
     if noise:
         return random.standard_normal((count, 384)).astype(np.float32), "isotropic noise"
-    rows, source = features(-(-count // 784), 384, model)
+    rows, source = features(-(-count // 784), 384, model, rough=True)
     return rows[random.permutation(len(rows))[:count]], f"features of {source}"
 
 

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--cpu", default="native", help="for -march")
     parser.add_argument("--repeat", type=int, default=30)
     options = parser.parse_args()
-    rows, source = features(2, 384, None)
+    rows, source = features(2, 384, None, rough=True)
     queries, bank = rows[-784:].copy(), rows[: options.rows].copy()
     chosen = preset("patchcore", options.preset)
     limits = {"threshold": 1.0, "minimum": 0.0, "maximum": 2.0, "normalisation": "min_max"}

@@ -1,7 +1,7 @@
 """Patch features of a CNN over generated textures, for the benchmarks of search and coreset.
 
 The network is an ONNX file with a 128/512-channel 28x28 and a 256/1024-channel 14x14 output when
-one is given (ResNet layer2 and layer3), otherwise a small convolutional network with seeded random
+one is given (ResNet layer2 and layer3), otherwise one of ``texture_networks`` with seeded random
 weights. The patch embedding is the reference systems': average 3x3, deeper map enlarged by nearest,
 concatenated, one row per position.
 """
@@ -11,13 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from texture_networks import SIDE, plain_network, residual_network
 
 F32 = NDArray[np.float32]
-SIDE = 224
 
 
 def texture(random: np.random.Generator) -> F32:
@@ -37,42 +35,6 @@ def texture(random: np.random.Generator) -> F32:
     return np.clip(np.rint(picture), 0, 255).astype(np.float32)
 
 
-def random_network(columns: int) -> bytes:
-    """Seeded random weights; outputs of columns/3 channels at 28x28 and twice that at 14x14."""
-    random = np.random.default_rng(0)
-    shallow = columns // 3
-    layers = [(3, 64, 7, 2), (64, 64, 3, 2), (64, 64, 3, 1), (64, shallow, 3, 2),
-              (shallow, shallow, 3, 1), (shallow, 2 * shallow, 3, 2)]  # fmt: skip
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-    value = "input"
-    for i, (inside, outside, size, stride) in enumerate(layers):
-        spread = np.sqrt(2 / (inside * size * size))
-        kernel = random.normal(0, spread, (outside, inside, size, size)).astype(np.float32)
-        bias = random.normal(0, 0.1, outside).astype(np.float32)
-        weights += [
-            numpy_helper.from_array(kernel, f"w{i}"),
-            numpy_helper.from_array(bias, f"b{i}"),
-        ]
-        pads = [size // 2] * 4
-        nodes.append(
-            helper.make_node(
-                "Conv", [value, f"w{i}", f"b{i}"], [f"c{i}"], strides=[stride] * 2, pads=pads
-            )
-        )
-        value = {4: "layer2", 5: "layer3"}.get(i, f"r{i}")
-        nodes.append(helper.make_node("Relu", [f"c{i}"], [value]))
-    graph = helper.make_graph(
-        nodes,
-        "random_network",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("layer2", "layer3")],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    return model.SerializeToString()
-
-
 def _averaged(maps: F32) -> F32:
     padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
     height, width = maps.shape[1:]
@@ -80,10 +42,16 @@ def _averaged(maps: F32) -> F32:
     return np.asarray(total, np.float32) / np.float32(9)
 
 
-def features(images: int, columns: int, model: Path | None, *, seed: int = 1) -> tuple[F32, str]:
-    """Rows [images * 784, columns] and a sentence saying where they come from."""
+def features(
+    images: int, columns: int, model: Path | None, *, rough: bool = False, seed: int = 1
+) -> tuple[F32, str]:
+    """Rows [images * 784, columns] and a sentence saying where they come from.
+
+    *rough*: without *model*, from the plain network, whose features are harder to search.
+    """
     random = np.random.default_rng(seed)
-    source = str(model) if model else random_network(columns)
+    network = plain_network if rough else residual_network
+    source = str(model) if model else network(columns)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -101,5 +69,7 @@ def features(images: int, columns: int, model: Path | None, *, seed: int = 1) ->
     rows = np.ascontiguousarray(np.concatenate(out), dtype=np.float32)
     if rows.shape[1] != columns:
         raise SystemExit(f"{model} gives {rows.shape[1]} columns, not {columns}")
-    what = f"ONNX file {model.name}" if model else "a CNN with seeded random weights"
+    shape = "ResNet18" if columns == 384 else "Wide ResNet50-2"
+    seeded = "a plain CNN" if rough else f"a {shape} as initialised,"
+    what = f"ONNX file {model.name}" if model else f"{seeded} with seeded random weights"
     return rows, f"{what} over {images} generated textures"
