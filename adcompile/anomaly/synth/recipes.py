@@ -37,8 +37,9 @@ class Recipe:
 def recipe(random: Random) -> Recipe:
     """Draw a recipe."""
     dark = random.uniform(0.1, 0.5, 3)
+    low, high = float(np.log(3.0)), float(np.log(24.0))
     return Recipe(
-        wavelength=float(np.exp(random.uniform(np.log(3.0), np.log(24.0)))),
+        wavelength=float(np.exp(random.uniform(low, high))),
         angle=float(random.uniform(0, np.pi)),
         spread=float(random.choice((0.05, 0.3, 3.0))),
         width=float(random.choice((0.05, 0.2, 0.6))),
@@ -52,11 +53,12 @@ def paint(kind: Recipe, size: int, random: Random) -> Floats:
     """A picture [size, size, 3] in 0…1: filtered noise, bent, coloured."""
     angle = kind.angle + 0.06 * random.standard_normal()
     wavelength = kind.wavelength * float(np.exp(0.06 * random.standard_normal()))
-    waves = _waves(kind, angle, wavelength, size, random)
+    waves: Floats = _waves(kind, angle, wavelength, size, random)
     if kind.crossed:
         waves = np.maximum(waves, _waves(kind, angle + np.pi / 2, wavelength, size, random))
     value = 0.5 + 0.5 * np.tanh(kind.sharpness * waves)
-    return kind.colours[0] + value[..., None] * (kind.colours[1] - kind.colours[0])
+    mixed: Floats = kind.colours[0] + value[..., None] * (kind.colours[1] - kind.colours[0])
+    return mixed
 
 
 def _waves(kind: Recipe, angle: float, wavelength: float, size: int, random: Random) -> Floats:
@@ -71,7 +73,7 @@ def _waves(kind: Recipe, angle: float, wavelength: float, size: int, random: Ran
 
 def picture(kinds: Sequence[Recipe], label: int, size: int, random: Random) -> Floats:
     """A picture of a class as a camera might see it."""
-    image = paint(kinds[label], size, random)
+    image: Floats = paint(kinds[label], size, random)
     if random.random() < 0.5:  # a foreign piece: features must stay local
         other = paint(kinds[int(random.integers(len(kinds)))], size, random)
         side = int(random.integers(size // 8, size // 3))
@@ -80,5 +82,8 @@ def picture(kinds: Sequence[Recipe], label: int, size: int, random: Random) -> F
     slope = random.uniform(-0.15, 0.15, 2)
     ramp = np.linspace(-1, 1, size)
     light = random.uniform(0.75, 1.25) + slope[0] * ramp[:, None] + slope[1] * ramp[None]
-    image = image * light[..., None] + random.uniform(-0.05, 0.05, 3)
-    return image + random.uniform(0.0, 0.04) * random.standard_normal(image.shape)
+    image *= light[..., None]
+    image += random.uniform(-0.05, 0.05, 3)
+    strength = random.uniform(0.0, 0.04)
+    image += strength * random.standard_normal((size, size, 3))
+    return image
