@@ -30,6 +30,9 @@ _NEIGHBOURS = 5
 _PANEL = 8  # … for 16 rows,
 _SINGLE = 110  # … for a single row, which has to come from memory,
 _QUERY = 2000  # … for a query's boxes and first limit.
+SMALL = 512
+"""Rows of a bank that ``bank_small.cpp`` searches: a tile of queries against all rows at once."""
+_SMALL_QUERY = 450  # … there, for all of a query's steps that do not depend on sizes.
 _GAIN = 0.75
 """Less work than this share of a plain scan is worth the larger file."""
 
@@ -48,7 +51,7 @@ def choose_axes(rows: F32, centre: F32, scale: float, wanted: int | None = None)
         return principal_axes(rows, centre, scale, wanted) if wanted else None
     count, columns = rows.shape
     plain = count / LANES * (columns / 4 + _PANEL)
-    if plain * _GAIN < _QUERY + columns * COUNTS[0] / LANES:
+    if plain * _GAIN < _work(COUNTS[0], 0.0, 0.0, rows):
         return None
     basis = principal_axes(rows, centre, scale, COUNTS[-1])
     left = _survivors(rows, centre, scale, basis)
@@ -61,6 +64,10 @@ def choose_axes(rows: F32, centre: F32, scale: float, wanted: int | None = None)
 
 def _work(axes: int, visited: float, survivors: float, rows: F32) -> float:
     count, columns = len(rows), int(rows.shape[1])
+    if count <= SMALL:  # two int8 products of all columns per axis, then every row along the axes
+        project = 2 * axes / LANES * columns / 4
+        scan = count / LANES * (axes / 4 + _PANEL)
+        return _SMALL_QUERY + project + scan + survivors * (columns / 32 + 14)
     scan = visited * count / LANES * (axes / 4 + _PANEL)
     return _QUERY + columns * axes / LANES + scan + survivors * (columns / 8 + _SINGLE)
 

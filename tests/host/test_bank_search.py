@@ -109,6 +109,20 @@ def noise(count: int, columns: int, seed: int) -> NDArray[np.float32]:
 CASES = {
     "features": (features(2700, 96, 0), 2, 3, 32),
     "wide features": (features(700, 200, 7), 1, 9, 64),
+    "small bank along axes": (features(480, 100, 8), 2, 3, 16),
+    "small bank, far from most": (
+        np.concatenate([noise(250, 90, 9) * 9, features(150, 90, 9)]),
+        1,
+        16,
+        32,
+    ),
+    "small noise along axes": (noise(300, 45, 10), 1, 9, 48),
+    "small bank of one value": (
+        np.concatenate([np.full((60, 40), 3e5, np.float32), noise(110, 40, 11)]),
+        1,
+        5,
+        16,
+    ),
     "noise": (noise(900, 70, 1), 1, 9, 0),
     "tiny bank": (noise(170, 33, 2)[:140], 1, 2, None),
     "huge": (np.clip(noise(300, 20, 3), -3, 3) * np.float32(1e37), 1, 2, 32),

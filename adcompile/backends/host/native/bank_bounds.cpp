@@ -19,9 +19,14 @@
 // A box holds the first 8 coordinates and the rest beyond them of 256 rows. The distance from the
 // query's (z, ρ) to the box is a lower bound for all of its rows, by the same argument.
 //
+// Where the coordinates are those of a query's int8 point x' (bank_axes.cpp), Φ(x') is approximated;
+// as |Φ(x) - Φ(x')| <= |x - x'|, the error of x' adds to that of the approximation.
+//
 // Rounding (e = 2^-24). The bank's side was computed in double precision and rounded once, outwards
 // where it matters. On the query's side
 //   * u is computed with relative error at most 3e per element: difference, factor, product;
+//     Kernels::encode computes x · factor - centre · factor instead, of which each product is rounded:
+//     as |x| <= |x - centre| + |centre|, that is at most 4e |u| + 2e scale |centre|;
 //   * the difference between u and the codes is exact but for one rounding of the code times the
 //     step; its length is a sum over 16 lanes, relative error (columns/16 + 12)·e;
 //   * a coordinate is a sum of `stride` products in blocks: its error is at most n·e·|u| with
@@ -40,6 +45,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include "bank_axes.hpp"
 
 namespace adc::search {
 namespace {
@@ -88,9 +95,10 @@ double Point::farthest(const BankView& bank, float value, float row_error) const
     return reach * reach * (1 + 1e-7);
 }
 
-Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias) {
+Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
+                  double shift_error) {
     const double length = std::sqrt(q.square) + q.error;  // of u, but for rounding
-    return point_of(codes, q, bias, bank.stride, 4.1 * kEps * length);
+    return point_of(codes, q, bias, bank.stride, 4.1 * kEps * length + shift_error);
 }
 
 void Bounds::start(const BankView& b, const Point& point) {
@@ -123,15 +131,32 @@ void Bounds::start(const BankView& b, const Point& point, const float* z, float 
     box_error_ = error(kBoxAxes);
 
     const Rest rest = rest_beyond(box_square + squared_length(z + kBoxAxes, axes - kBoxAxes), axes);
-    const float middle = static_cast<float>((rest.low + rest.high) / 2);
-    const double half = (rest.high - rest.low) / 2 + 2 * kEps * rest.high;
-    head = point_of(codes, q, bias, axes, 2.1 * kEps * length + error(axes) + half);
+    start(b, point);
+    start_head(rest.low, rest.high, 2.1 * kEps * length + error(axes), codes, q, bias);
+}
+
+void Bounds::start(const BankView& b, const Point& point, const float* z, const void* codes, const Quantised& q,
+                   std::int32_t bias) {
+    // Of the point x' itself: |x'|² = |Pᵀx'|² + ρ², and Pᵀx' is z but for an error of at most `off`.
+    const double off = b.axes_copy->error * point.length;
+    const double along = std::sqrt(squared_length(z, b.axis_count()));
+    const double least = std::max(0.0, along - off), most = along + off;
+    start(b, point);
+    start_head(std::sqrt(std::max(0.0, point.square * (1 - 1e-9) - most * most)),
+               std::sqrt(std::max(0.0, point.square * (1 + 1e-9) - least * least)) + kTiny, off + point.error, codes, q, bias);
+}
+
+void Bounds::start_head(double low, double high, double error, const void* codes, const Quantised& q,
+                        std::int32_t bias) {
+    const float middle = static_cast<float>((low + high) / 2);
+    const double half = (high - low) / 2 + 2 * kEps * high;
+    head = point_of(codes, q, bias, bank_->axis_count(), error + half + 2.1 * kEps * std::sqrt(q.square));
     head.rest = static_cast<double>(middle);
     head.probe.rest = -2 * middle;
     head.square += head.rest * head.rest;
     head.length = std::sqrt(head.square);
-    start(b, point);
     axes_ = true;
+    update(std::numeric_limits<double>::infinity());
 }
 
 void Bounds::update(double limit) {

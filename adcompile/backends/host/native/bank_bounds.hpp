@@ -20,8 +20,10 @@ struct Point {
     double farthest(const BankView& bank, float value, float row_error) const;
 };
 
-// The point of all columns. `codes` by Kernels::encode or quantise, `q` their result.
-Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias);
+// The point of all columns. `codes` by Kernels::encode or quantise, `q` their result; `shift_error`
+// is what the former adds to the rounding of u.
+Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
+                  double shift_error);
 
 // Everything about one query. Squared distances in the scale of the vectors as given.
 class Bounds {
@@ -32,6 +34,10 @@ public:
     // And with coordinates z along the axes; `square` is the computed |u|², codes, q and bias are of z.
     void start(const BankView& bank, const Point& whole, const float* z, float square, const void* codes,
                const Quantised& q, std::int32_t bias);
+
+    // And with coordinates z of the codes of all columns, by BankView::axes_copy; without boxes.
+    void start(const BankView& bank, const Point& whole, const float* z, const void* codes, const Quantised& q,
+               std::int32_t bias);
 
     // Rows, boxes beyond `limit` need not be looked at. It never grows.
     void update(double limit);
@@ -46,6 +52,9 @@ public:
     float box_limit;
 
 private:
+    // Rests of a length from `low` to `high`; the codes are of the other coordinates, off by `error`.
+    void start_head(double low, double high, double error, const void* codes, const Quantised& q, std::int32_t bias);
+
     const BankView* bank_ = nullptr;
     bool axes_ = false;
     double limit_ = 0, box_error_ = 0;

@@ -51,6 +51,8 @@ struct Shadow {
     int term_count() const { return rest ? 4 : 3; }
 };
 
+struct AxesCopy;
+
 struct BankView {
     std::int64_t rows = 0;
     std::int64_t columns = 0;
@@ -68,6 +70,7 @@ struct BankView {
     Shadow whole;                              // all columns
     const float* axes = nullptr;               // [axis_panels][stride][16]
     const float* boxes = nullptr;              // [groups / 16][kBoxTerms][16]
+    const AxesCopy* axes_copy = nullptr;       // of a bank that bank_small.cpp may search
     Shadow head;                               // the axes and the length of the rest
     const std::int8_t* row_codes = nullptr;    // whole's codes row by row, code_stride apart
     const float* row_terms = nullptr;          // [rows][kRowTerms]: whole's terms
@@ -86,6 +89,7 @@ struct Quantised {
     float step = 0;     // u is about step times the codes
     double square = 0;  // squared length of step times the codes
     double error = 0;   // computed length of the difference
+    std::int32_t bias = 0;  // of the codes, where Kernels::encode made them
 };
 
 // A query as one Shadow's kernels see it. A row is in reach when
@@ -105,9 +109,10 @@ struct Kernels {
     // (32 running sums) and the largest absolute value. x may be unaligned.
     void (*centre)(const BankView&, const float* x, float* u, float* square, float* largest);
 
-    // Codes of u, of code_stride columns, with the given step; no u is stored. False, and nothing
-    // promised, when a code would leave ±127 or x is not finite.
-    bool (*encode)(const BankView&, const float* x, float step, void* codes, Quantised* out);
+    // Codes of u, of code_stride columns, with the given step, and their bias; no u is stored. `shift`
+    // is -centre * scale / step, code_stride values. False, and nothing promised, when a code would
+    // leave ±126 or x is not finite.
+    bool (*encode)(const BankView&, const float* shift, const float* x, float step, void* codes, Quantised* out);
 
     // Codes of `count` values (a multiple of 16) with a step of their own. `largest` is their
     // largest absolute value, or negative when not known.

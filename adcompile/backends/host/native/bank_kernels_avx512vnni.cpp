@@ -65,6 +65,48 @@ struct Vnni : Floats {
 
 #include "bank_kernels_impl.hpp"
 
+// 64 columns at a time, all but the error in integers. Packing saturates: what leaves the range of the
+// codes, or is not finite (it becomes the smallest integer), shows as a size of 127 or more.
+template <>
+ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const float* x, float step, void* codes,
+                                  Quantised* out) {
+    const __m512 scale = _mm512_set1_ps(b.scale / step);
+    const __m512i ones = _mm512_set1_epi8(1);
+    // The packs work within 128-bit parts: this puts groups of four columns back in order.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512 error0 = _mm512_setzero_ps(), error1 = _mm512_setzero_ps();
+    __m512i square = _mm512_setzero_si512(), sum = square, top = square;
+    alignas(64) float last[64] = {};
+    for (std::int64_t i = 0; i < b.columns; i += 64) {
+        const float* from = x + i;
+        if (i + 64 > b.columns) {
+            std::memcpy(last, from, static_cast<std::size_t>(b.columns - i) * sizeof(float));
+            from = last;
+        }
+        __m512i whole[4];
+        for (int part = 0; part < 4; ++part) {
+            const __m512 value = _mm512_fmadd_ps(_mm512_loadu_ps(from + 16 * part), scale, _mm512_loadu_ps(shift + i + 16 * part));
+            const __m512 rest = _mm512_reduce_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+            __m512& error = part % 2 == 0 ? error0 : error1;
+            error = _mm512_fmadd_ps(rest, rest, error);
+            whole[part] = _mm512_cvtps_epi32(value);
+        }
+        const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
+        const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
+        _mm512_storeu_si512(static_cast<std::int8_t*>(codes) + i, bytes);
+        const __m512i sizes = _mm512_abs_epi8(bytes);
+        top = _mm512_max_epu8(top, sizes);
+        square = Vnni::dot(square, sizes, sizes);
+        sum = Vnni::dot(sum, ones, bytes);
+    }
+    // Sums of squares: 127² · 65536 columns is below 2^31.
+    out->step = step;
+    out->square = static_cast<double>(_mm512_reduce_add_epi32(square)) * step * step;
+    out->error = static_cast<double>(std::sqrt(Floats::sum(_mm512_add_ps(error0, error1)))) * step;
+    out->bias = -128 * _mm512_reduce_add_epi32(sum);
+    return _mm512_cmpge_epu8_mask(top, _mm512_set1_epi8(127)) == 0;
+}
+
 }  // namespace
 
 const Kernels* avx512vnni_kernels() {

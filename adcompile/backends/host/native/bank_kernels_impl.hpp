@@ -151,7 +151,8 @@ ADC_TARGET void precise_impl(const float* x, const float* const* rows, int count
 }
 
 template <class V>
-ADC_TARGET bool encode_impl(const BankView& b, const float* x, float step, void* codes, Quantised* out) {
+ADC_TARGET bool encode_impl(const BankView& b, const float* shift, const float* x, float step, void* codes,
+                            Quantised* out) {
     using F = typename V::F;
     const F scale = V::set(b.scale / step);
     F error = V::zero(), square = V::zero(), top = V::zero();
@@ -159,7 +160,7 @@ ADC_TARGET bool encode_impl(const BankView& b, const float* x, float step, void*
     const std::int64_t full = b.columns / 16 * 16;
     if (full < b.columns) std::memcpy(last, x + full, static_cast<std::size_t>(b.columns - full) * sizeof(float));
     for (std::int64_t i = 0; i < b.columns; i += 16) {
-        const F value = V::mul(V::sub(V::load(i < full ? x + i : last), V::load(b.centre + i)), scale);
+        const F value = V::fma(V::load(i < full ? x + i : last), scale, V::load(shift + i));
         const F code = V::round(value);
         const F rest = V::sub(value, code);
         error = V::fma(rest, rest, error);
@@ -171,6 +172,7 @@ ADC_TARGET bool encode_impl(const BankView& b, const float* x, float step, void*
     out->step = step;
     out->square = squares * step * step;
     out->error = static_cast<double>(std::sqrt(V::sum(error))) * step;
+    out->bias = V::bias(static_cast<const unsigned char*>(codes), b.stride);
     // The sum is NaN where a value is, whatever the largest is.
     return V::largest(top) <= 127.0f && squares <= 1e9;
 }

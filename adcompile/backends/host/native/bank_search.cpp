@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "bank_axes.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "bank_paths.hpp"
@@ -26,6 +27,7 @@ struct adc_bank {
     adc::search::AlignedBytes owned;
     std::string contract;
     adc::search::BankView view;
+    adc::search::AxesCopy axes_copy;
     std::vector<std::int32_t> place;  // original number -> stored row
 };
 
@@ -57,6 +59,10 @@ int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::
     bank->place.resize(static_cast<std::size_t>(bank->view.rows));
     for (std::int64_t i = 0; i < bank->view.rows; ++i)
         bank->place[static_cast<std::size_t>(bank->view.order[i])] = static_cast<std::int32_t>(i);
+    if (bank->view.axis_panels > 0 && bank->view.panels <= adc::search::kDensePanels) {
+        if (!adc::search::copy_axes(bank->view, bank->axes_copy)) throw std::bad_alloc();
+        bank->view.axes_copy = &bank->axes_copy;
+    }
     *out = bank.release();
     return ADC_OK;
 }

@@ -45,6 +45,7 @@ bool Worker::allocate() {
         padded(kListed * sizeof(std::int32_t)),
         padded(kListed * sizeof(float)),
         padded(axes == 0 ? 0 : kListedQueries * kGroupPanels * kLanes * sizeof(std::int32_t)),
+        padded(n(bank_.code_stride) * sizeof(float)),
     };
     std::size_t total = 0;
     for (std::size_t size : sizes) total += size;
@@ -71,6 +72,8 @@ bool Worker::allocate() {
     rows_ = static_cast<std::int32_t*>(take(9));
     row_values_ = static_cast<float*>(take(10));
     listed_ = static_cast<std::int32_t*>(take(11));
+    shift_ = static_cast<float*>(take(12));
+    set_shift();
     return true;
 }
 
@@ -96,8 +99,18 @@ bool Worker::encode(int i, float* u, float* square) {
     if (query.slow) return all_finite(query.x, bank_.columns);
     unsigned char* codes = whole_codes(i);
     const Quantised q = kernels_.quantise(u, bank_.stride, largest, codes);
-    query.whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride));
+    query.whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride), 0);
     return true;
+}
+
+void Worker::set_shift() {
+    double square = 0;
+    for (std::int64_t i = 0; i < bank_.code_stride; ++i) {
+        const float centre = i < bank_.stride ? bank_.centre[i] : 0.0f;
+        shift_[i] = -centre * (bank_.scale / bank_.query_step);
+        square += static_cast<double>(centre) * static_cast<double>(centre);
+    }
+    shift_error_ = 2.1 / 16777216.0 * static_cast<double>(bank_.scale) * std::sqrt(square);
 }
 
 // The same in one pass with the bank's step, where it suits; no u.
@@ -105,8 +118,9 @@ bool Worker::encode(int i) {
     Quantised q;
     unsigned char* codes = whole_codes(i);
     float square;
-    if (!kernels_.encode(bank_, queries_[static_cast<std::size_t>(i)].x, bank_.query_step, codes, &q)) return encode(i, u_, &square);
-    queries_[static_cast<std::size_t>(i)].whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride));
+    Query& query = queries_[static_cast<std::size_t>(i)];
+    if (!kernels_.encode(bank_, shift_, query.x, bank_.query_step, codes, &q)) return encode(i, u_, &square);
+    query.whole = whole_point(bank_, codes, q, q.bias, shift_error_);
     return true;
 }
 
@@ -155,7 +169,7 @@ void Worker::exhaustive(int i) {
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
     for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
-    if (!(bank_.axis_panels > 0 ? scan(count, k) : dense(count, k))) return false;
+    if (!(is_small(k) ? small(count, k) : bank_.axis_panels > 0 ? scan(count, k) : dense(count, k))) return false;
     for (int i = 0; i < count; ++i) {
         if (!queries_[static_cast<std::size_t>(i)].slow) continue;
         ++counts.slow_queries;

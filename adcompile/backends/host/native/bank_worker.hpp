@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "bank_axes.hpp"
 #include "bank_bounds.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
@@ -47,6 +48,7 @@ private:
     void begin(int i, const float* x, int k);
     bool encode(int i, float* u, float* square);
     bool encode(int i);
+    void set_shift();
     void exhaustive(int i);
     void evaluate(int i, std::int32_t* rows, int count);
     void offer(int i, const std::int32_t* rows, int count);
@@ -65,6 +67,12 @@ private:
     void refine(int i, int count);
     int panels_of(std::int64_t group) const;
 
+    // bank_small.cpp
+    bool is_small(int k) const;
+    bool small(int count, int k);
+    void project_codes(const int* list, int tile);
+    void choose(int i, const float* values, int k);
+
     // bank_dense.cpp
     bool dense(int count, int k);
     void first_chunk(int i, const float* values, int panels, int k, bool fresh);
@@ -81,6 +89,8 @@ private:
     std::unique_ptr<Probe[]> probes_;    // of a tile
     float* u_ = nullptr;                 // of kProjected queries
     float* z_ = nullptr;                 // their coordinates
+    float* shift_ = nullptr;             // what `encode` adds to a scaled query
+    double shift_error_ = 0;             // and how far its rounding takes the query, at most
     float* padded_ = nullptr;            // queries, only where columns != stride
     unsigned char* codes_ = nullptr;     // of all columns
     unsigned char* head_codes_ = nullptr;
