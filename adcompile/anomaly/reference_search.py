@@ -46,8 +46,8 @@ def _add_squares(sums: F32, x: F32) -> F32:
     square = x.astype(np.float64) ** 2
     wide = sums.astype(np.float64)
     total = square + wide
-    back = total - square
     with np.errstate(invalid="ignore"):  # infinite sums stay infinite
+        back = total - square
         missing = (square - (total - back)) + (wide - back)
     even = (total.view(np.int64) & 1) == 0
     odd = np.nextafter(total, np.copysign(np.inf, missing))
@@ -125,7 +125,8 @@ class ReferenceSearch:
         length = np.sqrt(square)
         terms = self._longest**2 + 4 * length * self._longest + square
         slack = 2 * (queries.shape[1] + 20) * EPS * terms + 1e-30
-        limit = kth.astype(np.float64) + 2 * slack
+        with np.errstate(invalid="ignore"):  # of queries that are not near
+            limit = kth.astype(np.float64) + 2 * slack
         everything = np.arange(len(self._rows), dtype=np.int64)
         near = square <= 1e12
         return [

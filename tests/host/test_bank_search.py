@@ -127,6 +127,13 @@ CASES = {
     "tiny bank": (noise(170, 33, 2)[:140], 1, 2, None),
     "huge": (np.clip(noise(300, 20, 3), -3, 3) * np.float32(1e37), 1, 2, 32),
     "ties": (np.floor(noise(500, 5, 4)), 2, 20, 32),
+    # Few rows for each neighbour: every pair is evaluated.
+    "every pair": (noise(157, 70, 8), 2, 11, 0),
+    "every pair, ties": (np.floor(noise(160, 5, 9)), 1, 20, 0),
+    "every pair, huge": (np.clip(noise(131, 20, 10), -3, 3) * np.float32(1e19), 1, 8, 0),
+    "every pair, infinite": (np.clip(noise(131, 20, 10), -3, 3) * np.float32(1e38), 1, 8, 0),
+    "every pair, tiny": (noise(150, 33, 11) * np.float32(1e-21), 1, 16, 0),
+    "fewer rows than lanes": (noise(117, 33, 12), 1, 3, 0),
 }
 
 

@@ -3,8 +3,13 @@
 struct Floats {
     using F = __m512;
     static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 3;
+    static constexpr int kPairQueries = 3, kPairRows = 4, kDirectRows = 5;
 
     ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+    ADC_INLINE F kept(F x) {
+        __asm__("" : "+v"(x));
+        return x;
+    }
     ADC_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x); }
     ADC_INLINE F set(float x) { return _mm512_set1_ps(x); }
     ADC_INLINE F zero() { return _mm512_setzero_ps(); }

@@ -21,6 +21,7 @@ constexpr int kBoxAxes = 8;
 constexpr int kMaxAxes = 256;
 constexpr int kMaxNeighbours = 64;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
+constexpr int kRanked = 32;        // values that are put in order together
 constexpr int kRowTerms = 4;       // step, base, error, padding
 constexpr int kHead = 16;          // axes of a panel of the coreset
 constexpr int kPanelTerms = 18;    // there: squared length, kHead coordinates, length of the rest
@@ -103,6 +104,7 @@ struct Probe {
 struct Kernels {
     const char* name;
     int tile;        // queries that `values` and `sift` like to take at once
+    int direct_rows; // with fewer rows than these for each neighbour, `all_distances` is the fastest way
     int code_bytes;  // bytes per column that `encode` and `quantise` write
 
     // u = (x - centre) * scale, `columns` values, zeros up to stride. Gives the squared length
@@ -163,7 +165,13 @@ struct Kernels {
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
-    // The same in double precision: 16 running sums in a fixed order, products rounded before they
+    // The same for `count` queries and every row: out[q * 16 * panels + row]; infinite in the padding.
+    void (*all_distances)(const BankView&, const float* const* x, int count, float* out);
+
+    // How many of `count` <= kRanked values (room for kRanked) come before each, equal ones in order.
+    void (*ranks)(const float* values, int count, std::uint8_t* ranks);
+
+    // Distances in double precision: 16 running sums in a fixed order, products rounded before they
     // are added. Decides what float32 cannot.
     void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
                     double* out);

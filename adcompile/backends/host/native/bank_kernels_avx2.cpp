@@ -16,9 +16,11 @@ struct Avx2 {
     struct Bank { __m256i a, b; };
     struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
+    static constexpr int kPairQueries = 1, kPairRows = 3, kDirectRows = 5;
     static constexpr int kTileQueries = 4, kTilePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+    ADC_INLINE F kept(F x) { return x; }
     ADC_INLINE void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
     ADC_INLINE F set(float x) { const __m256 v = _mm256_set1_ps(x); return {v, v}; }
     ADC_INLINE F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }

@@ -2,6 +2,7 @@
 // bank_kernels_<isa>.cpp inside an unnamed namespace, after ADC_TARGET (a function attribute) and V
 // are defined. V has:
 //   F                                  16 floats: load store set zero add sub mul fma min max abs round
+//   F kept(F)                          the same, in a register: not loaded again for each use
 //   F fused(F x, F y, F z)             x * y + z rounded once, on every machine (fma may round twice)
 //   unsigned below(F a, F b)           bit mask of a <= b
 //   float sum(F), largest(F)           the sum in fixed order: i + 8, i + 4, i + 2, i + 1
@@ -112,23 +113,61 @@ ADC_TARGET void boxes_impl(const float* box_panels, int count, const BoxQuery& q
 }
 
 template <class V>
-ADC_INLINE typename V::F add_square(typename V::F sum, typename V::F x, const float* y) {
-    const typename V::F difference = V::sub(x, V::load(y));
+ADC_INLINE typename V::F add_square(typename V::F sum, typename V::F x, typename V::F y) {
+    const typename V::F difference = V::sub(x, y);
     return V::fused(difference, difference, sum);
 }
 
-template <class V, int... n>
-ADC_INLINE void distance_tile(Pack<n...>, const BankView& b, const float* x,
-                              const std::int32_t* rows, float* out) {
+template <class V, int... q>
+ADC_INLINE void add_squares(Pack<q...>, typename V::F* sum, const typename V::F* x, const float* row) {
+    const typename V::F y = sizeof...(q) > 1 ? V::kept(V::load(row)) : V::load(row);
+    ((sum[q] = add_square<V>(sum[q], x[q], y)), ...);
+}
+
+template <class V, int... q>
+ADC_INLINE void finish_distances(Pack<q...>, const typename V::F* low, const typename V::F* high, float* out,
+                                 std::int64_t out_stride) {
+    ((out[q * out_stride] = V::sum(V::add(low[q], high[q]))), ...);
+}
+
+// Every query x[q] with every row y[n]: out[q * out_stride + n].
+template <class V, int... q, int... n>
+ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...>, const float* const* x, const float* const* y,
+                              std::int64_t stride, float* out, std::int64_t out_stride) {
     using F = typename V::F;
-    const float* const y[] = {b.row(rows[n])...};
-    F low[] = {(static_cast<void>(n), V::zero())...}, high[] = {(static_cast<void>(n), V::zero())...};
-    for (std::int64_t i = 0; i < b.stride; i += 32) {
-        const F first = V::load(x + i), second = V::load(x + i + 16);
-        ((low[n] = add_square<V>(low[n], first, y[n] + i)), ...);
-        ((high[n] = add_square<V>(high[n], second, y[n] + i + 16)), ...);
+    F low[sizeof...(n)][sizeof...(q)], high[sizeof...(n)][sizeof...(q)];
+    for (std::size_t r = 0; r < sizeof...(n); ++r) {
+        ((low[r][q] = V::zero()), ...);
+        ((high[r][q] = V::zero()), ...);
     }
-    ((out[n] = V::sum(V::add(low[n], high[n]))), ...);
+    for (std::int64_t i = 0; i < stride; i += 32) {
+        const F first[] = {V::load(x[q] + i)...};
+        (add_squares<V>(queries, low[n], first, y[n] + i), ...);
+        const F second[] = {V::load(x[q] + i + 16)...};
+        (add_squares<V>(queries, high[n], second, y[n] + i + 16), ...);
+    }
+    (finish_distances<V>(queries, low[n], high[n], out + n, out_stride), ...);
+}
+
+// N rows, which stay in the first-level cache, with all queries.
+template <class V, int N>
+ADC_TARGET void take_rows(const BankView& b, const float* const* x, int count, std::int64_t first, float* out) {
+    const std::int64_t stride = kLanes * b.panels;
+    const float* y[N];
+    for (int n = 0; n < N; ++n) y[n] = b.row(first + n);
+    int q = 0;
+    for (; q + V::kPairQueries <= count; q += V::kPairQueries)
+        distance_tile<V>(Count<V::kPairQueries>(), Count<N>(), x + q, y, b.stride, out + q * stride + first, stride);
+    for (; q < count; ++q) distance_tile<V>(Count<1>(), Count<N>(), x + q, y, b.stride, out + q * stride + first, stride);
+}
+
+template <class V>
+ADC_TARGET void all_distances_impl(const BankView& b, const float* const* x, int count, float* out) {
+    std::int64_t i = 0;
+    for (; i + V::kPairRows <= b.rows; i += V::kPairRows) take_rows<V, V::kPairRows>(b, x, count, i, out);
+    for (; i < b.rows; ++i) take_rows<V, 1>(b, x, count, i, out);
+    for (; i < kLanes * b.panels; ++i)
+        for (int q = 0; q < count; ++q) out[q * kLanes * b.panels + i] = std::numeric_limits<float>::infinity();
 }
 
 template <class V>
@@ -136,8 +175,29 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
                                int count, float* out) {
     constexpr int tile = V::kDistanceRows;
     int i = 0;
-    for (; i + tile <= count; i += tile) distance_tile<V>(Count<tile>(), b, x, rows + i, out + i);
-    for (; i < count; ++i) distance_tile<V>(Count<1>(), b, x, rows + i, out + i);
+    for (; i + tile <= count; i += tile) {
+        const float* y[tile];
+        for (int n = 0; n < tile; ++n) y[n] = b.row(rows[i + n]);
+        distance_tile<V>(Count<1>(), Count<tile>(), &x, y, b.stride, out + i, 0);
+    }
+    for (; i < count; ++i) {
+        const float* y = b.row(rows[i]);
+        distance_tile<V>(Count<1>(), Count<1>(), &x, &y, b.stride, out + i, 0);
+    }
+}
+
+template <class V>
+ADC_TARGET void ranks_impl(const float* values, int count, std::uint8_t* ranks) {
+    const typename V::F low = V::load(values), high = V::load(values + 16);
+    const std::uint32_t real = count >= 32 ? ~0u : (1u << count) - 1;
+    for (int i = 0; i < count; ++i) {
+        const typename V::F value = V::set(values[i]);
+        const std::uint32_t equal_or_less = V::below(low, value) | V::below(high, value) << 16;
+        const std::uint32_t more_or_equal = V::below(value, low) | V::below(value, high) << 16;
+        const std::uint32_t earlier = (1u << i) - 1;
+        const std::uint32_t before = real & (~more_or_equal | (equal_or_less & earlier));
+        ranks[i] = static_cast<std::uint8_t>(V::count(before & 0xffff) + V::count(before >> 16));
+    }
 }
 
 template <class V>
@@ -247,6 +307,7 @@ Kernels kernels_of(const char* name) {
     Kernels k;
     k.name = name;
     k.tile = V::kTileQueries;
+    k.direct_rows = V::kDirectRows;
     k.code_bytes = V::kCodeBytes;
     k.centre = centre_impl<V>;
     k.encode = encode_impl<V>;
@@ -262,6 +323,8 @@ Kernels kernels_of(const char* name) {
     k.check = check_impl<V>;
     k.roughly_kth = roughly_kth_impl<V>;
     k.distances = distances_impl<V>;
+    k.all_distances = all_distances_impl<V>;
+    k.ranks = ranks_impl<V>;
     k.precise = precise_impl<V>;
     k.scan_centres = scan_centres_impl<V>;
     k.reachable = reachable_impl<V>;

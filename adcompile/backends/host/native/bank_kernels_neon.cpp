@@ -24,6 +24,7 @@ namespace {
 struct Floats {
     struct F { float32x4_t v[4]; };
     static constexpr int kProjectQueries = 4, kProjectPanels = 1, kDistanceRows = 1;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kDirectRows = 0;
 
     template <class Op>
     ADC_INLINE F map(const F& x, const F& y, Op op) {
@@ -32,6 +33,7 @@ struct Floats {
     ADC_INLINE F load(const float* p) {
         return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
     }
+    ADC_INLINE F kept(const F& x) { return x; }
     ADC_INLINE void store(float* p, const F& x) {
         for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
     }

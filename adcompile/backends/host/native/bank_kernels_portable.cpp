@@ -19,6 +19,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kDirectRows = 0;
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
     template <class Op>
@@ -27,6 +28,7 @@ struct Portable {
         for (int i = 0; i < 16; ++i) r.v[i] = op(a.v[i], b.v[i]);
         return r;
     }
+    static F kept(const F& x) { return x; }
     static F load(const float* p) { F r; for (int i = 0; i < 16; ++i) r.v[i] = p[i]; return r; }
     static void store(float* p, const F& a) { for (int i = 0; i < 16; ++i) p[i] = a.v[i]; }
     static F set(float x) { F r; for (float& v : r.v) v = x; return r; }

@@ -1,5 +1,5 @@
 // The C interface: banks, searchers and their threads. The search itself is in bank_worker.cpp,
-// bank_scan.cpp and bank_dense.cpp.
+// bank_scan.cpp, bank_dense.cpp and bank_direct.cpp.
 #include "bank_search.hpp"
 
 #include <algorithm>

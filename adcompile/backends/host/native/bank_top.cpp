@@ -56,6 +56,21 @@ void Top::offer(std::int32_t row, float distance) {
     if (count_ == k_ + kSpare) settle();
 }
 
+void Top::offer(const std::int32_t* rows, const float* distances, int count) {
+    // Into an empty list all go at once, each to its place: no comparison to guess wrongly.
+    std::uint8_t places[kRanked];
+    if (count_ == 0 && count > 1) {
+        kernels_->ranks(distances, count, places);
+        for (int i = 0; i < count; ++i) entries_[places[i]] = {distances[i], -1.0, rows[i]};
+        if (entries_[0].value >= kSmallest && entries_[count - 1].value <= kLargest) {
+            count_ = count;
+            if (count_ >= k_) refresh_limit();
+            return;
+        }
+    }
+    for (int i = 0; i < count; ++i) offer(rows[i], distances[i]);
+}
+
 void Top::refresh_limit() {
     limit_ = entries_[k_ - 1].value * (1 + margin_);
     while (count_ > k_ && entries_[count_ - 1].value * (1 - margin_) > limit_) --count_;

@@ -28,6 +28,9 @@ public:
     // `distance` is what Kernels::distances gave for this row. Offer a row once.
     void offer(std::int32_t row, float distance);
 
+    // The same for `count` <= kRanked rows, distances with room for kRanked.
+    void offer(const std::int32_t* rows, const float* distances, int count);
+
     // The rows that are nearest so far, at most k; returns how many.
     int rows(std::int32_t* out) const;
 

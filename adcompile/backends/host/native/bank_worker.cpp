@@ -14,12 +14,6 @@ constexpr std::int64_t kSeeded = 1 << 20;  // rows x columns from which on seeds
 
 std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-bool all_finite(const float* x, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i)
-        if (!std::isfinite(x[i])) return false;
-    return true;
-}
-
 }  // namespace
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
@@ -31,7 +25,7 @@ bool Worker::allocate() {
     const std::size_t stride = n(bank_.stride), axes = n(bank_.axis_count()), code = n(kernels_.code_bytes);
     const std::size_t tile = n(kernels_.tile), most = n(block());
     const bool pad = bank_.stride != bank_.columns;
-    const std::size_t values = std::max<std::size_t>(kListedPanels, tile * kDensePanels) * kLanes;
+    const std::size_t values = std::max<std::size_t>(std::max(kListedPanels, kDirectTile * kDirectPanels), tile * kDensePanels) * kLanes;
     const std::size_t sizes[] = {
         padded(kProjected * stride * sizeof(float)),
         padded(kProjected * axes * sizeof(float)),
@@ -96,7 +90,7 @@ bool Worker::encode(int i, float* u, float* square) {
     float largest;
     kernels_.centre(bank_, query.x, u, square, &largest);
     query.slow = !(*square <= kLongest);  // also for NaN
-    if (query.slow) return all_finite(query.x, bank_.columns);
+    if (query.slow) return finite(i);
     unsigned char* codes = whole_codes(i);
     const Quantised q = kernels_.quantise(u, bank_.stride, largest, codes);
     query.whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride), 0);
@@ -126,15 +120,14 @@ bool Worker::encode(int i) {
 
 // Offers rows that were not offered before; rows of the last panel's padding may only come last.
 void Worker::offer(int i, const std::int32_t* rows, int count) {
-    constexpr int kBatch = 24;
     Top& top = tops_[static_cast<std::size_t>(i)];
-    float distances[kBatch];
+    float distances[kRanked];
     while (count > 0 && rows[count - 1] >= bank_.rows) --count;  // padding of the last panel
     counts.exact += static_cast<std::uint64_t>(count);
-    for (int first = 0; first < count; first += kBatch) {
-        const int taken = std::min(count - first, kBatch);
+    for (int first = 0; first < count; first += kRanked) {
+        const int taken = std::min(count - first, kRanked);
         kernels_.distances(bank_, queries_[static_cast<std::size_t>(i)].x, rows + first, taken, distances);
-        for (int j = 0; j < taken; ++j) top.offer(rows[first + j], distances[j]);
+        top.offer(rows + first, distances, taken);
     }
 }
 
@@ -157,6 +150,11 @@ int Worker::rows_in(const std::uint16_t* masks, std::int64_t first_panel, int pa
     return found;
 }
 
+bool Worker::finite(int i) const {
+    const float* x = queries_[static_cast<std::size_t>(i)].x;
+    return std::all_of(x, x + bank_.columns, [](float value) { return std::isfinite(value); });
+}
+
 void Worker::exhaustive(int i) {
     std::int32_t rows[kLanes];
     for (std::int64_t first = 0; first < bank_.rows; first += kLanes) {
@@ -169,7 +167,11 @@ void Worker::exhaustive(int i) {
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
     for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
-    if (!(is_small(k) ? small(count, k) : bank_.axis_panels > 0 ? scan(count, k) : dense(count, k))) return false;
+    const bool finite = directly(k)             ? direct(count, k)
+                        : is_small(k)           ? small(count, k)
+                        : bank_.axis_panels > 0 ? scan(count, k)
+                                                : dense(count, k);
+    if (!finite) return false;
     for (int i = 0; i < count; ++i) {
         if (!queries_[static_cast<std::size_t>(i)].slow) continue;
         ++counts.slow_queries;

@@ -20,6 +20,8 @@ constexpr int kProjected = 12;    // queries projected on the axes together
 constexpr int kNearGroups = 4;    // groups that give a query its first limit
 constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
 constexpr int kDensePanels = 32;  // panels the dense scan takes at once
+constexpr int kDirectPanels = 10; // panels of a bank whose pairs may all be evaluated, at most
+constexpr int kDirectTile = 12;   // queries taken together then
 
 // Rows listed at once, by either scan, and what a compressed store may overwrite.
 constexpr int kListedPanels = kNearGroups * kGroupPanels > kDensePanels ? kNearGroups * kGroupPanels : kDensePanels;
@@ -49,6 +51,7 @@ private:
     bool encode(int i, float* u, float* square);
     bool encode(int i);
     void set_shift();
+    bool finite(int i) const;
     void exhaustive(int i);
     void evaluate(int i, std::int32_t* rows, int count);
     void offer(int i, const std::int32_t* rows, int count);
@@ -72,6 +75,11 @@ private:
     bool small(int count, int k);
     void project_codes(const int* list, int tile);
     void choose(int i, const float* values, int k);
+
+    // bank_direct.cpp
+    bool directly(int k) const;
+    bool direct(int count, int k);
+    void offer_nearest(int i, const float* values, int k);
 
     // bank_dense.cpp
     bool dense(int count, int k);
