@@ -2,7 +2,7 @@
 // ADC_INLINE is defined, inside an unnamed namespace.
 struct Floats {
     using F = __m512;
-    static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 3;
+    static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 5;
     static constexpr int kPairQueries = 3, kPairRows = 4, kDirectRows = 5;
 
     ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }

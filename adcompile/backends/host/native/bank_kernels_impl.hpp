@@ -170,20 +170,25 @@ ADC_TARGET void all_distances_impl(const BankView& b, const float* const* x, int
         for (int q = 0; q < count; ++q) out[q * kLanes * b.panels + i] = std::numeric_limits<float>::infinity();
 }
 
+// Takes tiles of n rows while there are so many; returns the first row that is left.
+template <class V, int n>
+ADC_INLINE int take_rows(const BankView& b, const float* x, const std::int32_t* rows, int i, int count, float* out) {
+    for (; i + n <= count; i += n) {
+        const float* y[n];
+        for (int r = 0; r < n; ++r) y[r] = b.row(rows[i + r]);
+        distance_tile<V>(Count<1>(), Count<n>(), &x, y, b.stride, out + i, 0);
+    }
+    return i;
+}
+
 template <class V>
 ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int32_t* rows,
                                int count, float* out) {
-    constexpr int tile = V::kDistanceRows;
-    int i = 0;
-    for (; i + tile <= count; i += tile) {
-        const float* y[tile];
-        for (int n = 0; n < tile; ++n) y[n] = b.row(rows[i + n]);
-        distance_tile<V>(Count<1>(), Count<tile>(), &x, y, b.stride, out + i, 0);
-    }
-    for (; i < count; ++i) {
-        const float* y = b.row(rows[i]);
-        distance_tile<V>(Count<1>(), Count<1>(), &x, &y, b.stride, out + i, 0);
-    }
+    int i = take_rows<V, V::kDistanceRows>(b, x, rows, 0, count, out);
+    // The fewer rows, the fewer sums hide how long each takes.
+    if (V::kDistanceRows > 3) i = take_rows<V, 3>(b, x, rows, i, count, out);
+    if (V::kDistanceRows > 2) i = take_rows<V, 2>(b, x, rows, i, count, out);
+    take_rows<V, 1>(b, x, rows, i, count, out);
 }
 
 template <class V>
