@@ -147,3 +147,14 @@ def test_bad_input_is_refused() -> None:
         select_coreset(rows, 1, first=3)
     with pytest.raises(UsageError, match="path"):
         select_coreset(rows, 1, path="sse9")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(-18, 18), st.floats(-1e3, 1e3))
+def test_farthest_from_mean_is_decided_in_double(seed: int, power: int, shift: float) -> None:
+    """float32 only rules rows out: the pick is that of double precision, copies included."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((random.integers(1, 200), random.integers(1, 40)))
+    rows = np.repeat((rows * 10.0**power + shift).astype(np.float32), 1 + seed % 2, axis=0)
+    gap = rows - rows.mean(axis=0, dtype=np.float64)
+    assert first_pick(rows, "farthest-from-mean") == np.argmax(np.einsum("nc,nc->n", gap, gap))
