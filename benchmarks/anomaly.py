@@ -62,6 +62,7 @@ def main() -> int:
     heading("method")
     for method, found in results.items():
         row(method, averages(found))
+    side_by_side(results)
     missed = [m for m, found in results.items() if score(found) < BARS[m]]
     for method in missed:
         print(f"{method}: image AUROC {score(results[method]):.4f}, below {BARS[method]}")
@@ -87,6 +88,27 @@ def run(
             save_fitted(fitted, out / name, replace=True)
     row("average", averages(found))
     return found
+
+
+def side_by_side(results: Mapping[str, Mapping[str, Metrics]]) -> None:
+    """One Markdown table of all methods: image AUROC, pixel AUROC and F1 of each category."""
+    shown = ("image AUROC", "pixel AUROC", "F1")
+    print(f"\n{' / '.join(shown)}, in percent")
+    print(f"| category | {' | '.join(results)} |\n|---|{'---|' * len(results)}")
+    names = dict.fromkeys(name for found in results.values() for name in found)
+    columns = {m: {n: values_of(found[n]) for n in found} for m, found in results.items()}
+    for method, found in results.items():
+        columns[method]["average"] = averages(found)
+    for name in (*names, "average"):
+        cells = [
+            " / ".join(percent(columns[method][name][title]) for title in shown)
+            for method in results
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def percent(value: float | int | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def score(found: Mapping[str, Metrics]) -> float:
