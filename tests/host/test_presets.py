@@ -95,9 +95,13 @@ def test_program_equals_python(
     limit = raw_threshold(score)
     found = list(rows(tmp_path / f"result_{method}.csv"))
     assert [name for name, _, _ in found] == names
+    # The own-neighbours weight is a softmax of distances: the last bit of a float32 distance d moves
+    # it by d · 6e-8. R2 takes no root: its d reach a thousand here, and both sides round.
+    squared = score.weighting == "own_neighbours" and score.metric == "squared_l2"
+    close = 1e-3 if squared else 1e-4
     for (name, raw, decision), wanted, heat in zip(found, scores, maps, strict=True):
-        assert raw == pytest.approx(float(wanted), rel=1e-4)
-        if abs(float(wanted) - limit) > 2e-4 * abs(limit):  # no coin tosses
+        assert raw == pytest.approx(float(wanted), rel=close)
+        if abs(float(wanted) - limit) > 2 * close * abs(limit):  # no coin tosses
             assert decision == ("Anomaly" if is_anomalous(wanted, score) else "Normal")
         made = np.load(tmp_path / "maps" / f"{Path(name).stem}.npy")
         assert np.allclose(made[0, 0], heat, rtol=1e-3, atol=1e-3 * float(np.abs(heat).max()))
