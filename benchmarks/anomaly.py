@@ -99,7 +99,7 @@ def side_by_side(results: Mapping[str, Mapping[str, Metrics]]) -> None:
     columns = {m: {n: values_of(found[n]) for n in found} for m, found in results.items()}
     for method, found in results.items():
         columns[method]["average"] = averages(found)
-    for name in (*names, "average"):
+    for name in (*sorted(names), "average"):
         cells = [
             " / ".join(percent(columns[method][name][title]) for title in shown)
             for method in results
