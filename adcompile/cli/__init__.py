@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 
 import typer
@@ -46,6 +47,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
 
 
 INTERRUPTED, TERMINATED = 130, 143  # what shells report for SIGINT and SIGTERM
+DEFECT = 70  # EX_SOFTWARE of sysexits.h: never mistaken for "the answer is no"
 
 
 def _app(verb: str) -> typer.Typer:
@@ -110,6 +112,8 @@ def _run(verb: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # the last place that can say whose fault it is
+        return _show_defect(error, as_json="--json" in arguments)
     return 0
 
 
@@ -119,6 +123,17 @@ def _show(error: AdcompileError, *, as_json: bool) -> int:
     else:
         sys.stderr.write(f"error: {error}\n")
     return error.exit_code
+
+
+def _show_defect(error: Exception, *, as_json: bool) -> int:
+    """What is no AdcompileError is a defect of this program; its traceback belongs into a report."""
+    what = f"adcompile has a defect: {type(error).__name__}: {error}"
+    if as_json:
+        record = {"error": "Defect", "what": what, "exit_code": DEFECT}
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(f"error: {what}\n  fix: please report it with the lines above\n")
+    return DEFECT
 
 
 def entry() -> None:

@@ -1,0 +1,27 @@
+"""An error that is no AdcompileError: said to be ours, with its traceback, under its own exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adcompile import cli
+
+
+def broken(verb: str) -> object:
+    raise KeyError(verb)
+
+
+def test_a_defect_is_called_a_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not exit code 1, which means that the answer is no."""
+    monkeypatch.setattr(cli, "_app", broken)
+    assert cli.main(["doctor"]) == 70
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert "Traceback" in found.err
+    assert "error: adcompile has a defect: KeyError: 'doctor'" in found.err
+    assert cli.main(["doctor", "--json"]) == 70
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 70
