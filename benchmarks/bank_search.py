@@ -31,6 +31,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -226,30 +227,39 @@ def build_driver(folder: Path, compiler: str, flags: Sequence[str]) -> Path:
     return made
 
 
-def instructions(name: str, rows: F32, queries: F32) -> None:
+Counter = Callable[[Path, Path], int]
+"""Instructions of the driver with the bank in a folder and a file of queries."""
+
+
+def counters(folder: Path) -> list[Counter | None]:
+    """Of x86 avx2, arm64 neondot and neon; None where the tools are missing. Compiled once."""
+    made: list[Counter | None] = [None, None, None]
+    if shutil.which("valgrind"):
+        x86 = build_driver(folder, "g++", ())
+        made[0] = partial(callgrind, x86)
+    if shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-g++"):
+        plugin = folder / "count.so"
+        source = str(HERE / "qemu_count.c")
+        subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", str(plugin)], check=True)
+        arm = build_driver(folder, "aarch64-linux-gnu-g++", ("-static",))
+        made[1:] = [partial(qemu, arm, plugin, path) for path in ("neondot", "neon")]
+    return made
+
+
+def instructions(name: str, rows: F32, queries: F32, counting: Sequence[Counter | None]) -> None:
     """Instructions of one search (a run with queries less a run without), in millions."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "none").write_bytes(b"")
         (folder / "queries").write_bytes(queries[:COUNTED].tobytes())
         write_bank(folder / "bank", prepare_bank(rows))
-        cells = ["-", "-", "-"]
-        if shutil.which("valgrind"):
-            x86 = build_driver(folder, "g++", ())
-            cells[0] = difference(folder, lambda q: callgrind(x86, folder, q))
-        if shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-g++"):
-            plugin = folder / "count.so"
-            source = str(HERE / "qemu_count.c")
-            subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", str(plugin)], check=True)
-            arm = build_driver(folder, "aarch64-linux-gnu-g++", ("-static",))
-            for at, path in ((1, "neondot"), (2, "neon")):
-                cells[at] = difference(folder, lambda q, p=path: qemu(arm, folder, q, p, plugin))
+        cells = ["-" if count is None else difference(folder, count) for count in counting]
         print(f"{name:24s} " + " ".join(f"{cell:>14s}" for cell in cells), flush=True)
 
 
-def difference(folder: Path, count: Callable[[Path], int]) -> str:
+def difference(folder: Path, count: Counter) -> str:
     """Counts with all queries less counts with none: opening the bank is left out."""
-    return f"{(count(folder / 'queries') - count(folder / 'none')) / 1e6:.1f}"
+    return f"{(count(folder, folder / 'queries') - count(folder, folder / 'none')) / 1e6:.1f}"
 
 
 def callgrind(driver: Path, folder: Path, queries: Path) -> int:
@@ -261,7 +271,7 @@ def callgrind(driver: Path, folder: Path, queries: Path) -> int:
     return int(text)
 
 
-def qemu(driver: Path, folder: Path, queries: Path, path: str, plugin: Path) -> int:
+def qemu(driver: Path, plugin: Path, path: str, folder: Path, queries: Path) -> int:
     """Instructions by the plugin."""
     command = ["qemu-aarch64", "-plugin", str(plugin), "-d", "plugin",
                str(driver), "search", str(folder / "bank"), str(queries), "1", "1", path]  # fmt: skip
@@ -311,8 +321,10 @@ def main() -> None:
             print(f"ruled out in {len(bank)} rows of {kind}: {ruled_out(bank, queries)}")
         if options.instructions:
             print("million instructions        x86 avx2  arm64 neondot     arm64 neon")
-            for kind, bank, queries in cases:
-                instructions(f"{kind} {len(bank)} x {columns}", bank, queries)
+            with tempfile.TemporaryDirectory() as scratch:
+                counting = counters(Path(scratch))
+                for kind, bank, queries in cases:
+                    instructions(f"{kind} {len(bank)} x {columns}", bank, queries, counting)
             continue
         with tempfile.TemporaryDirectory() as scratch:
             print(peak(Path(scratch)))

@@ -1,5 +1,5 @@
 // The C interface: banks, searchers and their threads. The search itself is in bank_worker.cpp,
-// bank_scan.cpp, bank_dense.cpp and bank_direct.cpp.
+// bank_scan.cpp, bank_small.cpp, bank_dense.cpp and bank_direct.cpp.
 #include "bank_search.hpp"
 
 #include <algorithm>
@@ -59,7 +59,7 @@ int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::
     bank->place.resize(static_cast<std::size_t>(bank->view.rows));
     for (std::int64_t i = 0; i < bank->view.rows; ++i)
         bank->place[static_cast<std::size_t>(bank->view.order[i])] = static_cast<std::int32_t>(i);
-    if (bank->view.axis_panels > 0 && bank->view.panels <= adc::search::kDensePanels) {
+    if (adc::search::Worker::is_small(bank->view)) {
         if (!adc::search::copy_axes(bank->view, bank->axes_copy)) throw std::bad_alloc();
         bank->view.axes_copy = &bank->axes_copy;
     }

@@ -15,10 +15,6 @@ constexpr int kAtOnce = 4;  // rows that are evaluated without putting them in o
 
 }  // namespace
 
-bool Worker::is_small(int k) const {
-    return bank_.axes_copy != nullptr && bank_.panels <= kDensePanels && k <= kLanes && bank_.rows >= kLanes;
-}
-
 // Coordinates of the tile's queries, from their codes of all columns.
 void Worker::project_codes(const int* list, int tile) {
     const std::size_t size = static_cast<std::size_t>(bank_.stride * kernels_.code_bytes);

@@ -168,7 +168,7 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
     for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
     const bool finite = directly(k)             ? direct(count, k)
-                        : is_small(k)           ? small(count, k)
+                        : along_copy(k)         ? small(count, k)
                         : bank_.axis_panels > 0 ? scan(count, k)
                                                 : dense(count, k);
     if (!finite) return false;

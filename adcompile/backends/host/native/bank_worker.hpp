@@ -19,6 +19,7 @@ constexpr int kDenseBlock = 96;   // queries that are compared with every row to
 constexpr int kProjected = 12;    // queries projected on the axes together
 constexpr int kNearGroups = 4;    // groups that give a query its first limit
 constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
+constexpr int kCopiedPanels = 4;  // panels of axes a small bank's copy of them may have
 constexpr int kDensePanels = 32;  // panels the dense scan takes at once
 constexpr int kDirectPanels = 10; // panels of a bank whose pairs may all be evaluated, at most
 constexpr int kDirectTile = 12;   // queries taken together then
@@ -31,6 +32,11 @@ class Worker {
 public:
     Worker(const BankView& bank, const Kernels& kernels);
     bool allocate();  // false: no memory
+
+    // Whether bank_small.cpp may search a bank: then BankView::axes_copy is needed.
+    static bool is_small(const BankView& bank) {
+        return bank.axis_panels > 0 && bank.axis_panels <= kCopiedPanels && bank.panels <= kDensePanels && bank.rows >= kLanes;
+    }
 
     // Queries a call may take.
     int block() const { return bank_.axis_panels > 0 ? kBlock : kDenseBlock; }
@@ -71,7 +77,7 @@ private:
     int panels_of(std::int64_t group) const;
 
     // bank_small.cpp
-    bool is_small(int k) const;
+    bool along_copy(int k) const { return bank_.axes_copy != nullptr && k <= kLanes; }
     bool small(int count, int k);
     void project_codes(const int* list, int tile);
     void choose(int i, const float* values, int k);
