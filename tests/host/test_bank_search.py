@@ -106,6 +106,14 @@ def noise(count: int, columns: int, seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((count, columns)).astype(np.float32)
 
 
+def clustered(count: int, columns: int, seed: int) -> NDArray[np.float32]:
+    """Rows in tight clusters: neighbours are nearer to each other than int8 codes can tell."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((8, 4))[random.integers(0, 8, count)]
+    latent = centres + 1e-3 * random.standard_normal((count, 4))
+    return (latent @ random.standard_normal((4, columns))).astype(np.float32)
+
+
 CASES = {
     "features": (features(2700, 96, 0), 2, 3, 32),
     "wide features": (features(700, 200, 7), 1, 9, 64),
@@ -116,6 +124,7 @@ CASES = {
         16,
         32,
     ),
+    "small bank, closer than codes": (clustered(400, 64, 12), 1, 5, 16),
     "small noise along axes": (noise(300, 45, 10), 1, 9, 48),
     "small bank of one value": (
         np.concatenate([np.full((60, 40), 3e5, np.float32), noise(110, 40, 11)]),
