@@ -134,17 +134,21 @@ def _filter_targets(images: Tensor, channels: int, seed: int) -> Tensor:
 def whiten(teacher: PatchNetwork, images: Tensor, shrink: float) -> None:
     """Make the description of normal *images* uncorrelated, of variance about one.
 
-    *shrink* as in :func:`adcompile.anomaly.adapt.fit_whitening`.
+    *shrink* as in :func:`adcompile.anomaly.adapt.fit_whitening`, whose axes are turned back (ZCA):
+    every channel then holds a bit of all of them, so that dividing channels by their deviation
+    does not undo the shrinkage, and one quantization step suits all.
     """
     with torch.no_grad():
         out = torch.cat([teacher(part) for part in torch.split(images, 8)])
         rows = out.permute(0, 2, 3, 1).flatten(0, 2)
         found = fit_whitening(rows.numpy(), shrink)
-        matrix = torch.from_numpy(found.matrix).T.double()
+        back = found.matrix.astype(np.float64)
+        back = (back / np.linalg.norm(back, axis=0)).T
+        matrix = torch.from_numpy(found.matrix @ back).T
         last = teacher.last
         assert last.bias is not None
         weight = matrix @ last.weight.double().flatten(1)
-        bias = matrix @ last.bias.double() + torch.from_numpy(found.offset)
+        bias = matrix @ last.bias.double() + torch.from_numpy(found.offset @ back)
         last.weight.copy_(weight.reshape(last.weight.shape))
         last.bias.copy_(bias)
 
