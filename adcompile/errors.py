@@ -11,7 +11,8 @@
     ├── ToolMissing           exit 3    a needed program or package is not installed
     └── PassError             exit 4    a rewrite broke the graph: a defect in a pass, not in the input
 
-A user error is shown without traceback. Anything else that escapes is a bug and keeps its traceback.
+A user error is shown without traceback. Anything else that escapes is a bug: it keeps its traceback
+and exits with 4 as well.
 """
 
 from __future__ import annotations

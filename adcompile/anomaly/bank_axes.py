@@ -66,9 +66,8 @@ def choose_axes(rows: F32, centre: F32, scale: float, wanted: int | None = None)
 
 def _work(axes: int, visited: float, survivors: float, rows: F32) -> float:
     count, columns = len(rows), int(rows.shape[1])
-    if (
-        count <= _SMALL and axes <= _SMALL_AXES
-    ):  # two int8 products of all columns per axis, then every row along the axes
+    if count <= _SMALL and axes <= _SMALL_AXES:
+        # two int8 products of all columns per axis, then every row along the axes
         project = 2 * axes / LANES * columns / 4
         scan = count / LANES * (axes / 4 + _PANEL)
         return _SMALL_QUERY + project + scan + survivors * (columns / 32 + 14)

@@ -106,8 +106,9 @@ def _farthest(rows: F32, centre: F64) -> int:
     and (|x| + |c|)² bounds all three terms of |x|² - 2 x.c + |c|².
     """
     centre_length = float(centre @ centre)
-    squares = np.einsum("nc,nc->n", rows, rows)
-    about = squares.astype(np.float64) - 2.0 * (rows @ centre.astype(np.float32)) + centre_length
+    with np.errstate(over="ignore", invalid="ignore"):  # seen to below
+        squares = np.einsum("nc,nc->n", rows, rows).astype(np.float64)
+        about = squares - 2.0 * (rows @ centre.astype(np.float32)) + centre_length
     most = (math.sqrt(float(squares.max())) + math.sqrt(centre_length)) ** 2
     error = 4.0 * (rows.shape[1] + 2) * 2.0**-24 * most
     if not math.isfinite(error):  # lengths beyond float32's range

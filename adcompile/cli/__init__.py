@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import typer
 
 import adcompile
-from adcompile.errors import AdcompileError
+from adcompile.errors import AdcompileError, InputError, PassError
 
 # verb -> (file under adcompile/cli, one line of help), in the order of a user's journey
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -47,7 +47,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
 
 
 INTERRUPTED, TERMINATED = 130, 143  # what shells report for SIGINT and SIGTERM
-DEFECT = 70  # EX_SOFTWARE of sysexits.h: never mistaken for "the answer is no"
+DEFECT = PassError.exit_code  # never mistaken for Python's own 1: "the answer is no"
 
 
 def _app(verb: str) -> typer.Typer:
@@ -112,6 +112,11 @@ def _run(verb: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # no permission, no space, a file that went away
+        what = error.strerror or str(error)
+        return _show(
+            InputError(what, where=str(error.filename or "")), as_json="--json" in arguments
+        )
     except Exception as error:  # the last place that can say whose fault it is
         return _show_defect(error, as_json="--json" in arguments)
     return 0

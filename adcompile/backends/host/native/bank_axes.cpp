@@ -1,6 +1,6 @@
-// Let P be the orthonormal axes, P' their float32 values in the file and Q the int8 copy, axis by axis
-// a step times codes and a smaller step times further codes. For a point x with int8 codes, Qᵀx is exact but for the float32 roundings of the
-// result, and |Pᵀx - Qᵀx| <= (|P - P'| + |P' - Q|) |x| in the spectral norm. The first is at most
+// Let P be the orthonormal axes, P' their float32 values in the file and Q the int8 copy: of each axis
+// a step times codes, and a smaller step times further codes. For a point x with int8 codes, Qᵀx is
+// exact but for the float32 roundings of the result, and |Pᵀx - Qᵀx| <= (|P - P'| + |P' - Q|) |x| in the spectral norm. The first is at most
 // √axes · 2^-24. The square of the second is at most the largest row sum of |MᵀM|, M = P' - Q: far
 // less than the Frobenius norm, because the errors of different axes have little to do with each other.
 #include "bank_axes.hpp"
