@@ -14,17 +14,18 @@ and training goes on from there.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from adcompile.anomaly import heads, ops
-from adcompile.anomaly.adapt import fit_whitening
 from adcompile.anomaly.backbone import FeatureRunner, load_backbone
 from adcompile.anomaly.config import EfficientadConfig, TrainedConfig
 from adcompile.anomaly.efficientad_networks import Networks, PatchNetwork
@@ -40,7 +41,11 @@ from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuff
 from adcompile.contract import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Score
 from adcompile.errors import InputError
 
+F64 = npt.NDArray[np.float64]
+
 PAD = 4
+NOISE = 100.0
+"""A whitened direction is at least this many times (20 dB) stronger than 8-bit rounding in it."""
 HARD = 0.999
 """Only distances above this quantile are learned from, so easy places do not dominate."""
 
@@ -134,23 +139,69 @@ def _filter_targets(images: Tensor, channels: int, seed: int) -> Tensor:
 def whiten(teacher: PatchNetwork, images: Tensor, shrink: float) -> None:
     """Make the description of normal *images* uncorrelated, of variance about one.
 
-    *shrink* as in :func:`adcompile.anomaly.adapt.fit_whitening`, whose axes are turned back (ZCA):
-    every channel then holds a bit of all of them, so that dividing channels by their deviation
-    does not undo the shrinkage, and one quantization step suits all.
+    Directions that a device with 8-bit numbers could not tell from its own rounding are not
+    amplified: ``NOISE`` times the covariance of that rounding is added to the covariance, and
+    *shrink* times its mean variance. Symmetric (ZCA), so that every channel holds a bit of all
+    directions: one quantization step suits all, and dividing channels by their deviation does not
+    undo what was added.
     """
     with torch.no_grad():
-        out = torch.cat([teacher(part) for part in torch.split(images, 8)])
-        rows = out.permute(0, 2, 3, 1).flatten(0, 2)
-        found = fit_whitening(rows.numpy(), shrink)
-        back = found.matrix.astype(np.float64)
-        back = (back / np.linalg.norm(back, axis=0)).T
-        matrix = torch.from_numpy(found.matrix @ back).T
+        rows = _rows(teacher, images)
+        rounding = _rows(eight_bits(teacher, images), images) - rows
+        matrix = torch.from_numpy(_whitener(rows.numpy(), rounding.numpy(), shrink))
         last = teacher.last
         assert last.bias is not None
         weight = matrix @ last.weight.double().flatten(1)
-        bias = matrix @ last.bias.double() + torch.from_numpy(found.offset @ back)
+        bias = matrix @ (last.bias.double() - rows.mean(0))
         last.weight.copy_(weight.reshape(last.weight.shape))
         last.bias.copy_(bias)
+
+
+def _whitener(rows: F64, rounding: F64, shrink: float) -> F64:
+    """Symmetric [C, C], for rows and their rounding [N, C]."""
+    covariance = np.cov(rows.T) + NOISE * (rounding.T @ rounding) / len(rounding)
+    floor = shrink * float(np.trace(covariance)) / len(covariance)
+    found = np.linalg.eigh(covariance)
+    axes = found.eigenvectors
+    made: F64 = (axes / np.sqrt(np.maximum(found.eigenvalues, 0.0) + floor)) @ axes.T
+    return made
+
+
+def _rows(teacher: nn.Module, images: Tensor) -> Tensor:
+    """Descriptions of every place [N, C], double."""
+    out = torch.cat([teacher(part) for part in torch.split(images, 8)])
+    return out.permute(0, 2, 3, 1).flatten(0, 2).double()
+
+
+def eight_bits(teacher: PatchNetwork, images: Tensor) -> PatchNetwork:
+    """A copy of the teacher that rounds weights per channel, and every convolution's input by the
+    range it has on some of *images*, to 8 bits: roughly what integer devices do."""
+    made = copy.deepcopy(teacher)
+    layers = [layer for layer in made.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers:
+        step = layer.weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127.0
+        layer.weight.copy_(_rounded(layer.weight, step))
+    for layer in layers:
+        layer.register_forward_pre_hook(_InputRounding())
+    made(images[:8])
+    return made
+
+
+class _InputRounding:
+    """A hook of a layer: the first input decides the range, all are rounded."""
+
+    def __init__(self) -> None:
+        self.step: Tensor | None = None
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        values = inputs[0]
+        if self.step is None:
+            self.step = ((values.amax() - values.amin()) / 255.0).clamp_min(1e-12)
+        return (_rounded(values, self.step),)
+
+
+def _rounded(values: Tensor, step: Tensor) -> Tensor:
+    return (values / step).round() * step
 
 
 def start_silent(student: PatchNetwork) -> None:
