@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # tiny networks: threads only cost
 
-from adcompile.anomaly import efficientad, scoring, vae  # noqa: E402
+from adcompile.anomaly import efficientad, efficientad_teacher, scoring, vae  # noqa: E402
 from adcompile.anomaly.config import make_config  # noqa: E402
 from adcompile.anomaly.detector import open_detector  # noqa: E402
 from adcompile.anomaly.efficientad_networks import Networks  # noqa: E402
@@ -122,15 +122,15 @@ def test_whitened_teacher_and_silent_student(twill: DataSet) -> None:
     rounding by more than its share of that; the untrained student says nothing."""
     networks = Networks("small", 64, 8, 0.05).eval()
     images = load_images(twill.train, preset("efficientad", side=64).preprocess)
-    efficientad.whiten(networks.teacher, images, 1e-6)
+    efficientad_teacher.whiten(networks.teacher, images, 1e-6)
     efficientad.start_silent(networks.student)
     with torch.no_grad():
-        rounded = efficientad.eight_bits(networks.teacher, images)
+        rounded = efficientad_teacher.eight_bits(networks.teacher, images)
         out, off = (t(images).permute(1, 0, 2, 3).flatten(1) for t in (networks.teacher, rounded))
         assert not networks.student(images).any()
     assert torch.linalg.eigvalsh(torch.cov(out))[-1] == pytest.approx(1.0, abs=0.1)
     noise = torch.linalg.eigvalsh(torch.cov(off - out))
-    assert 0.0 < noise[-1] < 2.0 / efficientad.NOISE
+    assert 0.0 < noise[-1] < 2.0 / efficientad_teacher.NOISE
 
 
 def test_weights_that_do_not_fit_are_named() -> None:
