@@ -13,8 +13,7 @@
 // |x' − y'| ≤ t + e_x + e_y, so with g = t + e_x it cannot be nearer than t when
 //     |x'|² + |y'|² − 2 x'·y' > (g + e_y)²,   that is, when
 //     (|y'|² − e_y²) − 2 x'·y' − 2 g e_y > g² − |x'|².
-// The left side is `base` + products + slope · error of Probe. And |x − y| ≤ |x' − y'| + e_x + e_y in
-// `whole`'s space gives upper bounds, from which the search gets its first limit.
+// The left side is `base` + products + slope · error of Probe.
 //
 // A box holds the first 8 coordinates and the rest beyond them of 256 rows. The distance from the
 // query's (z, ρ) to the box is a lower bound for all of its rows, by the same argument.
@@ -85,14 +84,6 @@ void Point::reach(const BankView& bank, double square_limit) {
     const double terms = (length + bank.longest) * (length + bank.longest) + 2 * g * bank.longest;
     probe.slope = -2 * up(g);
     probe.limit = up(g * g * (1 + 1e-7) - square + 14 * kEps * terms + kTiny);
-}
-
-double Point::farthest(const BankView& bank, float value, float row_error) const {
-    const double e = static_cast<double>(row_error);
-    const double terms = (length + bank.longest) * (length + bank.longest);
-    const double apart = static_cast<double>(value) + e * e + square + 14 * kEps * terms + kTiny;
-    const double reach = std::sqrt(std::max(0.0, apart)) + error + e;
-    return reach * reach * (1 + 1e-7);
 }
 
 Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
@@ -174,22 +165,6 @@ void Bounds::update(double limit) {
     head.reach(*bank_, square);
     const double reach = std::sqrt(square) + box_error_;
     box_limit = up(reach * reach * (1 + 1e-5) + kTiny);
-}
-
-double Bounds::limit_from(const float* values, const std::int32_t* rows, int count, int k) const {
-    if (count < k) return std::numeric_limits<double>::infinity();
-    double nearest[kMaxNeighbours];  // ascending
-    int found = 0;
-    for (int i = 0; i < count; ++i) {
-        const float row_error = bank_->row_terms[static_cast<std::int64_t>(rows[i]) * kRowTerms + 2];
-        const double far = whole.farthest(*bank_, values[i], row_error);
-        if (found == k && far >= nearest[k - 1]) continue;
-        int place = found < k ? found++ : k - 1;
-        for (; place > 0 && nearest[place - 1] > far; --place) nearest[place] = nearest[place - 1];
-        nearest[place] = far;
-    }
-    const double scale = static_cast<double>(bank_->scale);
-    return nearest[k - 1] / (scale * scale) * (1 + 1e-12);
 }
 
 }  // namespace adc::search

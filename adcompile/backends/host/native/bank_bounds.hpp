@@ -15,9 +15,6 @@ struct Point {
 
     // No row with a squared distance (in the space) up to `square_limit` fails the test hereafter.
     void reach(const BankView& bank, double square_limit);
-
-    // No less than the squared distance, in the space, to a row with this value and error.
-    double farthest(const BankView& bank, float value, float row_error) const;
 };
 
 // The point of all columns. `codes` by Kernels::encode or quantise, `q` their result; `shift_error`
@@ -41,9 +38,6 @@ public:
 
     // Rows, boxes beyond `limit` need not be looked at. It never grows.
     void update(double limit);
-
-    // Uses rows' values in `whole` as upper bounds: no less than the k-th smallest distance.
-    double limit_from(const float* values, const std::int32_t* rows, int count, int k) const;
 
     double limit() const { return limit_; }
 

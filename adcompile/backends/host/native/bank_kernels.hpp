@@ -19,7 +19,6 @@ constexpr int kGroupPanels = 16;   // panels of a group, which has one bounding 
 constexpr int kBoxTerms = 18;      // low and high of 8 coordinates and of the rest
 constexpr int kBoxAxes = 8;
 constexpr int kMaxAxes = 256;
-constexpr int kMaxNeighbours = 64;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 constexpr int kRanked = 32;        // values that are put in order together
 constexpr int kRowTerms = 4;       // step, base, error, padding

@@ -77,43 +77,32 @@ int Worker::nearest_groups(const float* group_bounds, std::int64_t* nearest) con
     return count;
 }
 
-// A first limit for query i, from the listed groups and what the query `previous` (or none: negative)
-// found: neighbouring patches of an image resemble each other.
-void Worker::first_limit(int i, const std::int64_t* groups, int count, int previous, int k) {
+// Searches the listed groups for query i: the rows that look nearest, about k, first. That gives a limit
+// close to the final one, for the other rows of these groups and for all other groups.
+void Worker::first_limit(int i, const std::int64_t* groups, int count, int k) {
     Bounds& bounds = bounds_[static_cast<std::size_t>(i)];
-    const auto limit_by = [&](int rows) {
-        const int kept = check(i, rows_, rows);
-        const double limit = bounds.limit_from(row_values_, rows_, kept, k);
-        if (limit < bounds.limit()) bounds.update(limit);
-    };
-    if (previous >= 0) limit_by(tops_[static_cast<std::size_t>(previous)].rows(rows_));
     int panels = 0;
     for (int j = 0; j < count; ++j) {
         kernels_.values(bank_.head, head_codes(i), &bounds.head.probe, 1, groups[j] * kGroupPanels, panels_of(groups[j]),
                         values_ + panels * kLanes);
         panels += panels_of(groups[j]);
     }
-    // The rows that look nearest, about k, first; then all that may be.
     const float least = k <= kLanes ? kernels_.roughly_kth(values_, panels, k) : std::numeric_limits<float>::max();
     for (const bool all : {false, true}) {
+        const float slope = all ? bounds.head.probe.slope : 0.0f;
         const float limit = all ? bounds.head.probe.limit : least;
         int rows = 0;
         panels = 0;
         for (int j = 0; j < count; ++j) {
             rows += kernels_.collect(bank_.head, values_ + panels * kLanes, groups[j] * kGroupPanels, panels_of(groups[j]),
-                                     std::numeric_limits<float>::lowest(), all ? bounds.head.probe.slope : 0.0f,
-                                     limit, rows_ + rows);
+                                     std::numeric_limits<float>::lowest(), slope, limit, rows_ + rows);
             panels += panels_of(groups[j]);
-        }
-        if (!all) {
-            limit_by(rows);
-            continue;
         }
         refine(i, check(i, rows_, rows));
     }
 }
 
-void Worker::start_scan(int i, const float* z, float square, int previous, int k) {
+void Worker::start_scan(int i, const float* z, float square, int k) {
     Bounds& bounds = bounds_[static_cast<std::size_t>(i)];
     unsigned char* codes = head_codes(i);
     const Quantised q = kernels_.quantise(z, bank_.axis_count(), -1.0f, codes);
@@ -124,7 +113,7 @@ void Worker::start_scan(int i, const float* z, float square, int previous, int k
     std::int64_t nearest[kNearGroups];
     const int near = nearest_groups(group_bounds, nearest);
     for (int j = 0; j < near; ++j) group_bounds[nearest[j]] = std::numeric_limits<float>::infinity();
-    first_limit(i, nearest, near, previous, k);
+    first_limit(i, nearest, near, k);
 }
 
 // Rows of a group that the axes left to query i: tested against all columns, then evaluated.
@@ -191,7 +180,7 @@ bool Worker::scan(int count, int k) {
         kernels_.project(bank_, u_, some, z_);
         for (int j = 0; j < some; ++j) {
             if (queries_[static_cast<std::size_t>(first + j)].slow) continue;
-            start_scan(first + j, z_ + j * bank_.axis_count(), squares[j], open > 0 ? list[open - 1] : -1, k);
+            start_scan(first + j, z_ + j * bank_.axis_count(), squares[j], k);
             list[open++] = first + j;
         }
     }

@@ -67,8 +67,8 @@ private:
 
     // bank_scan.cpp
     bool scan(int count, int k);
-    void start_scan(int i, const float* z, float square, int previous, int k);
-    void first_limit(int i, const std::int64_t* groups, int count, int previous, int k);
+    void start_scan(int i, const float* z, float square, int k);
+    void first_limit(int i, const std::int64_t* groups, int count, int k);
     int nearest_groups(const float* group_bounds, std::int64_t* nearest) const;
     void scan_group(const int* list, int count, std::int64_t group);
     void look(int i, std::int64_t group, const std::int32_t* listed, int count);
