@@ -8,8 +8,10 @@ on such images is made at build time.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn, cast
 
 import numpy as np
 
@@ -17,6 +19,10 @@ from adcompile.errors import FormatError, InputError
 from adcompile.runtime.executor import Array
 
 MAX_TILES = 1 << 16
+MAX_PITCH = 1 << 16
+MAX_PIXELS = 1 << 26  # of one channel of an image
+_FIELDS = ("inputs", "outputs", "grids")
+_TILE_FIELDS = ("height", "width", "pitch_y", "pitch_x", "flat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +73,84 @@ def _list(spec: TileSpec) -> list[int]:
 
 
 def parse_mosaic(text: str) -> Mosaic:
-    """Read :meth:`Mosaic.dump`. Raises FormatError."""
+    """Read :meth:`Mosaic.dump`. Raises FormatError, naming the field that is unknown, missing, no
+    whole number or out of range (``native/mosaic_layout.cpp`` refuses the same)."""
     try:
-        data = json.loads(text)
-        inputs = {str(n): _spec(v) for n, v in data["inputs"].items()}
-        outputs = {str(n): _spec(v) for n, v in data["outputs"].items()}
-        grids = tuple((int(r), int(c)) for r, c in data["grids"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FormatError("mosaic layout is damaged", where=text[:80]) from error
-    if not grids or not inputs or any(r < 1 or c < 1 or r * c > MAX_TILES for r, c in grids):
-        raise FormatError("mosaic layout has no usable grid", where=text[:80])
+        data: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("mosaic layout is no JSON", where=text[:80]) from error
+    fields = _object(data, "layout")
+    for name in fields:
+        if name not in _FIELDS:
+            _refuse(name, "unknown field")
+    for name in _FIELDS:
+        if name not in fields:
+            _refuse(name, "missing")
+    inputs, outputs = (_tiles(fields[side], side) for side in _FIELDS[:2])
+    grids = _grids(fields["grids"])
+    for side, tiles in (("inputs", inputs), ("outputs", outputs)):
+        for name, spec in tiles.items():
+            if any(math.prod(spec.image(grid)) > MAX_PIXELS for grid in grids):
+                _refuse(f"{side}.{name}", "its image would be too large")
     return Mosaic(inputs, outputs, grids)
 
 
-def _spec(values: Sequence[int]) -> TileSpec:
-    height, width, pitch_y, pitch_x, flat = (int(x) for x in values)
-    if not (1 <= height <= pitch_y <= 1 << 16 and 1 <= width <= pitch_x <= 1 << 16):
-        raise ValueError("tile does not fit its pitch")
-    return TileSpec(height, width, pitch_y, pitch_x, bool(flat))
+def _refuse(field: str, why: str) -> NoReturn:
+    raise FormatError("mosaic layout is damaged", where=field, why=why)
+
+
+def _object(data: object, field: str) -> Mapping[str, object]:
+    if not isinstance(data, dict):
+        _refuse(field, "not an object")
+    return cast(Mapping[str, object], data)
+
+
+def _whole_numbers(
+    data: object, field: str, names: Sequence[str], least: int, most: int
+) -> list[int]:
+    values = cast("list[object]", data) if isinstance(data, list) else []
+    if len(values) != len(names):
+        _refuse(field, f"not a list of {len(names)} numbers")
+    found: list[int] = []
+    for name, value in zip(names, values, strict=True):
+        if type(value) is not int or not least <= value <= most:
+            _refuse(f"{field}.{name}", f"not a whole number from {least} to {most}")
+        found.append(value)
+    return found
+
+
+def _tiles(data: object, side: str) -> dict[str, TileSpec]:
+    found: dict[str, TileSpec] = {}
+    for name, values in _object(data, side).items():
+        field = f"{side}.{name}"
+        height, width, pitch_y, pitch_x, flat = _whole_numbers(
+            values, field, _TILE_FIELDS, 0, MAX_PITCH
+        )
+        if not 1 <= height <= pitch_y:
+            _refuse(f"{field}.height", "does not fit its pitch")
+        if not 1 <= width <= pitch_x:
+            _refuse(f"{field}.width", "does not fit its pitch")
+        if flat > 1 or (flat and (height, width) != (1, 1)):
+            _refuse(f"{field}.flat", "neither 0, nor 1 with one pixel per tile")
+        found[name] = TileSpec(height, width, pitch_y, pitch_x, bool(flat))
+    if not found:
+        _refuse(side, "names no tensor")
+    return found
+
+
+def _grids(data: object) -> tuple[tuple[int, int], ...]:
+    if not isinstance(data, list) or not data:
+        _refuse("grids", "names no grid")
+    grids: list[tuple[int, int]] = []
+    for number, values in enumerate(cast("list[object]", data)):
+        field = f"grids[{number}]"
+        rows, columns = _whole_numbers(values, field, ("rows", "columns"), 1, MAX_TILES)
+        if rows * columns > MAX_TILES:
+            _refuse(field, "too many tiles")
+        grids.append((rows, columns))
+    if len({rows * columns for rows, columns in grids}) < len(grids):
+        _refuse("grids", "two of them hold as many tiles")
+    return tuple(grids)
 
 
 def pack(rows: Array, spec: TileSpec, grid: tuple[int, int]) -> Array:

@@ -59,11 +59,6 @@ def _settle(job: Job, part: Part, planned: PartPlan) -> PartPlan:
     best = costs[0]
     seen = f"{min(counts)} to {max(counts)} regions an image" if counts else "unknown counts"
     others = ", ".join(f"{c.policy} {c.us:,.0f}" for c in costs[1:])
-    if job.options.host_code and best.policy in ("mosaic", "bucket"):
-        job.report.note(
-            f"{part.name}: the generated C++ program lays out no mosaics and runs this part's float "
-            "model; build with -O roi_policy=loop if it is to run the quantized one"
-        )
     job.report.note(
         f"{part.name}: roi_policy {best.policy}, about {best.us:,.0f} us an image against {others} "
         f"({seen}{f'; no mosaic: {why}' if why else ''}); -O roi_policy or the plan overrides"

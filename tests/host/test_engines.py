@@ -19,6 +19,10 @@ SOURCES = (
     "engine_onnxruntime",
     "engine_recorded",
     "rows",
+    "mosaic",
+    "mosaic_layout",
+    "mosaic_stage",
+    "threads",
     "npy",
     "json",
     "sha256",
@@ -100,7 +104,7 @@ CALLS = {
         setInputShape getTensorShape setTensorAddress enqueueV3 cudaMalloc upload download
         cudaStreamSynchronize""",
     "drpai": "LoadModel GetNumOutput GetOutput",  # the others of its interface return nothing
-    "onnxruntime": """CreateEnv CreateSessionOptions AppendExecutionProvider CreateSession
+    "onnxruntime": """CreateEnv CreateSessionOptions AddSessionConfigEntry AppendExecutionProvider CreateSession
         CreateCpuMemoryInfo GetAllocatorWithDefaultOptions SessionGetInputCount SessionGetInputName
         AllocatorFree CreateTensorWithDataAsOrtValue Run GetTensorTypeAndShape GetTensorElementType
         GetDimensionsCount GetDimensions GetTensorMutableData""",

@@ -13,7 +13,14 @@ from adcompile.backends.host.codegen.text import Generated
 from adcompile.errors import InputError, ToolMissing
 
 NATIVE = Path(__file__).parent / "native"
-RUNTIME = ("threads.cpp", "part.cpp", "weights.cpp", "sha256.cpp", "c_api_parts.cpp")
+RUNTIME = (
+    "threads.cpp",
+    "part.cpp",
+    "weights.cpp",
+    "sha256.cpp",
+    "c_api.cpp",
+    "c_api_parts.cpp",
+)
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 OPTIMIZED = ("-O3",)
 

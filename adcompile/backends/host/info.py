@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from adcompile.backends.host.codegen.literals import boolean, index, number
 from adcompile.backends.host.codegen.registry import T
 from adcompile.backends.host.codegen.writer import cpp_string
-from adcompile.check.tolerance import ABSOLUTE_ROLES, FLOAT_DEFAULTS
+from adcompile.check.tolerance import ABSOLUTE_ROLES, FLOAT_DEFAULTS, Tolerances
 from adcompile.contract import Contract, Preprocess, Score
 from adcompile.errors import FormatError
 from adcompile.manifest import GoldenSample, PartRecord, TensorSpec
@@ -88,13 +88,14 @@ def bundle_tables(data: ProjectData) -> dict[str, object]:
     inputs = [n for n in values.specs if n not in made]
     outputs = _outputs(data, values)
     roles = data.contract.roles
+    tolerances = Tolerances.of(data.tolerances or {})
     return {
         "model": quoted(data.model),
         "target": quoted(data.target),
         "ports": [_port(s) for s in values.specs.values()],
         "inputs": braces(values.number(n) for n in inputs),
         "outputs": [braces([values.number(n), quoted(roles.get(n, "tensor"))]) for n in outputs],
-        "parts": [_part(r, values, data.generated) for r in data.records],
+        "parts": [_part(r, values, data.generated, tolerances) for r in data.records],
         "golden": [_golden(g, values) for g in data.golden],
         "tolerances": _tolerances(data.tolerances),
         "images": [
@@ -124,13 +125,16 @@ def _port(spec: TensorSpec) -> dict[str, str]:
     return {"name": quoted(spec.name), "dtype": _DTYPES[spec.dtype], "dims": braces(dims)}
 
 
-def _part(record: PartRecord, values: Values, generated: Mapping[str, int]) -> dict[str, object]:
+def _part(
+    record: PartRecord, values: Values, generated: Mapping[str, int], tolerances: Tolerances
+) -> dict[str, object]:
     host = record.placement == "host"
     return {
         "name": quoted(record.name),
         "role": quoted(record.role),
         "executor": quoted(record.executor),
         "precision": quoted(record.precision),
+        "snr_db": _real(0.0 if host else tolerances.part(record.precision).snr_db),
         "generated": generated[record.name] if host else -1,
         "by_row": boolean(record.rows and not host),
         "row_sizes": braces(row_sizes(record)),
@@ -144,7 +148,7 @@ def _part(record: PartRecord, values: Values, generated: Mapping[str, int]) -> d
 def row_sizes(record: PartRecord) -> list[int]:
     """Row counts that the device model takes; empty when any will do."""
     options = record.options
-    if not record.rows:
+    if not record.rows or "mosaic" in options:  # a mosaic takes any number
         return []
     if options.get("roi_policy") == "loop":
         return [1]

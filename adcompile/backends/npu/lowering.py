@@ -79,7 +79,9 @@ def packed_layout(part: Part, ctx: LowerContext) -> Mosaic | None:
     policy = ctx.options.get("roi_policy", "loop")
     if not part.rows or policy not in _PACKED:
         return None
-    grids = tuple(square_grid(size) for size in _sizes(policy, ctx))
+    # neighbouring sizes may come to the same grid, or to one that holds as many
+    by_capacity = {r * c: (r, c) for r, c in map(square_grid, _sizes(policy, ctx))}
+    grids = tuple(by_capacity[tiles] for tiles in sorted(by_capacity))
     _, layout = mosaic(part.model, max(grids, key=lambda g: g[0] * g[1]))
     return Mosaic(layout.inputs, layout.outputs, grids)
 

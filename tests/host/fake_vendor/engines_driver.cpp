@@ -1,5 +1,6 @@
 // engines_driver KIND FOLDER ROWS: opens a part "net" (x [?, 3] -> y [?, 3]) on a fake runtime, runs
-// ROWS rows of 1, 2, 3 …, prints the results and what is still alive afterwards.
+// ROWS rows of 1, 2, 3 …, prints the results and what is still alive afterwards. ROW_SIZES is a row count
+// of the device; MOSAIC a layout, whose grids of 4 and 12 tiles have files.
 #include <cstdio>
 #include <cstdlib>
 
@@ -25,14 +26,15 @@ void run(const std::string& kind, const std::string& folder, adc::Index rows) {
   part.files = {{"plan", "net.plan"}, {"model", "net.onnx"}, {"session", "session.json"}};
   const char* sizes = std::getenv("ROW_SIZES");
   if (sizes != nullptr) part.row_sizes = {1, std::atoi(sizes)};
+  const char* mosaic = std::getenv("MOSAIC");
+  if (mosaic != nullptr) {
+    part.options = {{"mosaic", mosaic}};
+    part.files.insert(part.files.end(), {{"device_4", "rows4.onnx"}, {"device_12", "rows12.onnx"}});
+  }
   info.parts = {part};
-  adc::EngineContext context;
-  context.folder = folder;
-  context.info = &info;
-  context.part = &info.parts[0];
-  context.options = {{"drpai_address", "0x1000"}, {"drpai_frequency", "2"}};
-  auto stage = adc::open_engine("auto", context);
-  if (part.by_row) stage = adc::by_rows(std::move(stage), info.parts[0]);
+  const auto context = adc::context_of(folder, info, info.parts[0],
+                                       {{"drpai_address", "0x1000"}, {"drpai_frequency", "2"}});
+  const auto stage = adc::open_device_part("auto", context);
   for (int repeat = 0; repeat < 2; ++repeat) {
     std::vector<float> x(static_cast<std::size_t>(rows) * 3 + 1);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i + 1);

@@ -268,8 +268,10 @@ OrtStatus* append_provider(OrtSessionOptions*, const char* name, const char* con
 }
 
 OrtStatus* run(OrtSession*, const OrtRunOptions*, const char* const* in, const OrtValue* const* x,
-               std::size_t, const char* const* out, std::size_t outputs, OrtValue** y) {
-  if (OrtStatus* failed = status("Run", std::string(in[0]) + " " + out[0])) return failed;
+               std::size_t, const char* const*, std::size_t outputs, OrtValue** y) {
+  std::string shape;
+  for (const std::int64_t d : x[0]->dims) shape += (shape.empty() ? "" : "x") + std::to_string(d);
+  if (OrtStatus* failed = status("Run", std::string(in[0]) + " " + shape)) return failed;
   for (std::size_t k = 0; k < outputs; ++k) {
     auto* value = new OrtValue{x[0]->dims, {}, nullptr};
     ++live_objects;
@@ -291,6 +293,9 @@ const OrtApi& table() {
     a.CreateSessionOptions = [](OrtSessionOptions** o) { return make("CreateSessionOptions", o); };
     a.SetIntraOpNumThreads = [](OrtSessionOptions*, int n) {
       return status("SetIntraOpNumThreads", std::to_string(n));
+    };
+    a.AddSessionConfigEntry = [](OrtSessionOptions*, const char* key, const char* value) {
+      return status("AddSessionConfigEntry", std::string(key) + "=" + value);
     };
     a.SessionOptionsAppendExecutionProvider = append_provider;
     a.CreateSession = [](const OrtEnv*, const char* path, const OrtSessionOptions*,

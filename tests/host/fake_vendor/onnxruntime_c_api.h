@@ -44,6 +44,7 @@ struct OrtApi {
   OrtStatus* (*CreateEnv)(OrtLoggingLevel, const char*, OrtEnv**);
   OrtStatus* (*CreateSessionOptions)(OrtSessionOptions**);
   OrtStatus* (*SetIntraOpNumThreads)(OrtSessionOptions*, int);
+  OrtStatus* (*AddSessionConfigEntry)(OrtSessionOptions*, const char*, const char*);
   OrtStatus* (*SessionOptionsAppendExecutionProvider)(OrtSessionOptions*, const char*,
                                                       const char* const*, const char* const*,
                                                       std::size_t);

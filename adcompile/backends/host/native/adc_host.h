@@ -59,6 +59,23 @@ ADC_API const char* adc_part_output_name(const adc_part* part, int index);
 ADC_API int adc_part_run(adc_part* part, const adc_tensor* inputs, int input_count,
                          adc_tensor* outputs, int output_count);
 
+/* Regions as tiles of one image, for callers that run a mosaic part's device model themselves: the
+   sizes are those of the part's option "mosaic". A flat tensor (rows x channels) has tiles of 1 x 1. */
+typedef struct adc_tiles {
+  int64_t grid_rows, grid_columns;
+  int64_t height, width;
+  int64_t pitch_y, pitch_x; /* distance between the corners of neighbouring tiles */
+  int32_t flat;
+} adc_tiles;
+
+/* rows (at most as many as there are tiles) to an image of 1 x channels x grid_rows*pitch_y x
+   grid_columns*pitch_x in the caller's memory; gutters and tiles without a row are zero. */
+ADC_API int adc_tiles_pack(const adc_tensor* rows, const adc_tiles* tiles, void* image,
+                           uint64_t image_bytes);
+/* The first count tiles of an image as rows, in the caller's memory. */
+ADC_API int adc_tiles_unpack(const adc_tensor* image, const adc_tiles* tiles, int64_t count,
+                             void* rows, uint64_t rows_bytes);
+
 /* The whole bundle: host parts here, device parts through an engine. */
 typedef struct adc_bundle adc_bundle;
 

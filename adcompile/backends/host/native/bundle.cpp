@@ -85,15 +85,9 @@ void Bundle::open_parts(const OpenOptions& options) {
       stages_.push_back(nullptr);
       continue;
     }
-    EngineContext context;
-    context.folder = folder_;
-    context.info = &info_;
-    context.part = &part;
-    context.options = options.device;
+    EngineContext context = context_of(folder_, info_, part, options.device);
     context.sample = options.sample;
-    std::unique_ptr<Stage> stage = open_engine(options.engine, context);
-    const bool wrapped = part.by_row && options.engine != "recorded";
-    stages_.push_back(wrapped ? by_rows(std::move(stage), part) : std::move(stage));
+    stages_.push_back(open_device_part(options.engine, context));
   }
   in_.resize(most);
   out_.resize(most);

@@ -36,6 +36,8 @@ class Bundle {
   /// A value of the last run; fails when nothing has made it.
   [[nodiscard]] const AnyView& get(int value) const;
 
+  /// False for device parts when the bundle was opened without devices.
+  [[nodiscard]] bool is_open(std::size_t part) const { return stages_.at(part) != nullptr; }
   /// Runs all parts in order.
   void run();
   /// Runs one part on the current values.

@@ -24,6 +24,7 @@ struct PartInfo {
   const char* role;
   const char* executor;   // family: trt, npu, drpai, cpu
   const char* precision;
+  double snr_db;          // a device part's smallest signal-to-noise ratio; 0: bound by role instead
   int generated;          // number in parts::table(), -1: runs on a device
   bool by_row;            // the first dimension counts regions, not images
   std::vector<Index> row_sizes;  // row counts the device model takes; empty: any

@@ -133,7 +133,9 @@ int adc_bundle_selftest(const char* folder, int threads) {
   int different = -1;
   adc::api::guarded([&] {
     if (folder == nullptr) adc::fail("null argument");
-    const adc::SelftestResult result = adc::run_selftest(folder, threads, stdout);
+    adc::SelftestOptions options;
+    options.threads = threads;
+    const adc::SelftestResult result = adc::run_selftest(folder, options, stdout);
     if (result.compared == 0) adc::fail("nothing could be compared");
     different = result.different;
   });

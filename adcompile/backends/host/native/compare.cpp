@@ -104,6 +104,25 @@ Difference compare(const AnyView& got, const AnyView& wanted, const ToleranceInf
   return d;
 }
 
+Difference compare_signal(const AnyView& got, const AnyView& wanted, double snr_db) {
+  Difference d;
+  if (!same_kind(got, wanted, d)) return d;
+  const Reader read = reader_of(got.dtype);
+  double signal = 0;
+  double noise = 0;
+  for (Index i = 0; i < got.shape.size(); ++i) {
+    const double b = read(wanted.data, i);
+    const double difference = std::fabs(read(got.data, i) - b);
+    d.worst = difference > d.worst || std::isnan(difference) ? difference : d.worst;
+    signal += b * b;
+    noise += difference * difference;
+  }
+  const double ratio = noise == 0 ? snr_db : 10 * std::log10(signal / noise);
+  d.fits = ratio >= snr_db;  // never with NaN
+  if (!d.fits) d.why = text(ratio) + " dB of signal to noise, at least " + text(snr_db) + " wanted";
+  return d;
+}
+
 std::vector<Difference> compare_rows(const std::vector<AnyView>& got,
                                      const std::vector<AnyView>& wanted,
                                      const std::vector<ToleranceInfo>& tolerances) {

@@ -21,6 +21,9 @@ struct Difference {
 [[nodiscard]] Difference compare(const AnyView& got, const AnyView& wanted,
                                  const ToleranceInfo& tolerance);
 
+/// Compares by signal-to-noise ratio, which must be at least `snr_db`.
+[[nodiscard]] Difference compare_signal(const AnyView& got, const AnyView& wanted, double snr_db);
+
 /// Compares tensors that share their first dimension, allowing one common reordering of rows:
 /// detections with equal scores may come in any order. `got` and `wanted` have the same length.
 [[nodiscard]] std::vector<Difference> compare_rows(const std::vector<AnyView>& got,

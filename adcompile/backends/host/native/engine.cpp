@@ -1,4 +1,4 @@
-#include "engine.hpp"
+#include "rows.hpp"
 
 namespace adc {
 
@@ -26,10 +26,35 @@ std::string option(const EngineContext& context, const std::string& name,
   return otherwise;
 }
 
-std::vector<Port> ports_of(const BundleInfo& info, const std::vector<int>& values) {
-  std::vector<Port> ports;
-  for (const int v : values) ports.push_back(info.values[static_cast<std::size_t>(v)]);
-  return ports;
+std::string find_use(const EngineContext& context, const std::vector<std::string>& uses) {
+  for (const std::string& use : uses) {
+    const std::string sized = use + "_" + std::to_string(context.rows);
+    if (context.rows > 0 && has_file(context, sized)) return sized;
+    if (has_file(context, use)) return use;
+  }
+  return "";
+}
+
+EngineContext context_of(const std::string& folder, const BundleInfo& info, const PartInfo& part,
+                         const std::map<std::string, std::string>& options) {
+  EngineContext context;
+  context.folder = folder;
+  context.info = &info;
+  context.part = &part;
+  context.options = options;
+  for (const int v : part.inputs) context.inputs.push_back(info.values.at(std::size_t(v)));
+  for (const int v : part.outputs) context.outputs.push_back(info.values.at(std::size_t(v)));
+  return context;
+}
+
+std::unique_ptr<Stage> open_device_part(const std::string& kind, const EngineContext& context) {
+  const PartInfo& part = *context.part;
+  if (!part.by_row || kind == "recorded") return open_engine(kind, context);
+  const std::string layout = mosaic_of(part);
+  if (!layout.empty()) return by_mosaic(kind, context, layout);
+  EngineContext sized = context;
+  if (part.row_sizes.size() == 1) sized.rows = part.row_sizes.front();
+  return by_rows(open_engine(kind, sized), part);
 }
 
 std::unique_ptr<Stage> open_engine(const std::string& kind, const EngineContext& context) {

@@ -34,8 +34,8 @@ class DrpAiEngine final : public Stage {
  public:
   explicit DrpAiEngine(const EngineContext& context)
       : name_(context.part->name),
-        inputs_(ports_of(*context.info, context.part->inputs)),
-        outputs_(ports_of(*context.info, context.part->outputs)),
+        inputs_(context.inputs),
+        outputs_(context.outputs),
         frequency_(std::atoi(option(context, "drpai_frequency", "0").c_str())) {
     const std::string standard = context.folder + "/parts/" + name_ + "/compiled";
     const std::string folder = option(context, "plan", standard);

@@ -2,7 +2,7 @@
 #include <onnxruntime_c_api.h>
 
 #include <cstdlib>
-#include <limits>
+#include <deque>
 
 #include "device_tensor.hpp"
 #include "npy.hpp"
@@ -90,23 +90,26 @@ class OrtEngine final : public Stage {
  public:
   explicit OrtEngine(const EngineContext& context)
       : name_(context.part->name),
-        inputs_(ports_of(*context.info, context.part->inputs)),
-        outputs_(ports_of(*context.info, context.part->outputs)),
+        inputs_(context.inputs),
+        outputs_(context.outputs),
         env_(api().ReleaseEnv),
         settings_(api().ReleaseSessionOptions),
         session_(api().ReleaseSession),
         memory_(api().ReleaseMemoryInfo) {
-    const char* use = has_file(context, "device") ? "device"
-                      : has_file(context, "simulation") ? "simulation"
-                                                        : "model";
-    const std::string path = device_file(context, "plan", use);
+    const bool cpu = option(context, "provider", "") == "cpu";
+    const std::string path = device_file(context, "plan", model_use(context, cpu));
     check(api().CreateEnv(ORT_LOGGING_LEVEL_WARNING, "adcompile", env_.out()), "CreateEnv");
     check(api().CreateSessionOptions(settings_.out()), "CreateSessionOptions");
     const int threads = std::atoi(option(context, "threads", "0").c_str());
     if (threads > 0) {
       check(api().SetIntraOpNumThreads(settings_.get(), threads), "SetIntraOpNumThreads");
     }
-    add_provider(context);
+    configure("session.force_spinning_stop", "1");  // sessions share the cores of the board
+    if (cpu) {
+      configure("session.x64quantprecision", "1");  // 8-bit products must not saturate
+    } else {
+      add_provider(context);
+    }
     check(api().CreateSession(env_.get(), path.c_str(), settings_.get(), session_.out()),
           "CreateSession");
     check(api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, memory_.out()),
@@ -149,21 +152,47 @@ class OrtEngine final : public Stage {
   }
 
  private:
+  /// What the CPU runs is the simulation of the device: some devices compile a float model
+  /// themselves.
+  static std::string model_use(const EngineContext& context, bool cpu) {
+    const std::string device = "device";
+    const std::string simulation = "simulation";
+    const std::string use = cpu ? find_use(context, {simulation, device})
+                                : find_use(context, {device, simulation});
+    if (use.empty() && context.rows > 0) {
+      fail(std::string("part ") + context.part->name + ": the bundle has no model for " +
+           std::to_string(context.rows) + " regions");
+    }
+    return use.empty() ? "model" : use;
+  }
+
+  void configure(const char* key, const char* value) {
+    check(api().AddSessionConfigEntry(settings_.get(), key, value), "AddSessionConfigEntry");
+  }
+
   /// The provider and its options from the part's session.json; without one: the CPU.
   void add_provider(const EngineContext& context) {
-    if (!has_file(context, "session") || option(context, "provider", "") == "cpu") return;
+    if (!has_file(context, "session")) return;
     const std::string path = device_file(context, "session", "session");
     const std::vector<unsigned char> text = read_file(path, std::size_t{1} << 20);
     const Json root = parse_json(text.data(), text.size(), path);
     const Json* provider = root.find("provider");
     const Json* chosen = root.find("provider_options");
+    const Json* config = root.find("session_config");
+    if (config != nullptr) {
+      for (const auto& member : config->members) {
+        configure(member.first.c_str(), member.second.text.c_str());
+      }
+    }
     if (provider == nullptr || provider->text.empty()) fail(path + ": names no provider");
     std::vector<const char*> keys;
     std::vector<const char*> options;
+    std::deque<std::string> values;  // never moves what it holds
     if (chosen != nullptr) {
       for (const auto& member : chosen->members) {
         keys.push_back(member.first.c_str());
-        options.push_back(member.second.text.c_str());
+        values.push_back(cache_key(member, context.rows));
+        options.push_back(values.back().c_str());
       }
     }
     std::string short_name = provider->text;
@@ -175,6 +204,12 @@ class OrtEngine final : public Stage {
     check(api().SessionOptionsAppendExecutionProvider(settings_.get(), short_name.c_str(),
                                                       keys.data(), options.data(), keys.size()),
           short_name.c_str());
+  }
+
+  /// The value of a provider option. Compiled models of different sizes have different cache keys.
+  static std::string cache_key(const std::pair<std::string, Json>& option, Index rows) {
+    const bool key = option.first == "cache_key" || option.first == "cacheKey";
+    return option.second.text + (key && rows > 0 ? "-rows" + std::to_string(rows) : "");
   }
 
   void check_names() {

@@ -15,8 +15,8 @@ class Recorded final : public Stage {
  public:
   explicit Recorded(const EngineContext& context)
       : name_(context.part->name),
-        inputs_(ports_of(*context.info, context.part->inputs)),
-        outputs_(ports_of(*context.info, context.part->outputs)),
+        inputs_(context.inputs),
+        outputs_(context.outputs),
         by_row_(context.part->by_row) {
     const std::vector<GoldenInfo>& golden = context.info->golden;
     if (context.sample >= golden.size()) fail("the bundle has no such golden sample");

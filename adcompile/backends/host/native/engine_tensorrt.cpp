@@ -100,8 +100,8 @@ class TensorRtEngine final : public Stage {
  public:
   explicit TensorRtEngine(const EngineContext& context)
       : name_(context.part->name),
-        inputs_(ports_of(*context.info, context.part->inputs)),
-        outputs_(ports_of(*context.info, context.part->outputs)) {
+        inputs_(context.inputs),
+        outputs_(context.outputs) {
     const std::string path = device_file(context, "plan", "plan");
     const std::vector<unsigned char> plan = read_file(path, std::size_t{1} << 36);
 #if defined(ADC_WITH_TENSORRT_PLUGINS)

@@ -1,141 +1,129 @@
-#include "engine.hpp"
+#include "rows.hpp"
 
 namespace adc {
 
 namespace {
-
-/// One call of the device: rows [start, start + count), padded to `batch`.
-struct Piece {
-  Index start;
-  Index count;
-  Index batch;
-};
-
-std::vector<Piece> cut(Index rows, const std::vector<Index>& sizes) {
-  std::vector<Piece> pieces;
-  const Index largest = sizes.back();
-  for (Index start = 0; start < rows; start += largest) {
-    const Index count = std::min(largest, rows - start);
-    Index batch = largest;
-    for (const Index size : sizes) {
-      if (size >= count) {
-        batch = size;
-        break;
-      }
-    }
-    pieces.push_back({start, count, batch});
-  }
-  return pieces;
-}
 
 std::size_t row_bytes(const AnyView& tensor) {
   const Index rows = tensor.shape[0];
   return rows == 0 ? 0 : tensor.bytes() / static_cast<std::size_t>(rows);
 }
 
-class ByRows final : public Stage {
+class ByRows final : public RowStage {
  public:
   ByRows(std::unique_ptr<Stage> inner, const PartInfo& part)
-      : inner_(std::move(inner)), sizes_(part.row_sizes) {
+      : RowStage(inner->name(), inner->inputs(), inner->outputs()),
+        inner_(std::move(inner)),
+        sizes_(part.row_sizes),
+        padded_(inputs().size()),
+        fed_(inputs().size()),
+        got_(outputs().size()) {
     std::sort(sizes_.begin(), sizes_.end());
-    for (const Port& port : inner_->inputs()) {
-      row_input_.push_back(!port.dims.empty() && port.dims[0] == kFree);
-    }
-    padded_.resize(inner_->inputs().size());
-    joined_.resize(inner_->outputs().size());
-    fed_.resize(inner_->inputs().size());
-    got_.resize(inner_->outputs().size());
-  }
-
-  [[nodiscard]] const char* name() const override { return inner_->name(); }
-  [[nodiscard]] const std::vector<Port>& inputs() const override { return inner_->inputs(); }
-  [[nodiscard]] const std::vector<Port>& outputs() const override { return inner_->outputs(); }
-
-  void run(const AnyView* in, AnyView* out) override {
-    const Index rows = count_rows(in);
-    if (rows == 0) return nothing(out);
-    if (sizes_.empty()) return inner_->run(in, out);
-    std::size_t made = 0;
-    for (const Piece& piece : cut(rows, sizes_)) {
-      feed(in, piece);
-      inner_->run(fed_.data(), got_.data());
-      collect(piece, rows, made);
-      made += static_cast<std::size_t>(piece.count);
-    }
-    for (std::size_t i = 0; i < got_.size(); ++i) {
-      Shape shape = got_[i].shape;
-      shape[0] = rows;
-      out[i] = AnyView(got_[i].dtype, shape, joined_[i].data());
-    }
   }
 
  private:
-  Index count_rows(const AnyView* in) const {
-    Index rows = -1;
-    for (std::size_t i = 0; i < row_input_.size(); ++i) {
-      if (!row_input_[i]) continue;
-      require(in[i].shape.rank() > 0, "rows of a scalar");
-      if (rows >= 0 && rows != in[i].shape[0]) {
-        fail(std::string("part ") + name() + ": inputs have different numbers of rows");
-      }
-      rows = in[i].shape[0];
-    }
-    if (rows < 0) fail(std::string("part ") + name() + ": no input has rows");
-    return rows;
-  }
-
-  void nothing(AnyView* out) {
-    for (std::size_t i = 0; i < joined_.size(); ++i) {
-      const Port& port = outputs()[i];
-      Shape shape;
-      for (const Index d : port.dims) shape.push_back(d < 0 ? 0 : d);
-      require(shape.rank() > 0, "rows of a scalar");
-      shape[0] = 0;
-      out[i] = AnyView(port.dtype, shape, joined_[i].reserve(1));
+  void run_rows(const AnyView* in, Index rows, AnyView* out) override {
+    if (sizes_.empty()) return inner_->run(in, out);
+    const Index largest = sizes_.back();
+    for (Index start = 0; start < rows; start += largest) {
+      const Index count = std::min(largest, rows - start);
+      const Index batch = *std::lower_bound(sizes_.begin(), sizes_.end(), count);
+      feed(in, start, count, batch);
+      inner_->run(fed_.data(), got_.data());
+      collect(start, count, batch, rows, out);
     }
   }
 
-  void feed(const AnyView* in, const Piece& piece) {
+  /// Rows [start, start + count), padded to `batch`.
+  void feed(const AnyView* in, Index start, Index count, Index batch) {
     for (std::size_t i = 0; i < fed_.size(); ++i) {
-      fed_[i] = in[i];
-      if (!row_input_[i]) continue;
-      const std::size_t bytes = row_bytes(in[i]);
-      const auto* from = static_cast<const std::byte*>(in[i].data) +
-                         bytes * static_cast<std::size_t>(piece.start);
-      fed_[i].shape[0] = piece.batch;
-      fed_[i].data = from;
-      if (piece.batch == piece.count) continue;
-      const std::size_t real = bytes * static_cast<std::size_t>(piece.count);
-      const std::size_t whole = bytes * static_cast<std::size_t>(piece.batch);
+      fed_[i] = by_row(i) ? slice(in[i], start, count) : in[i];
+      if (!by_row(i) || batch == count) continue;
+      const std::size_t real = fed_[i].bytes();
+      fed_[i].shape[0] = batch;
+      const std::size_t whole = fed_[i].bytes();
       std::byte* to = padded_[i].reserve(whole);
-      std::memcpy(to, from, real);
+      std::memcpy(to, fed_[i].data, real);
       std::memset(to + real, 0, whole - real);
       fed_[i].data = to;
     }
   }
 
-  void collect(const Piece& piece, Index rows, std::size_t made) {
+  void collect(Index start, Index count, Index batch, Index rows, AnyView* out) {
     for (std::size_t i = 0; i < got_.size(); ++i) {
-      if (got_[i].shape.rank() == 0 || got_[i].shape[0] != piece.batch) {
+      if (got_[i].shape.rank() == 0 || got_[i].shape[0] != batch) {
         fail(std::string("part ") + name() + ": returned " + got_[i].shape.text() + " for " +
-             std::to_string(piece.batch) + " rows");
+             std::to_string(batch) + " rows");
       }
       const std::size_t bytes = row_bytes(got_[i]);
-      std::byte* to = joined_[i].extend(bytes * static_cast<std::size_t>(rows), bytes * made);
-      std::memcpy(to + bytes * made, got_[i].data, bytes * static_cast<std::size_t>(piece.count));
+      std::byte* to = joined(i, rows, start, bytes);
+      std::memcpy(to, got_[i].data, bytes * static_cast<std::size_t>(count));
+      Shape shape = got_[i].shape;
+      shape[0] = rows;
+      out[i] = AnyView(got_[i].dtype, shape, joined(i, rows, 0, bytes));
     }
   }
 
   std::unique_ptr<Stage> inner_;
   std::vector<Index> sizes_;
-  std::vector<bool> row_input_;
   std::vector<Buffer> padded_;
-  std::vector<Buffer> joined_;
   std::vector<AnyView> fed_;
   std::vector<AnyView> got_;
 };
 
 }  // namespace
+
+RowStage::RowStage(std::string name, std::vector<Port> inputs, std::vector<Port> outputs)
+    : name_(std::move(name)),
+      inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)),
+      joined_(outputs_.size()) {
+  for (const Port& port : inputs_) {
+    by_row_.push_back(!port.dims.empty() && port.dims[0] == kFree);
+  }
+}
+
+void RowStage::run(const AnyView* in, AnyView* out) {
+  const Index rows = count_rows(in);
+  if (rows == 0) return nothing(out);
+  run_rows(in, rows, out);
+}
+
+AnyView RowStage::slice(const AnyView& tensor, Index start, Index count) {
+  const std::size_t skipped = row_bytes(tensor) * static_cast<std::size_t>(start);
+  Shape shape = tensor.shape;
+  shape[0] = count;
+  return {tensor.dtype, shape, static_cast<const std::byte*>(tensor.data) + skipped};
+}
+
+std::byte* RowStage::joined(std::size_t i, Index rows, Index start, std::size_t bytes) {
+  const std::size_t used = bytes * static_cast<std::size_t>(start);
+  return joined_[i].extend(bytes * static_cast<std::size_t>(rows), used) + used;
+}
+
+Index RowStage::count_rows(const AnyView* in) const {
+  Index rows = -1;
+  for (std::size_t i = 0; i < by_row_.size(); ++i) {
+    if (!by_row_[i]) continue;
+    require(in[i].shape.rank() > 0, "rows of a scalar");
+    if (rows >= 0 && rows != in[i].shape[0]) {
+      fail("part " + name_ + ": inputs have different numbers of rows");
+    }
+    rows = in[i].shape[0];
+  }
+  if (rows < 0) fail("part " + name_ + ": no input has rows");
+  return rows;
+}
+
+void RowStage::nothing(AnyView* out) {
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    Shape shape;
+    for (const Index d : outputs_[i].dims) shape.push_back(d < 0 ? 0 : d);
+    require(shape.rank() > 0, "rows of a scalar");
+    shape[0] = 0;
+    out[i] = AnyView(outputs_[i].dtype, shape, joined_[i].reserve(1));
+  }
+}
 
 std::unique_ptr<Stage> by_rows(std::unique_ptr<Stage> inner, const PartInfo& part) {
   return std::make_unique<ByRows>(std::move(inner), part);

@@ -2,6 +2,7 @@
 
 #include "compare.hpp"
 #include "npy.hpp"
+#include "rows.hpp"
 
 namespace adc {
 
@@ -20,7 +21,8 @@ class Replay {
 
   void part(std::size_t index) {
     const PartInfo& part = info_.parts[index];
-    if (part.generated < 0) return;
+    if (part.generated < 0) mosaics(part);
+    if (!bundle_.is_open(index)) return;
     for (const int v : part.inputs) {
       if (!known(v)) {
         std::fprintf(report_, "  %-20s skipped: '%s' was not recorded\n", part.name, name(v));
@@ -47,6 +49,39 @@ class Replay {
     return "part";
   }
 
+  /// Tiles of a part of regions, for the tensors that were recorded.
+  void mosaics(const PartInfo& part) {
+    const std::string text = mosaic_of(part);
+    if (text.empty()) return;
+    const Mosaic layout = parse_mosaic(text, std::string("mosaic of part ") + part.name);
+    std::fprintf(report_, "  %-20s regions as tiles of %zu image sizes\n", part.name,
+                 layout.grids.size());
+    for (const std::vector<NamedTile>& tiles : {layout.inputs, layout.outputs}) {
+      for (const NamedTile& tile : tiles) {
+        const int value = bundle_.find(tile.name);
+        if (value < 0 || !known(value)) continue;
+        const AnyView rows = recorded_[static_cast<std::size_t>(value)].view();
+        const std::string wrong = check_mosaic(tile, layout.grids, rows);
+        ++result_.compared;
+        if (!wrong.empty()) ++result_.different;
+        std::fprintf(report_, "    %-40s %s%s\n", tile.name.c_str(),
+                     wrong.empty() ? "equal" : "DIFFERENT: ", wrong.c_str());
+      }
+    }
+  }
+
+  /// Host parts by the roles of their tensors, quantized device parts by signal to noise.
+  static std::vector<Difference> differences(const PartInfo& part, const std::vector<AnyView>& got,
+                                             const std::vector<AnyView>& wanted,
+                                             const std::vector<ToleranceInfo>& tolerances) {
+    if (part.generated >= 0 || part.snr_db <= 0) return compare_rows(got, wanted, tolerances);
+    std::vector<Difference> found;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      found.push_back(compare_signal(got[i], wanted[i], part.snr_db));
+    }
+    return found;
+  }
+
   void check(const PartInfo& part, double seconds) {
     std::vector<int> values;
     std::vector<AnyView> got;
@@ -59,7 +94,7 @@ class Replay {
       wanted.push_back(recorded_[static_cast<std::size_t>(v)].view());
       tolerances.push_back(tolerance_of(info_, role(v)));
     }
-    const std::vector<Difference> found = compare_rows(got, wanted, tolerances);
+    const std::vector<Difference> found = differences(part, got, wanted, tolerances);
     std::fprintf(report_, "  %-20s %.3f ms\n", part.name, seconds * 1e3);
     for (std::size_t i = 0; i < found.size(); ++i) {
       ++result_.compared;
@@ -88,16 +123,23 @@ class Replay {
 
 }  // namespace
 
-SelftestResult run_selftest(const std::string& folder, int threads, std::FILE* report) {
-  OpenOptions options;
-  options.threads = threads;
-  options.devices = false;
-  Bundle bundle(folder, options);
+SelftestResult run_selftest(const std::string& folder, const SelftestOptions& options,
+                            std::FILE* report) {
+  OpenOptions open;
+  open.threads = options.threads;
+  open.devices = !options.engine.empty();
+  open.engine = options.engine;
+  open.device = options.device;
+  std::unique_ptr<Bundle> bundle;
   SelftestResult result;
-  for (const GoldenInfo& sample : bundle.info().golden) {
-    std::fprintf(report, "%s\n", sample.source);
-    Replay replay(bundle, sample, report, result);
-    for (std::size_t i = 0; i < bundle.info().parts.size(); ++i) replay.part(i);
+  for (std::size_t sample = 0; sample < bundle_info().golden.size(); ++sample) {
+    // A recorded engine answers for one sample; any other is opened once.
+    open.sample = sample;
+    if (!bundle || open.engine == "recorded") bundle = std::make_unique<Bundle>(folder, open);
+    const BundleInfo& info = bundle->info();
+    std::fprintf(report, "%s\n", info.golden[sample].source);
+    Replay replay(*bundle, info.golden[sample], report, result);
+    for (std::size_t i = 0; i < info.parts.size(); ++i) replay.part(i);
   }
   return result;
 }

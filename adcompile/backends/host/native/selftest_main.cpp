@@ -1,26 +1,49 @@
-// selftest [BUNDLE] [--threads N]: exit 0 when every host part reproduces the golden data, 1 when
-// something differs or nothing could be compared, 2 when the bundle cannot be used.
+// selftest [BUNDLE] [--threads N] [--runtime NAME] [--device-option NAME=VALUE]: exit 0 when every part
+// reproduces the golden data, 1 when something differs or nothing could be compared, 2 when the bundle
+// cannot be used. Device parts are run when a runtime is named.
 #include <cstdlib>
 #include <exception>
 
 #include "selftest.hpp"
 
+namespace {
+
+constexpr const char* kUsage =
+    "selftest [BUNDLE] [--threads N] [--runtime NAME] [--device-option NAME=VALUE]";
+
+/// Takes one option; false when there is no such one.
+bool take(adc::SelftestOptions& options, const std::string& word, const std::string& value) {
+  if (word == "--threads") {
+    options.threads = std::atoi(value.c_str());
+  } else if (word == "--runtime") {
+    options.engine = value;
+  } else if (word == "--device-option" && value.find('=') != std::string::npos) {
+    const std::size_t equals = value.find('=');
+    options.device[value.substr(0, equals)] = value.substr(equals + 1);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   try {
     std::string folder = "..";
-    int threads = 1;
+    adc::SelftestOptions options;
     for (int i = 1; i < argc; ++i) {
       const std::string word = argv[i];
-      if (word == "--threads" && i + 1 < argc) {
-        threads = std::atoi(argv[++i]);
-      } else if (word.rfind("--", 0) == 0) {
-        std::fprintf(stderr, "usage: selftest [BUNDLE] [--threads N]\n");
-        return 2;
-      } else {
+      if (word.rfind("--", 0) != 0) {
         folder = word;
+      } else if (i + 1 < argc && take(options, word, argv[i + 1])) {
+        ++i;
+      } else {
+        std::fprintf(stderr, "usage: %s\n", kUsage);
+        return 2;
       }
     }
-    const adc::SelftestResult result = adc::run_selftest(folder, threads, stdout);
+    const adc::SelftestResult result = adc::run_selftest(folder, options, stdout);
     std::printf("%d tensors compared, %d different, %d parts skipped\n", result.compared,
                 result.different, result.skipped);
     if (result.compared == 0) std::printf("nothing was compared: that is a failure\n");
