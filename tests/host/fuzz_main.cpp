@@ -11,6 +11,7 @@
 #include "category.hpp"
 #include "image.hpp"
 #include "json.hpp"
+#include "mosaic.hpp"
 #include "npy.hpp"
 
 namespace {
@@ -42,8 +43,25 @@ std::string as_category(const std::uint8_t* data, std::size_t size) {
   return bundle;
 }
 
+/// A layout that is accepted must be usable: rows of its first tensor go through its largest image.
+void use_layout(const std::string& text) {
+  const adc::Mosaic layout = adc::parse_mosaic(text, "fuzz");
+  const adc::TileSpec& tile = layout.inputs.front().tile;
+  const adc::TileGrid& grid = layout.grids.back();
+  if (grid.height(tile) * grid.width(tile) > (1 << 16)) return;  // slow, not wrong
+  const adc::Shape shape = adc::rows_shape(tile, grid.capacity(), 1);
+  std::vector<std::byte> rows(static_cast<std::size_t>(shape.size()), std::byte{1});
+  adc::AnyView image(adc::DType::kInt8, adc::image_shape(tile, grid, 1), nullptr);
+  std::vector<std::byte> pixels(image.bytes());
+  image.data = pixels.data();
+  adc::pack_tiles({adc::DType::kInt8, shape, rows.data()}, tile, grid, pixels.data());
+  std::vector<std::byte> again(rows.size());
+  adc::unpack_tiles(image, tile, grid, grid.capacity(), again.data());
+  if (rows != again) std::abort();
+}
+
 void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
-  switch (which % 8) {
+  switch (which % 9) {
     case 0:
       static_cast<void>(adc::parse_npy(data, size, "fuzz"));
       break;
@@ -72,6 +90,9 @@ void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
     }
     case 7:
       static_cast<void>(adc::read_category(as_category(data, size), "c"));
+      break;
+    case 8:
+      use_layout(std::string(data, data + size));
       break;
     default: {
       adc_bank* bank = nullptr;

@@ -104,8 +104,8 @@ CALLS = {
         setInputShape getTensorShape setTensorAddress enqueueV3 cudaMalloc upload download
         cudaStreamSynchronize""",
     "drpai": "LoadModel GetNumOutput GetOutput",  # the others of its interface return nothing
-    "onnxruntime": """CreateEnv CreateSessionOptions AddSessionConfigEntry AppendExecutionProvider CreateSession
-        CreateCpuMemoryInfo GetAllocatorWithDefaultOptions SessionGetInputCount SessionGetInputName
+    "onnxruntime": """CreateEnv CreateSessionOptions AddSessionConfigEntry
+        AppendExecutionProvider CreateSession CreateCpuMemoryInfo GetAllocatorWithDefaultOptions SessionGetInputCount SessionGetInputName
         AllocatorFree CreateTensorWithDataAsOrtValue Run GetTensorTypeAndShape GetTensorElementType
         GetDimensionsCount GetDimensions GetTensorMutableData""",
 }
@@ -165,3 +165,58 @@ def test_no_rows_make_no_call(driver: Path, bundle: Path) -> None:
     assert code == 0
     assert "y [0, 3]:" in lines
     assert not any(x.startswith("enqueueV3") for x in lines)
+
+
+FLAT = json.dumps(
+    {
+        "inputs": {"x": [1, 1, 2, 3, 1]},
+        "outputs": {"y": [1, 1, 2, 3, 1]},
+        "grids": [[2, 2], [3, 4]],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "images"),
+    [
+        (1, ["1x3x4x6"]),
+        (4, ["1x3x4x6"]),
+        (5, ["1x3x6x12"]),
+        (13, ["1x3x6x12", "1x3x4x6"]),
+        (30, ["1x3x6x12", "1x3x6x12", "1x3x6x12"]),
+    ],
+)
+def test_regions_lie_in_images(rows: int, images: list[str], driver: Path, bundle: Path) -> None:
+    """One session per grid, opened from its own file with its own cache key; one call per image."""
+    for size in (4, 12):
+        (bundle / f"rows{size}.onnx").write_text("")
+    code, lines = run(driver, "onnxruntime", bundle, rows=rows, MOSAIC=FLAT)
+    assert code == 0
+    opened = [x for x in lines if x.startswith(("CreateSession ", "AppendExecutionProvider"))]
+    assert opened == [
+        "AppendExecutionProvider VitisAI cacheKey=k-rows4",
+        "CreateSession rows4.onnx",
+        "AppendExecutionProvider VitisAI cacheKey=k-rows12",
+        "CreateSession rows12.onnx",
+    ]
+    calls = [x.removeprefix("Run x ") for x in lines if x.startswith("Run")]
+    assert calls == images * 2  # the driver runs twice
+    wanted = " ".join(str(2 * (i + 1)) for i in range(3 * rows))
+    assert lines.count(f"y [{rows}, 3]: {wanted}") == 2
+    assert lines[-1] == "alive: 0 0"
+
+
+def test_no_regions_make_no_image(driver: Path, bundle: Path) -> None:
+    """Zero detections on a mosaic part."""
+    code, lines = run(driver, "onnxruntime", bundle, rows=0, MOSAIC=FLAT)
+    assert code == 0
+    assert lines.count("y [0, 3]:") == 2
+    assert not any(x.startswith("Run") for x in lines)
+
+
+def test_a_missing_size_is_no_float_model(driver: Path, bundle: Path) -> None:
+    """A bundle without the model of a grid is refused: the float model never stands in for it."""
+    other = FLAT.replace("[3, 4]", "[3, 3]")
+    code, lines = run(driver, "onnxruntime", bundle, MOSAIC=other)
+    assert code == 1
+    assert any("part net: the bundle has no model for 9 regions" in x for x in lines)

@@ -50,6 +50,7 @@ CATEGORY = {
     "banks": ["a"],
     "weights": "",
 }
+LAYOUT = '{"inputs":{"x":[7,7,8,8,0]},"outputs":{"y":[1,1,8,8,1]},"grids":[[2,2],[3,4]]}'
 SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
 
 
@@ -68,6 +69,7 @@ def seeds(folder: Path) -> None:
         (5, store.file()),
         (6, pack_bank(prepare_bank(rows))),
         (7, json.dumps(CATEGORY).encode()),
+        (8, LAYOUT.encode()),
     ]
     picture = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
     palette = picture.quantize(2)
@@ -97,10 +99,13 @@ def build(folder: Path) -> Path:
         "image_pnm.cpp",
         "image_bmp.cpp",
         "json.cpp",
+        "mosaic.cpp",
+        "mosaic_layout.cpp",
         "npy.cpp",
         "part.cpp",
         "weights.cpp",
         "sha256.cpp",
+        "threads.cpp",
     }
     names = [n for n in core_sources() if n in wanted or n.startswith("bank_")]
     files = [HERE / "fuzz_main.cpp", *(NATIVE / n for n in names)]

@@ -89,25 +89,30 @@ class Core:
         out: Path,
         main: str | Path = PROGRAM,
         instead: Mapping[str, Sequence[str]] | None = None,
+        libraries: Sequence[str] = (),
+        replaced: Mapping[str, Path] | None = None,
     ) -> Path:
         """The program of one bundle: its generated sources with the core.
 
         *main* is one of ours, or a source file of a test. *instead* compiles files of the core
-        again, with further flags each.
+        again (or engines, which it lacks), with further flags each; *replaced* are other sources for
+        them. *libraries* are linked as well.
         """
         out.mkdir(parents=True, exist_ok=True)
         sources = sorted((bundle / "host" / "src").rglob("*.cpp"))
         core = dict(self._objects)
         for name, flags in (instead or {}).items():
             core[name] = self._compile([NATIVE / name], out, flags)[0]
+        for name, source in (replaced or {}).items():
+            core[name] = self._compile([source], out / "replaced")[0]
         entry = self._mains[main] if isinstance(main, str) else self._compile([main], out)[0]
         if bundle not in self._parts:
             self._parts[bundle] = self._compile(sources, out)
         objects = [*self._parts[bundle], *core.values(), entry]
         program = out / Path(main).stem
-        libraries = ["-lpng", "-ljpeg"] if self.toolchain.pictures else []
+        pictures = ["-lpng", "-ljpeg"] if self.toolchain.pictures else []
         command = [self.toolchain.compiler, *self.toolchain.flags, "-pthread"]
-        _run([*command, *map(str, objects), *libraries, "-o", str(program)])
+        _run([*command, *map(str, objects), *pictures, *libraries, "-o", str(program)])
         return program
 
     def selftest(self, bundle: Path, out: Path) -> str:
