@@ -104,9 +104,10 @@ CALLS = {
         setInputShape getTensorShape setTensorAddress enqueueV3 cudaMalloc upload download
         cudaStreamSynchronize""",
     "drpai": "LoadModel GetNumOutput GetOutput",  # the others of its interface return nothing
-    "onnxruntime": """CreateEnv CreateSessionOptions AddSessionConfigEntry
-        AppendExecutionProvider CreateSession CreateCpuMemoryInfo GetAllocatorWithDefaultOptions SessionGetInputCount SessionGetInputName
-        AllocatorFree CreateTensorWithDataAsOrtValue Run GetTensorTypeAndShape GetTensorElementType
+    "onnxruntime": """CreateEnv CreateSessionOptions AddSessionConfigEntry AppendExecutionProvider
+        CreateSession CreateCpuMemoryInfo GetAllocatorWithDefaultOptions
+        SessionGetInputCount SessionGetInputName AllocatorFree
+        CreateTensorWithDataAsOrtValue Run GetTensorTypeAndShape GetTensorElementType
         GetDimensionsCount GetDimensions GetTensorMutableData""",
 }
 
