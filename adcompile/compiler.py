@@ -13,7 +13,7 @@ from adcompile.steps.load import Source, load
 from adcompile.steps.lowering import lower
 from adcompile.steps.placing import place_and_partition
 from adcompile.steps.policies import choose_policies
-from adcompile.steps.rebuilding import rebuild_bank
+from adcompile.steps.rebuilding import rebuild_head
 from adcompile.steps.recording import record_golden
 from adcompile.steps.rewriting import canonicalize, prepare, raise_heads, specialize
 
@@ -53,7 +53,7 @@ def compile(
         choose_policies(job)
         meet_budget(job)
         lower(job)
-        rebuild_bank(job)
+        rebuild_head(job)
         with staged(job):
             emit(job)
             write(job)

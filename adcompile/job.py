@@ -44,8 +44,9 @@ class BuildOptions:
     label 0 first. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
-    ``data`` are normal images to rebuild its bank and threshold from with the lowered network,
-    judged on ``val``; ``bank_format`` ``r0`` adds the file of R0's application.
+    ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
+    on again with the lowered network, judged on ``val``; ``bank_format`` ``r0`` adds the file of
+    R0's application.
     """
 
     precision: str | None = None

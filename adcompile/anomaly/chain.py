@@ -6,19 +6,20 @@ really run, and how both are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx_ir as ir
 
+from adcompile.anomaly.images import batches
 from adcompile.anomaly.maps import Array
-from adcompile.anomaly.recognise.describe import head_nodes
+from adcompile.anomaly.parts import Watch
+from adcompile.anomaly.samples import Sample
 from adcompile.check.reference import FloatParts
-from adcompile.contract import Contract
-from adcompile.errors import ModelError, UsageError
+from adcompile.contract import Contract, Preprocess
+from adcompile.errors import UsageError
 from adcompile.interfaces import Part
-from adcompile.ir.graph import constant, is_constant, static_shape, tensor_spec
+from adcompile.ir.graph import tensor_spec
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.executor import Array as Feed
 
@@ -26,52 +27,17 @@ _NORMALISERS = frozenset({"NormalizeScore", "NormalizeScoreCdf", "Identity"})
 
 
 @dataclass(frozen=True)
-class Head:
-    """Names of the values and constants of a detector's head, and the part that holds it.
+class RawNames:
+    """Names of the score [N] and the map [N, 1, H, W] before any normalisation."""
 
-    ``features`` are rows [Q, C] (``knn``) or the embedding [N, C, h, w] (``gaussian``);
-    ``constants`` the initializers: bank, or mean and inverse. ``raw_score`` and ``raw_map`` are
-    the values before any normalisation. ``rows_per_image`` is Q for one image.
-    """
-
-    part: str
-    kind: str
-    features: str
-    constants: tuple[str, ...]
-    raw_score: str
-    raw_map: str
-    rows_per_image: int = 1
+    score: str
+    map: str
 
 
-def find_head(parts: Sequence[Part], contract: Contract) -> Head:
-    """The head in the host parts; UsageError when there is none that can be rebuilt."""
-    for part in parts:
-        if part.placement != "host":
-            continue
-        found = _constants_of(part.model)
-        if found is None:
-            continue
-        kind, features, constants = found
-        values = {v.name: v for n in part.model.graph for v in n.inputs if v is not None}
-        score = _raw(parts, _output(contract, "raw_score", "score"))
-        heat = _raw(parts, _output(contract, "map", ""))
-        shape = static_shape(values.get(features))
-        count = shape[0] if shape else 1
-        return Head(part.name, kind, features, constants, score, heat, count)
-    raise UsageError(
-        "the model has no bank and no statistics to rebuild on the host",
-        fix="--data is for PatchCore and PaDiM with --head host",
-    )
-
-
-def _constants_of(model: ir.Model) -> tuple[str, str, tuple[str, ...]] | None:
-    for node in head_nodes(model, "KnnSearch", "MahalanobisMap"):
-        first, *rest = node.inputs
-        if first is None or not all(is_constant(v) for v in rest):
-            continue
-        kind = "knn" if node.op_type == "KnnSearch" else "gaussian"
-        return kind, first.name or "", tuple(v.name or "" for v in rest if v is not None)
-    return None
+def raw_names(parts: Sequence[Part], contract: Contract) -> RawNames:
+    """What the contract calls score and map, before normalisation; UsageError without a role."""
+    score = _raw(parts, _output(contract, "raw_score", "score"))
+    return RawNames(score, _raw(parts, _output(contract, "map", "")))
 
 
 def _output(contract: Contract, role: str, instead: str) -> str:
@@ -110,29 +76,11 @@ def exposed(part: Part, names: Sequence[str]) -> Part:
     return replace(part, model=model, outputs=(*part.outputs, *specs))
 
 
-def with_constants(part: Part, arrays: Mapping[str, Array]) -> Part:
-    """The part with other arrays behind the named initializers."""
-    model = part.model.clone()
-    for name, array in arrays.items():
-        value = model.graph.initializers[name]
-        value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
-        value.shape = ir.Shape(array.shape)
-    return replace(part, model=model)
-
-
-def constants_of(parts: Sequence[Part], head: Head) -> list[Array]:
-    """The arrays of the head, in the order of its constants."""
-    part = next(p for p in parts if p.name == head.part)
-    found = [constant(part.model.graph.initializers[name]) for name in head.constants]
-    if any(array is None for array in found):
-        raise ModelError("the head's constants cannot be read", where=head.part)
-    return [np.asarray(array, dtype=np.float32) for array in found]
-
-
 class Chain:
     """Parts in execution order as one detector; use it as a context manager.
 
-    Images [n, C, H, W] go in one run of the parts' batch size at a time.
+    Images [n, C, H, W] go in one by one. ``reads`` are names of values inside the parts that are
+    handed out besides score and map.
     """
 
     def __init__(
@@ -140,13 +88,15 @@ class Chain:
         parts: Sequence[Part],
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        head: Head,
+        raw: RawNames,
+        reads: Sequence[str] = (),
     ) -> None:
         if len(inputs) != 1:
             raise UsageError("a detector with one image input is needed", why=f"{len(inputs)}")
+        self.raw = raw
         self._input = inputs[0].name
-        self._head = head
-        names = (head.features, head.raw_score, head.raw_map)
+        self._reads = tuple(reads)
+        names = (*reads, raw.score, raw.map)
         self._parts = FloatParts([exposed(p, names) for p in parts], inputs, outputs)
 
     def __enter__(self) -> Chain:
@@ -156,29 +106,36 @@ class Chain:
     def __exit__(self, *exception: object) -> None:
         self._parts.__exit__(*exception)
 
-    def _run(self, image: Array) -> dict[str, Feed]:
-        wanted = {self._head.features, self._head.raw_score, self._head.raw_map}
-        kept: dict[str, Feed] = {}
+    def _run(self, image: Array, wanted: Sequence[str]) -> list[Array]:
+        kept: dict[str, Array] = {}
 
         def tap(name: str, array: Feed) -> None:
             if name in wanted:
-                kept[name] = np.array(array)
+                kept[name] = np.array(array, dtype=np.float32)
 
         self._parts.run({self._input: image}, tap=tap)
-        return kept
+        return [kept[name] for name in wanted]
 
-    def features(self, images: Array) -> list[Array]:
-        """What the head reads of every image, one array per image."""
-        found = [self._run(images[i : i + 1])[self._head.features] for i in range(len(images))]
-        return [np.asarray(array, dtype=np.float32) for array in found]
+    def read(self, images: Array) -> list[list[Array]]:
+        """For every image what the head reads, in the order of ``reads``."""
+        return [self._run(images[i : i + 1], self._reads) for i in range(len(images))]
+
+    def values(
+        self, samples: Sequence[Sample], spec: Preprocess, what: str, watch: Watch
+    ) -> list[list[Array]]:
+        """:meth:`read` over samples; *watch* is told of each as *what*."""
+        found: list[list[Array]] = []
+        for images in batches(samples, spec, 1):
+            found += self.read(images)
+            watch(what, len(found), len(samples))
+        return found
 
     def __call__(self, images: Array) -> tuple[Array, Array]:
         """Raw scores [n] and raw maps [n, H, W]."""
         scores: list[float] = []
         maps: list[Array] = []
         for index in range(len(images)):
-            found = self._run(images[index : index + 1])
-            scores.append(float(found[self._head.raw_score].reshape(-1)[0]))
-            heat = np.asarray(found[self._head.raw_map], dtype=np.float32)
+            score, heat = self._run(images[index : index + 1], (self.raw.score, self.raw.map))
+            scores.append(float(score.reshape(-1)[0]))
             maps.append(heat.reshape(heat.shape[-2:]))
         return np.asarray(scores, dtype=np.float32), np.stack(maps)

@@ -30,12 +30,11 @@ from adcompile.anomaly.efficientad_teacher import distill, other_textures, white
 from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
-from adcompile.anomaly.scoring import Quantiles
+from adcompile.anomaly.scoring import Quantiles, quantiles_of
 from adcompile.anomaly.torch_backbones import load_weights
 from adcompile.anomaly.torch_export import export_network
 from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
 from adcompile.contract import Preprocess, Score
-from adcompile.errors import InputError
 
 PAD = 4
 HARD = 0.999
@@ -166,13 +165,8 @@ def measure_quantiles(networks: Networks, images: Tensor) -> Quantiles:
             teacher, student, code = networks(part)
             student_map.append(((teacher - student[:, :channels]) ** 2).mean(1))
             code_map.append(((code - student[:, channels:]) ** 2).mean(1))
-    ends: list[float] = []
-    for maps in (student_map, code_map):
-        values = torch.cat(maps).numpy()
-        ends += [float(np.quantile(values, q)) for q in (0.9, 0.995)]
-    if not (ends[1] > ends[0] and ends[3] > ends[2]):
-        raise InputError("the error maps of normal images are constant", why=f"quantiles {ends}")
-    return Quantiles(*ends)
+    arrays = ([each.numpy() for each in maps] for maps in (student_map, code_map))
+    return quantiles_of(*arrays)
 
 
 def build_model(
@@ -190,15 +184,12 @@ def build_model(
     first = writer.one("Slice", [student, zero, half, axis])
     second = writer.one("Slice", [student, half, end, axis])
     maps: list[ir.Value] = []
-    for goal, guess, low, high in (
-        (teacher, first, quantiles.student_low, quantiles.student_high),
-        (code, second, quantiles.autoencoder_low, quantiles.autoencoder_high),
-    ):
+    pairs = ((teacher, first), (code, second))
+    for (goal, guess), scale in zip(pairs, quantiles.scales(), strict=True):
         error = writer.one("SquaredErrorMap", [goal, guess], domain=ops.DOMAIN)
         large = heads.add_map(writer, error, (places, places), spec.size, score, pad=PAD)
-        gain = np.float32(0.5 * 0.1 / (high - low))
-        factor = writer.constant(f"head/gain_{len(maps)}", np.array(gain, np.float32))
-        shift = writer.constant(f"head/shift_{len(maps)}", np.array(gain * low, np.float32))
+        factor = writer.constant(f"head/gain_{len(maps)}", np.array(scale.gain, np.float32))
+        shift = writer.constant(f"head/shift_{len(maps)}", np.array(scale.shift, np.float32))
         maps.append(writer.one("Sub", [writer.one("Mul", [large, factor]), shift]))
     whole = writer.one("Add", maps)
     return heads.finish(writer, heads.add_maximum(writer, whole), whole, score, spec)

@@ -1,123 +1,28 @@
-"""Bank, statistics, threshold and range from the network that really runs, compared with float.
+"""What measuring a head again on the lowered network repairs, compared with float.
 
-A quantized network gives other features than the float one a bank was built from. So its own
-features of the normal images make the bank (coreset again) or the Gaussians (statistics again),
-and its own scores the threshold; what that repairs is measured on labelled images.
+A quantized network gives other features than the float one that bank, statistics, quantiles and
+threshold were measured on. So they are measured again on its own (``remeasure``); what that
+repairs is said here, on labelled images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import onnx_ir as ir
 
-from adcompile.anomaly import padim, patchcore
-from adcompile.anomaly.chain import Chain, Head
-from adcompile.anomaly.config import FitConfig, PadimConfig, PatchcoreConfig
 from adcompile.anomaly.detector import Outcome
 from adcompile.anomaly.fitting import measured
-from adcompile.anomaly.images import batches
-from adcompile.anomaly.maps import Array
 from adcompile.anomaly.model_folder import Numbers
-from adcompile.anomaly.parts import Watch
-from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import Sample
 from adcompile.anomaly.threshold import is_anomalous, normalise
-from adcompile.contract import Preprocess, Score
-from adcompile.errors import InputError
-from adcompile.interfaces import Part
-from adcompile.ir.graph import DOMAIN
+from adcompile.contract import Score
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How the bank was made the first time: configuration and preset of the fit."""
-
-    config: FitConfig
-    chosen: Preset
-
-
-def new_constants(
-    chain: Chain,
-    head: Head,
-    old: Sequence[Array],
-    samples: Sequence[Sample],
-    spec: Preprocess,
-    recipe: Recipe,
-    watch: Watch | None,
-) -> list[Array]:
-    """The head's arrays from the chain's features: bank [M, C], or mean [C, P] and inverse."""
-    config = recipe.config
-    if head.kind == "knn":
-        assert isinstance(config, PatchcoreConfig)
-        rows = _rows(chain, samples, spec, watch)
-        if rows.shape[1] != old[0].shape[1]:
-            raise InputError("features and bank differ in width", why=f"{rows.shape[1]}")
-        return [patchcore.build_bank(rows, config, recipe.chosen, watch)]
-    assert isinstance(config, PadimConfig)
-    identity, pooled = padim.regularisers(config, recipe.chosen)
-    gaussian = padim.fit_gaussian(
-        lambda images: [np.concatenate(chain.features(images))],
-        samples,
-        spec,
-        np.arange(old[0].shape[0], dtype=np.int64),
-        identity,
-        pooled_images=pooled,
-        batch=config.batch,
-        watch=watch,
-    )
-    return [gaussian.mean, gaussian.inverse]
-
-
-def _rows(chain: Chain, samples: Sequence[Sample], spec: Preprocess, watch: Watch | None) -> Array:
-    found: list[Array] = []
-    for images in batches(samples, spec, 1):
-        found += chain.features(images)
-        if watch is not None:
-            watch("features", len(found), len(samples))
-    rows = np.concatenate(found)
-    if not np.isfinite(rows).all():
-        raise InputError("the network gives features that are not finite")
-    return rows
-
-
-def with_new_score(part: Part, score: Score) -> Part:
-    """The part with threshold and range of its normalisations as *score* says."""
-    copy = part.model.clone()
-    for node in copy.graph:
-        if node.domain != DOMAIN or not node.op_type.startswith("NormalizeScore"):
-            continue
-        heat = len(node.outputs[0].shape or ()) == 4
-        threshold = score.pixel_threshold if heat else score.threshold
-        values = {
-            "threshold": threshold,
-            "minimum": score.minimum,
-            "maximum": score.maximum,
-            "std": score.std,
-        }
-        for name in node.attributes:
-            value = values.get(name)
-            if value is not None:
-                node.attributes[name] = ir.AttrFloat32(name, value)
-    return replace(part, model=copy)
-
-
-def settled(score: Score, scores: Sequence[float]) -> Score:
-    """A strict threshold moved to the middle of its gap between two of *scores*.
-
-    A best-F1 threshold lies a float32 step below a score; the graph's normalisation rounds that
-    step away, and ``>`` would decide that image otherwise than the threshold says.
-    """
-    if score.threshold is None or score.compare != ">" or score.normalisation == "none":
-        return score
-    above = [s for s in scores if s > score.threshold]
-    under = [s for s in scores if s <= score.threshold]
-    if not above or not under:
-        return score
-    middle = float(np.float32((min(above) + max(under)) / 2))
-    return score.model_copy(update={"threshold": middle})
+def names_of(kind: str) -> tuple[str, str, str]:
+    """The three variants that are compared."""
+    return "float", f"quantized, float {kind}", f"quantized, own {kind}"
 
 
 @dataclass(frozen=True)
@@ -151,21 +56,52 @@ class Flip:
     score: float
     anomalous: bool
 
+    @property
+    def wrong(self) -> bool:
+        """True when the image is now decided against its label (float decided it right)."""
+        return self.anomalous != (self.label == 1)
+
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Float, quantized with the float bank, quantized with its own: side by side.
+    """Float, quantized with the float's constants, quantized with its own: side by side.
 
-    ``before`` and ``after`` are the decisions that differ from float. Scores are normalised.
+    ``kind`` says which constants: bank, statistics, quantiles, threshold. ``numbers`` are those
+    that can be shown as one (before, now). ``images`` were judged; ``others`` set the threshold,
+    0 when the same images did. ``before`` and ``after`` are the decisions that differ from float,
+    with scores on the normalised scale.
     """
 
     kind: str
-    rows: tuple[int, int]
+    numbers: Mapping[str, tuple[float, float]]
     images: int
+    others: int
     variants: tuple[Measured, Measured, Measured]
     before: tuple[Flip, ...]
     after: tuple[Flip, ...]
-    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """What was made again, from what to what."""
+        changes = [f"{n}: {a:.4g} before, {b:.4g} now" for n, (a, b) in self.numbers.items()]
+        detail = f" ({'; '.join(changes)})" if changes else ""
+        return f"{self.kind} rebuilt from the lowered network{detail}"
+
+    @property
+    def judged(self) -> str:
+        """On which images, in words."""
+        source = f"{self.others} others" if self.others else "the same"
+        return f"judged on {self.images} images, threshold from {source}"
+
+    @property
+    def lists(self) -> tuple[tuple[str, tuple[Flip, ...]], ...]:
+        """Flips with the float network's constants, and with the network's own."""
+        names = [each.name.partition(", ")[2] for each in self.variants[1:]]
+        return tuple(zip(names, (self.before, self.after), strict=True))
+
+    def flips(self, variant: int) -> tuple[Flip, ...]:
+        """Decisions of a variant that differ from float's."""
+        return ((), self.before, self.after)[variant]
 
     def shift(self, variant: int) -> float:
         """Mean absolute change of the raw score against float, relative to float's mean."""
@@ -175,7 +111,6 @@ class Rebuilt:
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows to print: variant, AUROC, F1, threshold, score shift, flips."""
-        flips = (0, len(self.before), len(self.after))
         return [
             (
                 each.name,
@@ -183,7 +118,7 @@ class Rebuilt:
                 _number(each.image.get("f1")),
                 f"{each.score.threshold:.4g}",
                 f"{100 * self.shift(i):.2f} %",
-                str(flips[i]),
+                _flips(self.flips(i)),
             )
             for i, each in enumerate(self.variants)
         ]
@@ -202,8 +137,9 @@ class Rebuilt:
             found[f"{each.name} threshold"] = float(each.score.threshold or 0.0)
             if i:
                 found[f"{each.name} score_shift"] = round(self.shift(i), 6)
-                flips = self.before if i == 1 else self.after
+                flips = self.flips(i)
                 found[f"{each.name} decision_flips"] = float(len(flips))
+                found[f"{each.name} flips_now_wrong"] = float(sum(f.wrong for f in flips))
                 if flips:
                     found[f"{each.name} flipped_images"] = ", ".join(f.image for f in flips)
         return found
@@ -212,9 +148,9 @@ class Rebuilt:
         """Plain data, for ``--json``."""
         return {
             "kind": self.kind,
-            "rows": list(self.rows),
+            "numbers": {name: list(pair) for name, pair in self.numbers.items()},
             "images": self.images,
-            "note": self.note,
+            "threshold_images": self.others or self.images,
             "variants": [
                 {"name": v.name, "image": dict(v.image), "pixel": dict(v.pixel),
                  "score": v.score.model_dump(mode="json")}
@@ -223,6 +159,11 @@ class Rebuilt:
             "flips_before": [asdict(f) for f in self.before],
             "flips_after": [asdict(f) for f in self.after],
         }  # fmt: skip
+
+
+def _flips(flips: Sequence[Flip]) -> str:
+    """How many, and how many of them are now decided against their label."""
+    return f"{len(flips)}, {sum(f.wrong for f in flips)} now wrong" if flips else "0"
 
 
 def _number(value: float | int | None) -> str:

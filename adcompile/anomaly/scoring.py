@@ -7,7 +7,7 @@ never exponentiate a positive number, and 1 - softmax is the sum of the *other* 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -230,6 +230,21 @@ def squared_error_map(a: Array, b: Array) -> Array:
     return np.asarray(np.mean(gap * gap, axis=1), dtype=np.float32)
 
 
+MAP_LOW, MAP_HIGH = 0.9, 0.995
+"""EfficientAD: which quantiles of a map's values on good images become 0 and MAP_VALUE."""
+MAP_VALUE = 0.1
+MAP_SHARE = 0.5
+"""Weight of each of the two maps in their sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """``gain · map - shift`` is one map's contribution to the sum; both are float32 numbers."""
+
+    gain: float
+    shift: float
+
+
 @dataclass(frozen=True, slots=True)
 class Quantiles:
     """Low (0.9) and high (0.995) quantiles of EfficientAD's two maps on good images."""
@@ -238,6 +253,31 @@ class Quantiles:
     student_high: float
     autoencoder_low: float
     autoencoder_high: float
+
+    def scales(self) -> tuple[Scale, Scale]:
+        """Of the student's and the autoencoder's map; InputError when a range is empty."""
+        return (
+            _scale(self.student_low, self.student_high),
+            _scale(self.autoencoder_low, self.autoencoder_high),
+        )
+
+
+def _scale(low: float, high: float) -> Scale:
+    if not high > low:
+        raise InputError("a quantile pair is empty", why=f"low {low}, high {high}")
+    gain = np.float32(MAP_SHARE * MAP_VALUE / (high - low))
+    return Scale(float(gain), float(np.float32(gain * low)))
+
+
+def quantiles_of(student: Sequence[Array], autoencoder: Sequence[Array]) -> Quantiles:
+    """From both error maps of normal images; InputError when a map hardly varies."""
+    ends: list[float] = []
+    for maps in (student, autoencoder):
+        values = np.concatenate([each.reshape(-1) for each in maps])
+        ends += [float(np.quantile(values, q)) for q in (MAP_LOW, MAP_HIGH)]
+    if not (ends[1] > ends[0] and ends[3] > ends[2]):
+        raise InputError("the error maps of normal images are constant", why=f"quantiles {ends}")
+    return Quantiles(*ends)
 
 
 def efficientad_scores(
@@ -261,28 +301,13 @@ def efficientad_scores(
             "the student needs twice the teacher's channels",
             why=f"teacher {teacher.shape}, student {student.shape}",
         )
-    pairs = (
-        (teacher, student[:, :channels], quantiles.student_low, quantiles.student_high),
-        (
-            autoencoder,
-            student[:, channels:],
-            quantiles.autoencoder_low,
-            quantiles.autoencoder_high,
-        ),
-    )
+    pairs = ((teacher, student[:, :channels]), (autoencoder, student[:, channels:]))
     grid = (int(teacher.shape[2]), int(teacher.shape[3]))
     rows, columns = upsample_blur_matrices(grid, size, "bilinear", pad=pad)
     total = np.zeros((teacher.shape[0], *size), dtype=np.float32)
-    for goal, guess, low, high in pairs:
-        if not high > low:
-            raise InputError("a quantile pair is empty", why=f"low {low}, high {high}")
+    for (goal, guess), scale in zip(pairs, quantiles.scales(), strict=True):
         enlarged = rows @ squared_error_map(goal, guess) @ columns
-        total += (
-            np.float32(0.5)
-            * np.float32(0.1)
-            * (enlarged - np.float32(low))
-            / np.float32(high - low)
-        )
+        total += np.float32(scale.gain) * enlarged - np.float32(scale.shift)
     return Scored(padim_scores(total), total)
 
 

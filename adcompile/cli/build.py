@@ -60,7 +60,10 @@ def command(
     ] = "host",
     data: Annotated[
         Path | None,
-        typer.Option(help="normal images: rebuild bank and threshold from the lowered network"),
+        typer.Option(
+            help="normal images: measure bank, statistics, quantiles, threshold again on the "
+            "lowered network"
+        ),
     ] = None,
     val: Annotated[
         Path | None, typer.Option(help="with --data: good and bad images for threshold and report")
@@ -178,14 +181,10 @@ def show(result: object) -> None:
 
 
 def show_rebuilt(rebuilt: Rebuilt) -> None:
-    """Float, quantized with the float bank and with its own, and the images decided otherwise."""
-    old, new = rebuilt.rows
-    title = f"{rebuilt.kind} rebuilt from the lowered network"
-    if rebuilt.kind == "bank":
-        title += f" ({old} rows before, {new} now)"
-    head = ("network, bank", "image AUROC", "F1", "threshold", "score shift", "decision flips")
-    console.table(f"{title}, judged on {rebuilt.images} images", head, rebuilt.table())
-    for what, flips in (("float bank", rebuilt.before), ("own bank", rebuilt.after)):
+    """Float, quantized as it was fitted and with its own, and the images decided otherwise."""
+    head = ("network", "image AUROC", "F1", "threshold", "score shift", "decision flips")
+    console.table(f"{rebuilt.title}, {rebuilt.judged}", head, rebuilt.table())
+    for what, flips in rebuilt.lists:
         for flip in flips[:20]:
             verdict = "anomalous" if flip.anomalous else "normal"
             truth = "anomalous" if flip.label else "normal"

@@ -11,7 +11,8 @@ import pytest
 import adcompile
 from adcompile.anomaly.formats import r0
 from adcompile.anomaly.layouts import read_folder
-from adcompile.anomaly.rebuild import Rebuilt, settled
+from adcompile.anomaly.rebuild import Rebuilt
+from adcompile.anomaly.remeasure.score import settled
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, BuildResult, compile
 from adcompile.contract import Score
@@ -79,7 +80,7 @@ def test_patchcore_and_the_file_of_r0(patchcore: Path, twill_folder: Path, tmp_p
     assert magic == b"PC"
     assert len(data) == 30 + 4 * rows * columns
     assert (threshold, low, high) == (score.threshold, score.minimum, score.maximum)
-    assert (k, rows) == (score.k, found.rows[1])
+    assert (k, rows) == (score.k, found.numbers["rows"][1])
     assert ratio == pytest.approx(0.05)
     host = next(p for p in result.manifest.parts if p.placement == "host")
     model = model_io.load_model(bundle / host.files["model"])
@@ -120,14 +121,15 @@ def test_padim_statistics(
     assert main([*words, "--data", str(twill_folder), "--val", str(twill_folder)]) == 0
     shown = capsys.readouterr().out
     assert "statistics rebuilt" in shown
-    assert "float bank: " in shown
+    assert "float statistics: " in shown
     results = read_manifest(tmp_path / "out").results
     before, after = (
-        float(results[f"quantized, {kind} bank decision_flips"]) for kind in ("float", "own")
+        float(results[f"quantized, {kind} statistics decision_flips"]) for kind in ("float", "own")
     )
     assert before > 2
     assert after < before / 2
-    assert results["quantized, own bank image_f1"] > results["quantized, float bank image_f1"]  # type: ignore[operator]
+    own, float_ = (results[f"quantized, {kind} statistics image_f1"] for kind in ("own", "float"))
+    assert float(own) > float(float_)
     with pytest.raises(UsageError, match="PatchCore"):
         build(padim, "npu:stx", tmp_path / "no", twill_folder, bank_format="r0")
 

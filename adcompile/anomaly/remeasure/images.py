@@ -1,0 +1,90 @@
+"""Which images a head is measured on again, and on which others the result is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adcompile.anomaly.config import FitConfig
+from adcompile.anomaly.layouts import detect
+from adcompile.anomaly.samples import DataSet, Sample, SplitOptions, share
+from adcompile.anomaly.sources import read_data
+from adcompile.errors import InputError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Normal images to measure from, images that set the threshold, and images to judge on.
+
+    ``judged`` are ``validation`` itself when there are no others. ``fresh`` is False when the
+    validation images were split off the normal ones: trained networks may have seen them.
+    """
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    judged: tuple[Sample, ...]
+    fresh: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> tuple[Sample, ...]:
+        """Normal images that were kept apart; all of ``train`` when there are none."""
+        return tuple(s for s in self.validation if not s.label) or self.train
+
+    @property
+    def others(self) -> int:
+        """How many images set the threshold without being judged."""
+        return 0 if self.judged == self.validation else len(self.validation)
+
+
+def read_images(data: Path, val: Path | None, config: FitConfig | None, seed: int) -> Images:
+    """Divide *data* (and *val*) as the fit of *config* does; with *seed* and the defaults without.
+
+    A folder of normal images only gives some of them for the threshold. Raises InputError when
+    nothing is left to take a threshold from.
+    """
+    split = SplitOptions(seed=seed)
+    category = ""
+    if config is not None:
+        split = SplitOptions(config.test_ratio, config.validation, config.seed)
+        category = config.category_in(data)
+    plain = data.is_dir() and not category and detect(data) == "images"
+    own = split if val is not None or not plain else replace(split, validation="train")
+    found = read_data(data, replace(own, validation="same") if plain and val else own,
+                      category=category)  # fmt: skip
+    tested = found if val is None else _judges(val, split, found.train)
+    if not tested.validation:
+        raise InputError("no validation image", where=str(val or data), fix="give --val DIR")
+    notes = found.notes if val is None else (*found.notes, *tested.notes)
+    return Images(
+        found.train,
+        tested.validation,
+        tested.test or tested.validation,
+        fresh=val is not None or not _inside(found),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _inside(data: DataSet) -> bool:
+    """True when the validation images were taken from the normal ones."""
+    return not any(s.label for s in (*data.validation, *data.test))
+
+
+def _judges(folder: Path, split: SplitOptions, used: tuple[Sample, ...]) -> DataSet:
+    """Labelled images: those that the fit would test on, and normal ones nobody trained on.
+
+    In layouts with a folder of training images those are left out; elsewhere every normal image
+    that is not *used* is judged too.
+    """
+    data = read_data(folder, split)
+    known = {sample.path.resolve() for sample in used}
+    more = [s for s in data.train if s.path.resolve() not in known]
+    if data.layout in {"mvtec", "r1"} and (data.validation or data.test):
+        more = []
+    if not more:
+        return data
+    labelled = [*dict.fromkeys([*data.validation, *data.test]), *more]
+    rest, held = share(labelled, 0.5, split.seed)
+    if split.validation == "same" or not any(s.label for s in labelled):
+        rest = held = tuple(labelled)
+    return replace(data, validation=held, test=rest)
