@@ -31,13 +31,11 @@ def step(*words: str | Path) -> int:
     return code
 
 
-def images(method: str, target: str, data: Path) -> tuple[str | Path, ...]:
-    """What the build looks at. A bank is made again from the quantized network; networks that were
-    trained (EfficientAD, VAE) have none, and 16-bit features are the float ones."""
+def images(target: str, data: Path) -> tuple[str | Path, ...]:
+    """What the build looks at. Bank, statistics, quantiles and threshold are measured again on an
+    integer network; 16-bit features are the float ones."""
     good = data / "train" / "good"
-    if method in {"patchcore", "padim"} and not target.startswith("trt"):
-        return ("--data", good, "--val", data)
-    return ("--calib", good)
+    return ("--calib", good) if target.startswith("trt") else ("--data", good, "--val", data)
 
 
 def main() -> int:
@@ -59,7 +57,7 @@ def main() -> int:
         bundles: list[Path] = []
         for target in options.targets:
             bundle = options.out / f"{method}-{target.replace(':', '-')}"
-            words = ("build", model, "--target", target, *images(method, target, data))
+            words = ("build", model, "--target", target, *images(target, data))
             if step(*words, "-o", bundle, "--force") or step("verify", bundle):
                 failed.append(bundle.name)
             else:

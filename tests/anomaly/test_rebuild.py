@@ -174,3 +174,49 @@ def test_requests_that_make_no_sense(patchcore: Path, twill_folder: Path, tmp_pa
     assert not out.exists()
     plain = build(patchcore, "drpai:v2h", tmp_path / "plain", twill_folder, data=None)
     assert any("[float-bank]" in note for note in plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "words", "what"),
+    [
+        (
+            "efficientad",
+            "drpai:v2h",
+            "--channels 8 --width 0.1 --distill 8 --epochs 2",
+            "quantiles",
+        ),
+        ("vae", "npu:stx", "--epochs 2 --latent 8", "threshold"),
+    ],
+)
+def test_trained_networks(
+    method: str, target: str, words: str, what: str, twill_folder: Path, tmp_path: Path
+) -> None:
+    """EfficientAD and VAE: constants of the quantized network in contract, graph and report."""
+    model = fitted(tmp_path / "model", method, twill_folder, *words.split())
+    stale = build(model, target, tmp_path / "stale", twill_folder, data=None)
+    assert any("[float-bank]" in note and what in note for note in stale.notes)
+
+    bundle = tmp_path / "out"
+    result = build(
+        model, target, bundle, twill_folder / "train" / "good", val=twill_folder, calib=None
+    )
+    assert result.ok, result.notes
+    found = result.rebuilt
+    assert found is not None
+    assert found.kind == what
+    assert found.others, "the threshold comes from other images than those that are judged"
+    assert len(found.numbers) == (2 if what == "quantiles" else 0)
+    assert sum(f.wrong for f in found.after) <= sum(f.wrong for f in found.before)
+    score = result.manifest.contract.score
+    assert score is not None
+    before = adcompile.load(tmp_path / "stale").manifest.contract.score
+    assert before is not None
+    assert score.threshold != before.threshold
+    host = next(p for p in result.manifest.parts if p.placement == "host" and "score" in str(p))
+    graph = model_io.load_model(bundle / host.files["model"]).graph
+    node = next(n for n in graph if n.op_type == "NormalizeScore")
+    assert node.attributes["threshold"].as_float() == pytest.approx(score.threshold)
+    assert node.attributes["maximum"].as_float() == pytest.approx(score.maximum)
+    page = (bundle / "report.html").read_text(encoding="utf-8")
+    assert f"{what.capitalize()} rebuilt from the lowered network" in page
+    assert f"quantized, own {what} decision_flips" in result.manifest.results

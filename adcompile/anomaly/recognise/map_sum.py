@@ -33,7 +33,7 @@ class ScaledMap:
 
     @property
     def sources(self) -> str:
-        """Names of the graph inputs that the error map compares, joined by "/"."""
+        """Names of the graph inputs that the error map compares, joined by " against "."""
         pending, found = [self.error], dict[str, None]()
         while pending:
             value = pending.pop()
@@ -41,7 +41,7 @@ class ScaledMap:
             if value.is_graph_input():
                 found[value.name or ""] = None
             pending += [v for v in (node.inputs if node else ()) if v is not None]
-        return "/".join(sorted(found))
+        return " against ".join(sorted(found))
 
 
 @dataclass(frozen=True, eq=False)
