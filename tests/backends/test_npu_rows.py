@@ -9,8 +9,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from adcompile.backends.npu import executor as npu_executor
 from adcompile.backends.npu.backend import NpuBackend
 from adcompile.backends.npu.executor import NpuExecutor
+from adcompile.backends.npu.session import PROVIDER
 from adcompile.backends.tiles import unpack
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, LowerContext, Part, Report
@@ -22,6 +24,7 @@ from adcompile.lower.rows import MosaicCalibration
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import resolve_target
 from adcompile.runtime.roi import RowPlan, run_rows
+from adcompile.runtime.session import Session, open_session
 from tests.lower.networks import Net, head, samples
 
 COUNTS = (0, 1, 7, 100, 1000)
@@ -123,3 +126,26 @@ def test_padding_never_reaches_the_calibration() -> None:
     padded[:3] = real
     assert padded.mean() != pytest.approx(real.mean(), rel=0.5)  # what the defect would give
     assert (real != 0).all()
+
+
+def test_every_size_has_its_own_compiled_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions for different numbers of regions never share a cache key: the provider would run the
+    model that was compiled for the other size."""
+    record = build(head_part("box"), POLICIES["bucket"], tmp_path)
+    keys: dict[str, str] = {}
+
+    def opened(path: Path, _providers: list[str], **how: object) -> Session:
+        (settings, *_) = how["provider_options"]  # type: ignore[misc]
+        keys[path.name] = settings["cache_key"]
+        return open_session(path)
+
+    monkeypatch.setattr(npu_executor, "available_providers", lambda: (PROVIDER,))
+    monkeypatch.setattr(npu_executor, "open_session", opened)
+    executor = NpuExecutor()
+    executor.open(record, tmp_path, {})
+    for count in (1, 9, 36):
+        executor.run({"x": rows(count)})
+    assert set(keys) == {"rows1.onnx", "rows9.onnx", "rows36.onnx"}
+    assert len(set(keys.values())) == 3

@@ -13,9 +13,10 @@ import pytest
 
 from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.library import DTYPES
+from adcompile.backends.host.tiles import TileLibrary, image_for
 from adcompile.backends.simulation import PartSessions
-from adcompile.backends.tiles import Mosaic, TileSpec, parse_mosaic
-from adcompile.errors import FormatError
+from adcompile.backends.tiles import Mosaic, TileSpec, pack, parse_mosaic, unpack
+from adcompile.errors import FormatError, InputError
 from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.executor import Array
 from adcompile.runtime.session import Session
@@ -303,3 +304,27 @@ def test_damaged_layouts_are_refused(checked_main: Program, tmp_path: Path) -> N
             parse_mosaic(text)
         assert caught.value.where == named
     assert parse_mosaic(GOOD).dump() == parse_mosaic(parse_mosaic(GOOD).dump()).dump()
+
+
+def test_tiles_of_the_c_interface(tmp_path: Path) -> None:
+    """Other programs pack and cut the same; memory that is too small and odd sizes are refused."""
+    library = TileLibrary(tmp_path)
+    rng = np.random.default_rng(1)
+    grid = (3, 4)
+    for seed in range(20):
+        spec = draw_tile(np.random.default_rng(seed))
+        tail = () if spec.flat else (spec.height, spec.width)
+        rows = rng.standard_normal((7, 5, *tail)).astype(np.float16)
+        image, again = image_for(rows, spec, grid), np.empty_like(rows)
+        library.pack(rows, spec, grid, image)
+        assert image.tobytes() == pack(rows, spec, grid).tobytes()
+        library.unpack(image, spec, grid, again)
+        assert again.tobytes() == unpack(image, spec, grid, 7).tobytes() == rows.tobytes()
+        with pytest.raises(InputError, match="does not fit"):
+            library.pack(rows, spec, grid, image[:, :4].copy())
+        with pytest.raises(InputError, match="do not fit 6 tiles"):
+            library.pack(rows, spec, (2, 3), image)
+        with pytest.raises(InputError, match="does not hold"):
+            library.unpack(image, spec, (3, 5), again)
+        with pytest.raises(InputError, match="a grid of so many tiles"):
+            library.pack(rows, spec, (2, -1), image)

@@ -89,13 +89,15 @@ class NpuExecutor:
         settings = {k: _resolve(v) for k, v in plan["provider_options"].items()}
         if "config_file" in settings and not Path(settings["config_file"]).is_absolute():
             settings["config_file"] = str(model.parent / settings["config_file"])
-        _place_cache(settings, part, model, options)
-        settings |= encryption(part.options.get("release", ""), options.get("encryption_key", ""))
+        secret = encryption(part.options.get("release", ""), options.get("encryption_key", ""))
         started = time.time()
+        opened: list[dict[str, str]] = []
         providers = [PROVIDER] if strict else [PROVIDER, "CPUExecutionProvider"]
-        own = [settings] if strict else [settings, {}]
 
         def opener(path: Path) -> Session:
+            placed = _placed(settings, part, path, options)
+            opened.append(placed)
+            own = [placed | secret] if strict else [placed | secret, {}]
             return open_session(
                 path,
                 providers,
@@ -107,7 +109,7 @@ class NpuExecutor:
 
         sessions = PartSessions(part, bundle, "device", opener)
         self.fell_back = PROVIDER not in sessions.providers
-        report = find_report(settings, started)
+        report = find_report(opened[0], started)
         if report is not None:
             planned = {op: int(count) for op, count in plan["planned"].items()}
             self.placement = compare(planned, read_report(report))
@@ -124,19 +126,22 @@ class NpuExecutor:
         self._sessions = None
 
 
-def _place_cache(
-    settings: dict[str, str], part: PartRecord, model: Path, options: Mapping[str, str]
-) -> None:
-    """Cache folder by option, else beside the model; key by everything that shapes the compilation."""
+def _placed(
+    settings: Mapping[str, str], part: PartRecord, model: Path, options: Mapping[str, str]
+) -> dict[str, str]:
+    """Settings of one model file of the part: cache folder by option, else beside the model; key by
+    everything that shapes the compilation, so that files for different row counts never share one."""
     identity = cache_identity(
         file_sha256(model), settings, runtime().__version__, options.get("driver", "unknown")
     )
+    placed = dict(settings)
     for name, value in (
         ("cache_dir", options.get("cache_dir") or str(model.parent / "cache")),
         ("cache_key", f"{part.name}-{identity}"),
     ):
         old = {"cache_dir": "cacheDir", "cache_key": "cacheKey"}[name]
-        settings[old if old in settings else name] = value
+        placed[old if old in settings else name] = value
+    return placed
 
 
 def _resolve(text: str) -> str:

@@ -29,6 +29,25 @@ void over_channels(Index channels, Index pixels, F&& body) {
   parallel_for(channels, kGrain / std::max(pixels, Index{1}) + 1, body);
 }
 
+/// to[c][r] = from[r][c], in blocks that stay in the cache.
+template <class T>
+void transpose(const T* from, Index rows, Index columns, Index from_stride, T* to,
+               Index to_stride) {
+  constexpr Index kBlock = 16;
+  for (Index c0 = 0; c0 < columns; c0 += kBlock) {
+    const Index c1 = std::min(c0 + kBlock, columns);
+    for (Index r0 = 0; r0 < rows; r0 += kBlock) {
+      const Index r1 = std::min(r0 + kBlock, rows);
+      for (Index c = c0; c < c1; ++c) {
+        for (Index r = r0; r < r1; ++r) to[c * to_stride + r] = from[r * from_stride + c];
+      }
+    }
+  }
+}
+
+/// True for tiles of one pixel without gutters: an image is then the transpose of the rows.
+bool is_dense(const TileSpec& tile) { return tile.pitch_y == 1 && tile.pitch_x == 1; }
+
 /// Every line of the image is written once, from left to right: a piece of each tile, its gutter.
 template <class T>
 void pack(const T* rows, Index count, Index channels, const TileSpec& tile, const TileGrid& grid,
@@ -38,6 +57,11 @@ void pack(const T* rows, Index count, Index channels, const TileSpec& tile, cons
   const Index row = channels * tile_size(tile);
   over_channels(channels, high * wide, [&](Index first, Index last) {
     T* to = image + first * high * wide;
+    if (is_dense(tile)) {
+      transpose(rows + first, count, last - first, channels, to, high * wide);
+      for (; first < last; ++first, to += high * wide) std::fill(to + count, to + high * wide, T{0});
+      return;
+    }
     for (Index c = first; c < last; ++c) {
       for (Index y = 0; y < high; ++y, to += wide) {
         const Index above = y / tile.pitch_y * grid.columns;  // tiles in the lines of tiles above
@@ -61,6 +85,11 @@ void unpack(const T* image, Index channels, Index image_high, Index image_wide,
             const TileSpec& tile, const TileGrid& grid, Index count, T* rows) {
   const Index row = channels * tile_size(tile);
   over_channels(channels, image_high * image_wide, [&](Index first, Index last) {
+    if (is_dense(tile) && image_wide == grid.columns) {
+      const Index pixels = image_high * image_wide;
+      transpose(image + first * pixels, last - first, count, pixels, rows + first, channels);
+      return;
+    }
     for (Index c = first; c < last; ++c) {
       for (Index t = 0; t < count; ++t) {
         const Index y = t / grid.columns * tile.pitch_y;
