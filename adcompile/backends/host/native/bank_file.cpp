@@ -156,14 +156,14 @@ bool parse_header(const unsigned char* data, std::size_t size, Container& out, s
 
 AlignedBytes::~AlignedBytes() { ::operator delete(data_, std::align_val_t(kAlignment)); }
 
-bool AlignedBytes::allocate(std::size_t size) {
+bool AlignedBytes::allocate(std::size_t size, bool zeros) {
     ::operator delete(data_, std::align_val_t(kAlignment));
     size_ = 0;
     data_ = static_cast<unsigned char*>(
         ::operator new(size == 0 ? 1 : size, std::align_val_t(kAlignment), std::nothrow));
     if (data_ == nullptr) return false;
     size_ = size;
-    std::memset(data_, 0, size);
+    if (zeros) std::memset(data_, 0, size);
     return true;
 }
 

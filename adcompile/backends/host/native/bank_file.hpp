@@ -12,14 +12,14 @@ namespace adc::search {
 
 constexpr std::size_t kAlignment = 64;
 
-// Zero-initialised memory on a 64-byte boundary.
+// Memory on a 64-byte boundary, zero-initialised unless that is declined.
 class AlignedBytes {
 public:
     AlignedBytes() = default;
     AlignedBytes(const AlignedBytes&) = delete;
     AlignedBytes& operator=(const AlignedBytes&) = delete;
     ~AlignedBytes();
-    bool allocate(std::size_t size);  // false: no memory
+    bool allocate(std::size_t size, bool zeros = true);  // false: no memory
     unsigned char* data() const { return data_; }
     std::size_t size() const { return size_; }
     template <class T>

@@ -24,7 +24,6 @@ constexpr int kRanked = 32;        // values that are put in order together
 constexpr int kRowTerms = 4;       // step, base, error, padding
 constexpr int kHead = 16;          // axes of a panel of the coreset
 constexpr int kPanelTerms = 18;    // there: squared length, kHead coordinates, length of the rest
-constexpr int kCentreTerms = 32;   // there: kHead + 1 coefficients, an offset, padding
 
 // 0, 1, … n - 1 as template arguments.
 template <int... n>
@@ -175,15 +174,15 @@ struct Kernels {
     void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
                     double* out);
 
-    // For the coreset. For each listed centre c (kCentreTerms numbers at centres[c]: as `scan`'s
-    // coefficients, then what is taken from the limits): which rows of a panel have bound <= limit.
-    // Centres with such rows are kept, in place, with their masks. Returns how many.
-    int (*scan_centres)(const float* panel, const float* limits, const float* centres,
-                        std::int32_t* listed, int count, std::uint16_t* masks);
+    // For the coreset: out[16 * p + lane] = query[0] + panel[0][lane] + the sum of the products of
+    // query[term] and panel[term][lane], for consecutive panels of kPanelTerms terms. Gives the least.
+    float (*heads)(const float* panels, int count, const float* query, float* out);
 
-    // masks[i] keeps the rows with values[16 * i + row] <= (reach[row] + errors[i])² + offsets[i].
-    void (*reachable)(const float* values, int count, const float* reach, const float* errors,
-                      const float* offsets, std::uint16_t* masks);
+    // Where in 16 * panels values there is one <= limit, ascending. Room for 16 more. Returns how many.
+    int (*listed)(const float* values, int panels, float limit, std::int32_t* at);
+
+    // `project` the other way: out[16 * j + a] += the sum over n rows of u_i[j] * z_i[a].
+    void (*spread)(const BankView&, const float* u, const float* z, int n, float* out);
 };
 
 // Null when the machine cannot run it.

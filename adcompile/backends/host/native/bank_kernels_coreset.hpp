@@ -1,34 +1,63 @@
 // The kernels that only the coreset needs. Included by bank_kernels_impl.hpp, on the same terms.
-template <class V>
-ADC_TARGET int scan_centres_impl(const float* panel, const float* limits, const float* centres,
-                                 std::int32_t* listed, int count, std::uint16_t* masks) {
+
+// Panels p[0], p[1], … beside each other: independent sums, and each number of the query is
+// broadcast once.
+template <class V, int... p>
+ADC_INLINE typename V::F head_tile(Pack<p...>, const float* panels, const float* query, float* out,
+                                   typename V::F least) {
     using F = typename V::F;
-    const F limit = V::load(limits), square = V::load(panel);
-    int kept = 0;
-    for (int i = 0; i < count; ++i) {
-        const float* c = centres + static_cast<std::int64_t>(listed[i]) * kCentreTerms;
-        F even = square, odd = V::zero();
-        for (int term = 0; term < kHead; term += 2) {
-            even = V::fma(V::load(panel + 16 * (term + 1)), V::set(c[term]), even);
-            odd = V::fma(V::load(panel + 16 * (term + 2)), V::set(c[term + 1]), odd);
-        }
-        even = V::fma(V::load(panel + 16 * (kHead + 1)), V::set(c[kHead]), even);
-        const unsigned mask = V::below(V::add(even, odd), V::sub(limit, V::set(c[kHead + 1])));
-        masks[kept] = static_cast<std::uint16_t>(mask);
-        listed[kept] = listed[i];
-        kept += mask != 0 ? 1 : 0;
+    constexpr std::int64_t size = kPanelTerms * kLanes;
+    const F square = V::set(query[0]);
+    F sum[] = {V::add(V::load(panels + p * size), square)...};
+    for (int term = 1; term < kPanelTerms; ++term) {
+        const F value = V::set(query[term]);
+        const float* at = panels + kLanes * term;
+        ((sum[p] = V::fma(V::load(at + p * size), value, sum[p])), ...);
     }
-    return kept;
+    ((V::store(out + kLanes * p, sum[p])), ...);
+    ((least = V::min(least, sum[p])), ...);
+    return least;
 }
 
 template <class V>
-ADC_TARGET void reachable_impl(const float* values, int count, const float* reach,
-                               const float* errors, const float* offsets, std::uint16_t* masks) {
+ADC_TARGET float heads_impl(const float* panels, int count, const float* query, float* out) {
+    constexpr std::int64_t size = kPanelTerms * kLanes;
+    typename V::F least = V::set(std::numeric_limits<float>::infinity());
+    int i = 0;
+    for (; i + 4 <= count; i += 4) least = head_tile<V>(Count<4>(), panels + i * size, query, out + kLanes * i, least);
+    for (; i < count; ++i) least = head_tile<V>(Count<1>(), panels + i * size, query, out + kLanes * i, least);
+    return -V::largest(V::sub(V::zero(), least));
+}
+
+template <class V>
+ADC_TARGET int listed_impl(const float* values, int panels, float limit, std::int32_t* at) {
+    const typename V::F top = V::set(limit);
+    int found = 0;
+    for (int i = 0; i < panels; ++i) {
+        const unsigned mask = V::below(V::load(values + kLanes * i), top);
+        if (mask != 0) found += V::append(mask, kLanes * i, at + found);
+    }
+    return found;
+}
+
+template <class V>
+ADC_TARGET void spread_impl(const BankView& b, const float* u, const float* z, int n, float* out) {
     using F = typename V::F;
-    const F base = V::load(reach);
-    for (int i = 0; i < count; ++i) {
-        const F far = V::add(base, V::set(errors[i]));
-        const F limit = V::fma(far, far, V::set(offsets[i]));
-        masks[i] = static_cast<std::uint16_t>(masks[i] & V::below(V::load(values + 16 * i), limit));
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const float* row = u + i * b.stride;
+        const F z0 = V::load(z + kLanes * i), z1 = V::load(z + kLanes * (i + 1));
+        const F z2 = V::load(z + kLanes * (i + 2)), z3 = V::load(z + kLanes * (i + 3));
+        for (std::int64_t j = 0; j < b.stride; ++j) {
+            F sum = V::fma(z0, V::set(row[j]), V::load(out + kLanes * j));
+            sum = V::fma(z1, V::set(row[b.stride + j]), sum);
+            sum = V::fma(z2, V::set(row[2 * b.stride + j]), sum);
+            V::store(out + kLanes * j, V::fma(z3, V::set(row[3 * b.stride + j]), sum));
+        }
+    }
+    for (; i < n; ++i) {
+        const F one = V::load(z + kLanes * i);
+        for (std::int64_t j = 0; j < b.stride; ++j)
+            V::store(out + kLanes * j, V::fma(one, V::set(u[i * b.stride + j]), V::load(out + kLanes * j)));
     }
 }

@@ -1,46 +1,41 @@
-// The rows of a coreset job, ordered and bounded for adc_coreset.
+// The rows of a coreset job, with what bounds on their distances need.
 #ifndef ADCOMPILE_CORESET_LAYOUT_HPP
 #define ADCOMPILE_CORESET_LAYOUT_HPP
 
 #include <cstdint>
-#include <vector>
 
+#include "bank_bounds.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "coreset.hpp"
+#include "coreset_team.hpp"
 
 namespace adc::search {
 
-// Like a bank (adcompile/anomaly/bank_layout.py), but computed in float32 with 16 axes, so both
-// sides of every bound carry rounding errors; see coreset_layout.cpp.
+// Like a bank (adcompile/anomaly/bank_layout.py), but computed in float32 with 16 axes and not put
+// in order, so both sides of every bound carry rounding errors; see coreset_layout.cpp.
 struct CoresetLayout {
-    BankView view;                    // for the kernels: centre, axes, shadow
-    std::vector<std::int32_t> order;  // stored row -> row of the job
-    std::vector<std::int32_t> place;  // and back
-    const float* rows = nullptr;      // stride apart
-    std::vector<BoxQuery> boxes;      // of each panel
-    std::vector<float> panels;        // [panels][kPanelTerms][16]
-    std::vector<float> errors;        // [panels * 16] length of the int8 error
-    std::vector<float> rest_low;      // [panels * 16] lower end of the length of the rest
-    std::vector<float> squares;       // [panels * 16] squared length
-    double axis_error = 0;            // bound on the error vector of 16 coordinates
+    BankView view;  // row_data, centre, scale, row_codes, row_terms; the last term is |codes · step|²
+    double axis_error = 0;  // bound on the error vector of 16 coordinates
 
-    const float* row(std::int64_t stored) const {
-        return rows + static_cast<std::int64_t>(order[static_cast<std::size_t>(stored)]) * view.stride;
-    }
+    // ADC_OK or ADC_NOT_FINITE. Throws std::bad_alloc.
+    int prepare(const adc_coreset_job& job, const Kernels& kernels, Team& team);
 
-    // False: no memory.
-    bool prepare(const adc_coreset_job& job, const Kernels& kernels);
+    // kPanelTerms numbers: squared length (lower end), 16 coordinates, length of the rest (upper end).
+    const float* head(std::int64_t row) const { return heads_.as<float>() + row * kPanelTerms; }
+
+    // For the bound of Kernels::heads, a row as one lane of a panel.
+    void to_lane(std::int64_t row, float* lane) const;
+
+    // A row as a query of Kernels::check; `codes` has room for view.code_stride * 2 bytes.
+    Point point(std::int64_t row, const Kernels& kernels, void* codes) const;
 
 private:
-    void measure(const Kernels& kernels, std::int64_t first, std::int64_t last);
-    void order_rows();
-    void fill(const Kernels& kernels, std::int64_t first_panel, std::int64_t last_panel);
-    void fill_row(std::int64_t stored, const Quantised& q, float square);
+    bool measure(const Kernels& kernels, Team& team);
+    double measure(const Kernels& kernels, std::int64_t first, std::int64_t last, float* u);
+    void fill(std::int64_t row, const float* z, float square, const Quantised& q);
 
-    AlignedBytes padded_, centre_, axes_, shadow_;
-    std::vector<float> coordinates_;  // [count][16]
-    std::vector<float> shadow_terms_;
+    AlignedBytes padded_, centre_, axes_, heads_, codes_, terms_;
 };
 
 }  // namespace adc::search

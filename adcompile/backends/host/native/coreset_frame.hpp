@@ -1,0 +1,23 @@
+// Where the bounds of a coreset job are computed: centre, scale and axes.
+#ifndef ADCOMPILE_CORESET_FRAME_HPP
+#define ADCOMPILE_CORESET_FRAME_HPP
+
+#include <cstdint>
+
+#include "bank_kernels.hpp"
+
+namespace adc::search {
+
+// Of `rows` (view.rows of them, view.stride apart, zero-padded): writes the mean of a sample to
+// `centre` [stride], close to its 16 leading principal axes, orthonormal or zero, to `axes`
+// [stride][16], and sets view.scale, centre and axes. Good ones make the selection fast, any are
+// safe. Throws std::bad_alloc.
+void choose_frame(BankView& view, const float* rows, const Kernels& kernels, float* centre, float* axes);
+
+// A power of two that brings every row's distance from the centre to at most 1; every `step`-th
+// row is looked at. 1 where all of them are at the centre, or one is not finite.
+float unit_scale(const BankView& view, const float* rows, std::int64_t step, const Kernels& kernels);
+
+}  // namespace adc::search
+
+#endif
