@@ -30,9 +30,6 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_AXES = 16
-_SAMPLE = 1024
-
 
 @dataclass(frozen=True, eq=False)
 class Coreset:
@@ -156,9 +153,6 @@ class _Job(ctypes.Structure):
         ("rows", ctypes.c_void_p),
         ("count", ctypes.c_int64),
         ("columns", ctypes.c_int64),
-        ("centre", ctypes.c_void_p),
-        ("scale", ctypes.c_float),
-        ("axes", ctypes.c_void_p),
         ("picks", ctypes.c_int64),
         ("first", ctypes.c_int64),
         ("threads", ctypes.c_int),
@@ -168,13 +162,9 @@ class _Job(ctypes.Structure):
 def _native_coreset(
     library: ctypes.CDLL, rows: F32, count: int, start: int, threads: int, path: str
 ) -> Coreset:
-    centre, axes, scale = _frame(rows)
     indices = np.empty(count, np.int64)
     radii = np.empty(count, np.float64)
-    job = _Job(
-        rows.ctypes.data, len(rows), rows.shape[1], centre.ctypes.data, scale, axes.ctypes.data,
-        count, start, threads,
-    )  # fmt: skip
+    job = _Job(rows.ctypes.data, len(rows), rows.shape[1], count, start, threads)
     message = ctypes.create_string_buffer(256)
     status: int = library.adc_coreset(
         ctypes.byref(job),
@@ -188,30 +178,3 @@ def _native_coreset(
         text = message.value.decode(errors="replace")
         raise ToolMissing("the native coreset refused", why=text)
     return Coreset(indices, radii)
-
-
-def _frame(rows: F32) -> tuple[F32, F32, float]:
-    """Centre [D], principal axes [16, D] and scale. Good ones make it fast, any are safe."""
-    sample = rows[:: max(1, -(-len(rows) // _SAMPLE))]
-    middle = sample.mean(axis=0, dtype=np.float64).astype(np.float32).astype(np.float64)
-    # The longest row is bounded by the box of all rows: no pass with temporaries of their size.
-    edges = np.maximum(rows.max(axis=0) - middle, middle - rows.min(axis=0))
-    length = float(np.sqrt(np.square(edges).sum()))
-    exponent = math.frexp(length)[1] if length > 0 else 0
-    scale = math.ldexp(1.0, min(100, max(-100, -exponent)))
-    axes = np.zeros((_AXES, rows.shape[1]), np.float32)
-    unit = ((sample - middle) * scale).astype(np.float32)
-    found = _subspace(unit, min(_AXES, rows.shape[1]))
-    axes[: found.shape[1]] = found.T
-    return middle.astype(np.float32), axes, scale
-
-
-def _subspace(sample: F32, count: int) -> F64:
-    """Orthonormal columns close to the *count* leading principal axes (subspace iteration)."""
-    covariance = (sample.T @ sample).astype(np.float64)
-    width = min(sample.shape[1], count + 8)
-    basis = np.random.default_rng(0).standard_normal((sample.shape[1], width))
-    for _ in range(4):
-        basis, _ = np.linalg.qr(covariance @ basis)
-    _, turn = np.linalg.eigh(basis.T @ covariance @ basis)
-    return np.asarray(np.linalg.qr(basis @ turn[:, ::-1])[0][:, :count])

@@ -34,8 +34,17 @@ NATIVE_HEADERS = (
     "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp", "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
-CORESET_SOURCES = ("coreset.cpp", "coreset_layout.cpp")
-CORESET_HEADERS = ("coreset.hpp", "coreset_layout.hpp")
+CORESET_SOURCES = (
+    "coreset.cpp", "coreset_frame.cpp", "coreset_layout.cpp", "coreset_rounds.cpp",
+    "coreset_team.cpp",
+)  # fmt: skip
+CORESET_HEADERS = (
+    "coreset.hpp",
+    "coreset_frame.hpp",
+    "coreset_layout.hpp",
+    "coreset_rounds.hpp",
+    "coreset_team.hpp",
+)
 """Selection of bank rows: part of the library Python loads, not of a host project."""
 
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
