@@ -65,6 +65,25 @@ struct Vnni : Floats {
 
 #include "bank_kernels_impl.hpp"
 
+template <>
+ADC_TARGET inline int passing<Vnni>(const BankView& b, const Probe& probe, const std::int32_t (&numbers)[4],
+                                    const std::int32_t (&dots)[4], int real, std::int32_t* rows, float* values) {
+    const float* terms[4];
+    for (int n = 0; n < 4; ++n) terms[n] = b.row_terms + static_cast<std::int64_t>(numbers[n]) * kRowTerms;
+    __m128 step = _mm_load_ps(terms[0]), base = _mm_load_ps(terms[1]), error = _mm_load_ps(terms[2]), padding = _mm_load_ps(terms[3]);
+    _MM_TRANSPOSE4_PS(step, base, error, padding);
+    const __m128i number = _mm_loadu_si128(reinterpret_cast<const __m128i*>(numbers));
+    const __m128i dot = _mm_loadu_si128(reinterpret_cast<const __m128i*>(dots));
+    const __m128 product = _mm_cvtepi32_ps(_mm_add_epi32(dot, _mm_set1_epi32(probe.bias)));
+    const __m128 value = _mm_fmadd_ps(product, _mm_mul_ps(_mm_set1_ps(probe.factor), step), base);
+    const __m128 reach = _mm_fmadd_ps(_mm_set1_ps(probe.slope), error, value);
+    const __mmask8 near = _mm_cmp_ps_mask(reach, _mm_set1_ps(probe.limit), _CMP_LE_OQ) & ((1u << real) - 1);
+    // Compressed in registers: to memory directly is slow on some machines.
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(rows), _mm_maskz_compress_epi32(near, number));
+    _mm_storeu_ps(values, _mm_maskz_compress_ps(near, value));
+    return __builtin_popcount(near);
+}
+
 // 64 columns at a time, all but the error in integers. Packing saturates: what leaves the range of the
 // codes, or is not finite (it becomes the smallest integer), shows as a size of 127 or more.
 template <>

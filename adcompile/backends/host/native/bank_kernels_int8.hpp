@@ -131,26 +131,36 @@ ADC_TARGET void fetch_impl(const BankView& b, const std::int32_t* rows, int coun
 #endif
 }
 
+// Writes those of four rows (the first `real` count) that pass the test, and their values; `dots` are
+// their products, short of the bias. May write four entries of each. Returns how many passed.
+template <class V>
+ADC_TARGET inline int passing(const BankView& b, const Probe& probe, const std::int32_t (&numbers)[4],
+                              const std::int32_t (&dots)[4], int real, std::int32_t* rows, float* values) {
+    int kept = 0;
+    for (int n = 0; n < real; ++n) {
+        const float* terms = b.row_terms + static_cast<std::int64_t>(numbers[n]) * kRowTerms;
+        const float dot = static_cast<float>(dots[n] + probe.bias);
+        const float value = dot * (probe.factor * terms[0]) + terms[1];
+        rows[kept] = numbers[n];
+        values[kept] = value;
+        kept += value + probe.slope * terms[2] <= probe.limit ? 1 : 0;
+    }
+    return kept;
+}
+
 template <class V>
 ADC_TARGET int check_impl(const BankView& b, const Probe& probe, std::int32_t* rows, int count, float* values) {
     const unsigned char* codes = static_cast<const unsigned char*>(probe.codes);
     int kept = 0;
     for (int i = 0; i < count; i += 4) {
         const std::int8_t* row[4];
-        std::int32_t number[4], dots[4];
+        std::int32_t numbers[4], dots[4];
         for (int n = 0; n < 4; ++n) {
-            number[n] = rows[i + n < count ? i + n : i];
-            row[n] = b.row_codes + number[n] * b.code_stride;
+            numbers[n] = rows[i + n < count ? i + n : i];
+            row[n] = b.row_codes + numbers[n] * b.code_stride;
         }
         V::row_dots(row, codes, b.code_stride, dots);
-        for (int n = 0; n < 4 && i + n < count; ++n) {
-            const float* terms = b.row_terms + static_cast<std::int64_t>(number[n]) * kRowTerms;
-            const float dot = static_cast<float>(dots[n] + probe.bias);
-            const float value = dot * (probe.factor * terms[0]) + terms[1];
-            rows[kept] = number[n];
-            values[kept] = value;
-            kept += value + probe.slope * terms[2] <= probe.limit ? 1 : 0;
-        }
+        kept += passing<V>(b, probe, numbers, dots, count - i < 4 ? count - i : 4, rows + kept, values + kept);
     }
     return kept;
 }

@@ -39,7 +39,7 @@ public:
     }
 
     // Queries a call may take.
-    int block() const { return bank_.axis_panels > 0 ? kBlock : kDenseBlock; }
+    int block() const { return bank_.axis_panels > 0 && !is_small(bank_) ? kBlock : kDenseBlock; }
 
     // Searches `count` <= block() queries. False when one of them is not finite.
     bool run(const float* queries, int count, int k, std::int64_t* indices, double* squared);
