@@ -40,6 +40,15 @@ void fetch(const float* row, std::int64_t columns) {
 
 float up(double value) { return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37); }
 
+// No less than the squared distance, scaled, of the point to one with this value and error.
+double farthest(const BankView& view, const Point& p, float value, float error) {
+    const double e = static_cast<double>(error);
+    const double terms = (p.length + view.longest) * (p.length + view.longest);
+    const double apart = static_cast<double>(value) + e * e + p.square + 14 * kEps * terms + kTiny;
+    const double reach = std::sqrt(std::max(0.0, apart)) + p.error + e;
+    return reach * reach * (1 + 1e-7);
+}
+
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 std::int64_t panels_of(std::int64_t rows) { return (rows + kLanes - 1) / kLanes; }
@@ -166,7 +175,7 @@ void Rounds::catch_up(std::int32_t row, Scratch& s) {
         const float error = pick_terms_[at(s.near[0] * kRowTerms + 2)];
         p.probe.limit = std::numeric_limits<float>::infinity();
         if (kernels_.check(pick_view_, p.probe, s.near.data(), 1, s.checked.data()) == 1)
-            limit = std::min(limit, p.farthest(view_, s.checked[0], error));
+            limit = std::min(limit, farthest(view_, p, s.checked[0], error));
     }
     int count = kernels_.listed(s.values.data(), panels, head_limit(limit), s.near.data());
     for (int i = 0; i < count; ++i) s.near[at(i)] += base;
