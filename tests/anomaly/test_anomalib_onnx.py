@@ -185,3 +185,23 @@ def test_distances_stay_bounded(exported: Path, tmp_path: Path) -> None:
         for node in model_io.load_model(file).graph:
             for value in node.outputs:
                 assert value.dtype == ir.DataType.UNDEFINED or str(value.shape) != "[256,200]"
+
+
+def test_quantiles_of_an_exported_efficientad_are_measured_again(
+    exported: Path, tmp_path: Path
+) -> None:
+    """Another exporter's spelling of the scaling: both ranges are found, and replaced."""
+    pictures(tmp_path / "good", count=6)
+    done = compile(
+        exported / "efficientad.onnx",
+        "drpai:v2h",
+        tmp_path / "out",
+        BuildOptions(data=tmp_path / "good", host_code=False),
+    )
+    assert done.ok, done.notes
+    found = done.rebuilt
+    assert found is not None
+    assert found.kind == "quantiles"
+    before = sorted(old for old, _ in found.numbers.values())
+    assert before == pytest.approx([0.025, 0.03], rel=1e-4), "qb - qa of the exported model"
+    assert any("are the images like those" in note for note in done.notes)
