@@ -150,7 +150,12 @@ def obstacle(node: ir.Node, now: int, version: int) -> str:
         return "" if after > before else _foreign_type(node, after)
     bridge = _BRIDGES.get(node.op_type)
     too_old = min(before, after) < _OLDEST.get(node.op_type, 1)
-    if bridge is None or too_old or not bridge.possible(node, before, after):
+    if (
+        bridge is None
+        or too_old
+        or version < bridge.least
+        or not bridge.possible(node, before, after)
+    ):
         return f"the meaning of {node.op_type} changed between version {before} and {after}"
     return ""
 
@@ -197,6 +202,7 @@ class _Bridge:
 
     possible: Callable[[ir.Node, int, int], bool]  # node, version before, version after
     move: Callable[[ir.Model, ir.Node, int], None]  # model, node, version after
+    least: int = 0  # the result does not exist in older opsets
 
 
 def _has_defaults(node: ir.Node, before: int, after: int) -> bool:
@@ -290,8 +296,29 @@ def _add_list(model: ir.Model, node: ir.Node, what: str, numbers: Sequence[int])
     node.replace_input_with(1, value)
 
 
+def _can_resize(node: ir.Node, before: int, after: int) -> bool:
+    scales = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return (before, after) == (9, 10) and scales is not None and bool((scales.astype(np.float64) >= 1).all())
+
+
+def _resize(model: ir.Model, node: ir.Node, after: int) -> None:
+    """Upsample, which ended with opset 9, as the Resize that computes the same (ONNX: Resize-11's
+    ``asymmetric`` is Upsample's coordinate, and Upsample's nearest pixel is the one below)."""
+    del model, after
+    node.op_type = "Resize"
+    node.resize_inputs(3)
+    node.replace_input_with(2, node.inputs[1])
+    node.replace_input_with(1, None)
+    mode = node.attributes.get("mode")
+    if mode is None or mode.as_string() == "nearest":
+        node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "floor")
+    transformation = "coordinate_transformation_mode"
+    node.attributes[transformation] = ir.AttrString(transformation, "asymmetric")
+
+
 _BRIDGES: dict[str, _Bridge] = {
     **dict.fromkeys(_ADDED, _Bridge(_has_defaults, _drop_defaults)),
     **dict.fromkeys(_REDUCTIONS, _Bridge(_can_reduce, _reduction)),
     "Split": _Bridge(_can_split, _split),
+    "Upsample": _Bridge(_can_resize, _resize, least=13),
 }

@@ -30,4 +30,5 @@ PASSES: Mapping[str, str] = {
     "set-attribute": "adcompile.passes.set_attribute:SetAttribute",
     "specialize": "adcompile.passes.specialize:Specialize",
     "trim-control-flow": "adcompile.passes.trim_control_flow:TrimControlFlow",
+    "upsample-to-resize": "adcompile.passes.upsample_to_resize:UpsampleToResize",
 }

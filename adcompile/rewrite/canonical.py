@@ -9,7 +9,7 @@ from adcompile.rewrite.pipeline import Pipeline
 
 # target-independent, exact, to a fixed point
 CANONICAL = (
-    "check-weights,bind-defaults,inline-functions,"
+    "check-weights,bind-defaults,inline-functions,upsample-to-resize,"
     "(infer-shapes,fold-shapes,fold-constants,inline-control-flow,clean-up,fold-affine,"
     "merge-reshapes,trim-control-flow,dedupe-constants,common-subexpressions,dead-code)*"
 )

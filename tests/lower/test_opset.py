@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import ModelError
+from adcompile.ir.evaluate import evaluate
 from adcompile.ir.graph import opset
 from adcompile.ir.model_io import from_bytes, load_model
 from adcompile.lower.opset import obstacle, retarget, settled
@@ -125,3 +127,49 @@ def test_a_type_that_is_newer_than_the_opset_stays() -> None:
     m = model("g (float[2] x) => (float8e8m0[2] y) { y = Cast <to = 24> (x) }", opset=25)
     assert "float8e8m0" in obstacle(m.graph[0], 25, 21)
     assert obstacle(m.graph[0], 25, 24) == ""
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    "scales", [(1, 1, 2, 2), (1, 1, 1.5, 2.5), (1, 1, 3, 1), (1, 1, 1.7, 1.3)]
+)
+def test_upsample_becomes_the_resize_that_computes_the_same(
+    mode: str, scales: tuple[float, ...]
+) -> None:
+    """The op ended with opset 9: every element equal in ONNX Runtime, other scales included."""
+    node = f'y = Upsample <mode = "{mode}"> (x, s)'
+    body = f"g (float[1, 2, 5, 7] x) => (float[a, b, c, d] y) {{ {node} }}"
+    before = model(body, {"s": np.array(scales, np.float32)}, opset=9)
+    moved = settled(before, 13, 17)
+    assert [n.op_type for n in moved.graph] == ["Resize"]
+    assert [n.op_type for n in before.graph] == ["Upsample"]
+    given = feeds(before)
+    assert evaluate(moved, given)["y"].tobytes() == evaluate(before, given)["y"].tobytes()
+
+
+@pytest.mark.parametrize("target", ["npu:stx", "drpai:v2h", "trt:orin-nx@10.3"])
+def test_upsample_reaches_the_device(target: str, tmp_path: Path) -> None:
+    """A network of opset 9 that enlarges is one device part, and its bundle verifies."""
+    body = """g (float[1, 3, 16, 16] x) => (float[1, 8, 32, 32] y) {
+      a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
+      b = Upsample <mode = "nearest"> (a, s)
+      y = Relu (b) }"""
+    weights = {
+        "w": np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "s": np.array([1, 1, 2, 2], np.float32),
+    }
+    options = replace(QUICK, backend_options={"keep_small": "true"})
+    result = compile(model(body, weights, opset=9), target, tmp_path / "b", options)
+    assert result.ok
+    assert [p.placement for p in result.manifest.parts] == ["device"]
+
+
+def test_upsample_that_has_no_resize_stays() -> None:
+    """Computed scales, and opsets whose Resize is another op."""
+    body = "g (float[1, 2, 5, 7] x, float[4] s) => (float[a, b, c, d] y) { y = Upsample (x, s) }"
+    (node,) = model(body, {}, opset=9).graph
+    assert "meaning" in obstacle(node, 9, 17)
+    constant = "g (float[1, 2, 5, 7] x) => (float[a, b, c, d] y) { y = Upsample (x, s) }"
+    (node,) = model(constant, {"s": np.ones(4, np.float32)}, opset=9).graph
+    assert "meaning" in obstacle(node, 9, 11)
+    assert obstacle(node, 9, 13) == ""

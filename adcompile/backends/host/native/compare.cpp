@@ -119,7 +119,8 @@ Difference compare_signal(const AnyView& got, const AnyView& wanted, double snr_
   }
   const double ratio = noise == 0 ? snr_db : 10 * std::log10(signal / noise);
   d.fits = ratio >= snr_db;  // never with NaN
-  if (!d.fits) d.why = text(ratio) + " dB of signal to noise, at least " + text(snr_db) + " wanted";
+  d.ratio = (noise == 0 ? "no noise" : text(ratio) + " dB of signal to noise");
+  if (!d.fits) d.why = d.ratio + ", at least " + text(snr_db) + " dB wanted";
   return d;
 }
 
@@ -171,7 +172,7 @@ std::vector<Difference> compare_rows(const std::vector<AnyView>& got,
     if (place != w) ++moved;
   }
   for (std::size_t k = 0; k < got.size(); ++k) {
-    all[k] = Difference{true, worst[k], moved, ""};
+    all[k] = Difference{true, worst[k], moved, "", ""};
   }
   return all;
 }

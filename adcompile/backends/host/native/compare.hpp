@@ -11,6 +11,7 @@ struct Difference {
   bool fits = false;
   double worst = 0;       // largest |difference|
   Index permuted = 0;     // rows that were found in another place
+  std::string ratio;      // signal to noise in words, when that was compared
   std::string why;        // one sentence when it does not fit
 };
 

@@ -101,6 +101,7 @@ class Replay {
       std::fprintf(report_, "    %-40s %s", name(values[i]), found[i].fits ? "equal" : "DIFFERENT");
       if (found[i].fits) {
         std::fprintf(report_, " (largest difference %g", found[i].worst);
+        if (!found[i].ratio.empty()) std::fprintf(report_, ", %s", found[i].ratio.c_str());
         if (found[i].permuted > 0) {
           std::fprintf(report_, ", %lld rows in another order",
                        static_cast<long long>(found[i].permuted));
