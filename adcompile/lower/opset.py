@@ -298,7 +298,8 @@ def _add_list(model: ir.Model, node: ir.Node, what: str, numbers: Sequence[int])
 
 def _can_resize(node: ir.Node, before: int, after: int) -> bool:
     scales = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return (before, after) == (9, 10) and scales is not None and bool((scales.astype(np.float64) >= 1).all())
+    enlarges = scales is not None and bool((scales.astype(np.float64) >= 1).all())
+    return (before, after) == (9, 10) and enlarges
 
 
 def _resize(model: ir.Model, node: ir.Node, after: int) -> None:
