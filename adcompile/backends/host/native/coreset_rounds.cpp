@@ -29,15 +29,6 @@ constexpr std::int64_t kPanelSize = kPanelTerms * kLanes;
 constexpr double kFirstShrink = 0.02, kLeastShrink = 0.0005, kMostShrink = 0.5;
 constexpr std::size_t kFewRows = 400, kManyRows = 1000;  // of a pool
 
-// Starts to load a row.
-void fetch(const float* row, std::int64_t columns) {
-#if defined(__GNUC__)
-    for (std::int64_t j = 0; j < columns; j += 16) __builtin_prefetch(row + j);
-#else
-    (void)row, (void)columns;
-#endif
-}
-
 float up(double value) { return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37); }
 
 // No less than the squared distance, scaled, of the point to one with this value and error.
@@ -180,8 +171,6 @@ void Rounds::catch_up(std::int32_t row, Scratch& s) {
     int count = kernels_.listed(s.values.data(), panels, head_limit(limit), s.near.data());
     for (int i = 0; i < count; ++i) s.near[at(i)] += base;
     p.reach(view_, limit);
-    kernels_.fetch(pick_view_, s.near.data(), count);
-    fetch(view_.row(row), view_.stride);
     count = kernels_.check(pick_view_, p.probe, s.near.data(), count, s.checked.data());
     // The pick that seems nearest first: the others are seldom needed then.
     const auto best = std::min_element(s.checked.begin(), s.checked.begin() + count) - s.checked.begin();
