@@ -80,6 +80,17 @@ def test_any_magnitude(size: float) -> None:
     check((np.clip(random.standard_normal((300, 8)), -3, 3) * size).astype(np.float32), 60)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e12, 1e30])
+def test_rows_that_the_sample_missed(size: float) -> None:
+    """Centre, scale and axes come from every other row here; those between are elsewhere, or far off."""
+    random = np.random.default_rng(4)
+    rows = np.zeros((1024, 12), np.float32)
+    rows[1::2] = (np.clip(random.standard_normal((512, 12)), -3, 3) * size).astype(np.float32)
+    check(rows, 80)
+    rows[::2] = random.standard_normal((512, 12)).astype(np.float32)
+    check(rows, 80, 3)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(1, 120), columns=st.integers(1, 20), seed=st.integers(0, 999),
