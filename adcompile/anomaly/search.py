@@ -22,29 +22,21 @@ from adcompile.errors import InputError, ToolMissing, UsageError
 MAX_NEIGHBOURS = 64
 NATIVE_SOURCES = (
     "bank_search.cpp", "bank_worker.cpp", "bank_scan.cpp", "bank_dense.cpp", "bank_direct.cpp",
-    "bank_small.cpp", "bank_axes.cpp", "bank_bounds.cpp", "bank_paths.cpp", "bank_top.cpp",
-    "bank_view.cpp", "bank_file.cpp", "bank_kernels_portable.cpp",
+    "bank_small.cpp", "bank_axes.cpp", "bank_bounds.cpp", "bank_paths.cpp", "bank_team.cpp",
+    "bank_top.cpp", "bank_view.cpp", "bank_file.cpp", "bank_kernels_portable.cpp",
     "bank_kernels_avx2.cpp", "bank_kernels_avx512.cpp", "bank_kernels_avx512vnni.cpp",
     "bank_kernels_neon.cpp",
 )  # fmt: skip
 """What a host project compiles to search a bank (below ``backends/host/native``)."""
 NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
-    "bank_file.hpp", "bank_axes.hpp", "bank_paths.hpp", "bank_kernels.hpp", "bank_kernels_impl.hpp",
-    "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp", "bank_floats_avx512.hpp",
+    "bank_file.hpp", "bank_axes.hpp", "bank_paths.hpp", "bank_team.hpp", "bank_kernels.hpp",
+    "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp",
+    "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
-CORESET_SOURCES = (
-    "coreset.cpp", "coreset_frame.cpp", "coreset_layout.cpp", "coreset_rounds.cpp",
-    "coreset_team.cpp",
-)  # fmt: skip
-CORESET_HEADERS = (
-    "coreset.hpp",
-    "coreset_frame.hpp",
-    "coreset_layout.hpp",
-    "coreset_rounds.hpp",
-    "coreset_team.hpp",
-)
+CORESET_SOURCES = ("coreset.cpp", "coreset_frame.cpp", "coreset_layout.cpp", "coreset_rounds.cpp")
+CORESET_HEADERS = ("coreset.hpp", "coreset_frame.hpp", "coreset_layout.hpp", "coreset_rounds.hpp")
 """Selection of bank rows: part of the library Python loads, not of a host project."""
 
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")

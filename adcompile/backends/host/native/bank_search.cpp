@@ -4,22 +4,19 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdio>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include "bank_axes.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "bank_paths.hpp"
+#include "bank_team.hpp"
 #include "bank_view.hpp"
 #include "bank_worker.hpp"
 
@@ -70,92 +67,43 @@ int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::
 }  // namespace
 
 struct adc_searcher {
-    explicit adc_searcher(const adc_bank* b, const adc::search::Kernels* k) : bank(b), kernels(k) {}
-    ~adc_searcher();
+    adc_searcher(const adc_bank* b, const adc::search::Kernels* k, int threads) : bank(b), kernels(k), team(threads) {}
 
-    void serve(adc::search::Worker* worker);
-    void work(adc::search::Worker* worker);
+    // False when a query is not finite.
     bool run(const Job& job);
+    void search(int member, std::int64_t first, std::int64_t last);
 
     const adc_bank* bank;
     const adc::search::Kernels* kernels;
-    std::vector<std::unique_ptr<adc::search::Worker>> workers;
-    std::vector<std::thread> threads;
-    std::mutex mutex;
-    std::condition_variable wake, idle;
-    std::uint64_t round = 0;
-    std::size_t busy = 0;  // threads at work
-    bool open = false;     // there is work to join
-    bool stop = false;
+    std::vector<std::unique_ptr<adc::search::Worker>> workers;  // one for each thread
+    adc::search::Team team;
     Job job;
-    std::int64_t block = 1;
-    std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
 };
 
-adc_searcher::~adc_searcher() {
-    {
-        const std::lock_guard<std::mutex> lock(mutex);
-        stop = true;
-    }
-    wake.notify_all();
-    for (std::thread& t : threads) t.join();
-}
-
-// The life of a parked thread.
-void adc_searcher::serve(adc::search::Worker* worker) {
-    std::uint64_t seen = 0;
-    for (;;) {
-        {
-            std::unique_lock<std::mutex> lock(mutex);
-            wake.wait(lock, [&] { return stop || (open && round != seen); });
-            if (stop) return;
-            seen = round;
-            ++busy;
-        }
-        work(worker);
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (--busy == 0) idle.notify_one();
-    }
-}
-
-void adc_searcher::work(adc::search::Worker* worker) {
-    while (!failed.load(std::memory_order_relaxed)) {
-        const std::int64_t first = next.fetch_add(block);
-        if (first >= job.count) return;
-        const auto count = static_cast<int>(std::min<std::int64_t>(block, job.count - first));
-        if (!worker->run(job.queries + first * bank->view.columns, count, job.k,
-                         job.indices + first * job.k, job.squared + first * job.k))
-            failed.store(true);
-    }
+void adc_searcher::search(int member, std::int64_t first, std::int64_t last) {
+    if (failed.load(std::memory_order_relaxed)) return;
+    adc::search::Worker& worker = *workers[static_cast<std::size_t>(member)];
+    if (!worker.run(job.queries + first * bank->view.columns, static_cast<int>(last - first), job.k,
+                    job.indices + first * job.k, job.squared + first * job.k))
+        failed.store(true);
 }
 
 bool adc_searcher::run(const Job& wanted) {
     for (auto& worker : workers) worker->counts = adc_search_counts();
     job = wanted;
-    next.store(0);
     failed.store(false);
     // Blocks of equal size, a whole number of them for each thread.
-    const auto parts = static_cast<std::int64_t>(workers.size());
+    const std::int64_t parts = team.size();
     const std::int64_t most = workers[0]->block();
     const std::int64_t rounds = std::max<std::int64_t>(1, (job.count + parts * most - 1) / (parts * most));
-    block = std::max<std::int64_t>(1, (job.count + parts * rounds - 1) / (parts * rounds));
+    const std::int64_t block = std::max<std::int64_t>(1, (job.count + parts * rounds - 1) / (parts * rounds));
     const double products = static_cast<double>(job.count) * static_cast<double>(bank->view.rows * bank->view.columns);
-    if (threads.empty() || products < kAlone) {
-        work(workers[0].get());
-        return !failed.load();
-    }
-    {
-        const std::lock_guard<std::mutex> lock(mutex);
-        open = true;
-        ++round;
-    }
-    wake.notify_all();
-    work(workers[0].get());
-    // A thread that is still asleep finds no work: only those that have begun are waited for.
-    std::unique_lock<std::mutex> lock(mutex);
-    open = false;
-    idle.wait(lock, [&] { return busy == 0; });
+    const auto body = [this](int member, std::int64_t first, std::int64_t last) { search(member, first, last); };
+    if (products < kAlone)
+        adc::search::Team::run_alone(job.count, block, body);
+    else
+        team.run(job.count, block, body);
     return !failed.load();
 }
 
@@ -215,13 +163,11 @@ int adc_searcher_create(const adc_bank* bank, int threads, const char* path,
     if (kernels == nullptr)
         return say(ADC_BAD_ARGUMENT, message, message_size,
                    "instruction set '" + std::string(path == nullptr ? "" : path) + "' is unknown or not available here");
-    auto made = std::make_unique<adc_searcher>(bank, kernels);
+    auto made = std::make_unique<adc_searcher>(bank, kernels, threads);
     for (int i = 0; i < threads; ++i) {
         made->workers.push_back(std::make_unique<adc::search::Worker>(bank->view, *kernels));
         if (!made->workers.back()->allocate()) throw std::bad_alloc();
     }
-    for (int i = 1; i < threads; ++i)
-        made->threads.emplace_back(&adc_searcher::serve, made.get(), made->workers[static_cast<std::size_t>(i)].get());
     *searcher = made.release();
     return ADC_OK;
 } catch (const std::bad_alloc&) {

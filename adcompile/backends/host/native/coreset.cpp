@@ -10,7 +10,7 @@
 #include "bank_paths.hpp"
 #include "coreset_layout.hpp"
 #include "coreset_rounds.hpp"
-#include "coreset_team.hpp"
+#include "bank_team.hpp"
 
 namespace {
 

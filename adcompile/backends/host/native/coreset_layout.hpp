@@ -8,7 +8,7 @@
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "coreset.hpp"
-#include "coreset_team.hpp"
+#include "bank_team.hpp"
 
 namespace adc::search {
 

@@ -1,6 +1,6 @@
 // Threads that share many short loops.
-#ifndef ADCOMPILE_CORESET_TEAM_HPP
-#define ADCOMPILE_CORESET_TEAM_HPP
+#ifndef ADCOMPILE_BANK_TEAM_HPP
+#define ADCOMPILE_BANK_TEAM_HPP
 
 #include <atomic>
 #include <condition_variable>
@@ -27,6 +27,9 @@ public:
     // is 0 … size() - 1. The body must not throw.
     using Body = std::function<void(int, std::int64_t, std::int64_t)>;
     void run(std::int64_t count, std::int64_t block, const Body& body);
+
+    // The same on the calling thread, as member 0.
+    static void run_alone(std::int64_t count, std::int64_t block, const Body& body);
 
 private:
     void serve(int member);

@@ -1,4 +1,4 @@
-#include "coreset_team.hpp"
+#include "bank_team.hpp"
 
 #include <algorithm>
 
@@ -56,11 +56,12 @@ void Team::work(int member) {
     }
 }
 
+void Team::run_alone(std::int64_t count, std::int64_t block, const Body& body) {
+    for (std::int64_t first = 0; first < count; first += block) body(0, first, std::min(count, first + block));
+}
+
 void Team::run(std::int64_t count, std::int64_t block, const Body& body) {
-    if (others_.empty() || count <= block) {
-        for (std::int64_t first = 0; first < count; first += block) body(0, first, std::min(count, first + block));
-        return;
-    }
+    if (others_.empty() || count <= block) return run_alone(count, block, body);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         body_ = &body;
