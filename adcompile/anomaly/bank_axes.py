@@ -30,9 +30,9 @@ _NEIGHBOURS = 5
 _PANEL = 8  # … for 16 rows,
 _SINGLE = 110  # … for a single row, which has to come from memory,
 _QUERY = 2000  # … for a query's boxes and first limit.
-_SMALL = 512
+SMALL_ROWS = 512
 """Rows of a bank that ``bank_small.cpp`` searches: a tile of queries against all rows at once …"""
-_SMALL_AXES = 64
+SMALL_AXES = 64
 """… along at most so many axes."""
 _SMALL_QUERY = 450  # … there, for all of a query's steps that do not depend on sizes.
 _GAIN = 0.75
@@ -66,7 +66,7 @@ def choose_axes(rows: F32, centre: F32, scale: float, wanted: int | None = None)
 
 def _work(axes: int, visited: float, survivors: float, rows: F32) -> float:
     count, columns = len(rows), int(rows.shape[1])
-    if count <= _SMALL and axes <= _SMALL_AXES:
+    if count <= SMALL_ROWS and axes <= SMALL_AXES:
         # two int8 products of all columns per axis, then every row along the axes
         project = 2 * axes / LANES * columns / 4
         scan = count / LANES * (axes / 4 + _PANEL)
