@@ -75,12 +75,14 @@ class Pass:
     """A named unit that changes the graph. Subclasses are frozen dataclasses; fields are options.
 
     The model must be valid before and after :meth:`run`, not in between. ``run`` returns True
-    exactly when the graph changed.
+    exactly when the graph changed. ``steps`` maps names other than its own that the pass reports
+    rewrites under to what they do; the rules of a rewrite pass need no entry.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     exactness: ClassVar[Exactness] = Exactness.EXACT
+    steps: ClassVar[Mapping[str, str]] = {}
 
     def run(self, model: ir.Model, report: Report) -> bool:
         """Change *model* in place; return True when something changed."""

@@ -36,7 +36,10 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
     "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),
     "optimize": ("optimize", "Simplify an ONNX model; dump the graph around any pass"),
-    "explain-rule": ("explain_rule", "Why a rule did or did not match at a node"),
+    "explain-rule": (
+        "explain_rule",
+        "What a rule or pass does, why it did or did not apply at a node",
+    ),
     "synth": ("synth", "Generate an MVTec-style data set"),
     "fit": ("fit", "Train an anomaly detector from normal images"),
     "retrain": ("retrain", "Refit an anomaly detector on other images"),

@@ -170,29 +170,27 @@ def _with_exactness(fix: str, exactness: str) -> str:
 
 def passes(target: str | None) -> list[Record]:
     """Every registered pass with its exactness."""
-    from adcompile.rewrite.pipeline import known_passes
-
-    del target
-    return [
-        {"pass": name, "exactness": kind.exactness.value, "what": kind.summary}
-        for name, kind in sorted(known_passes().items())
-    ]
+    return _named(target, {"pass"})
 
 
 def rules(target: str | None) -> list[Record]:
-    """Every rewrite rule, under the pass that holds it."""
-    from adcompile.rewrite.pipeline import known_passes, rules_of
+    """Everything else that a report can name: rules, steps of passes, and what lowering does."""
+    return _named(target, {"rule", "step", "lowering"})
+
+
+def _named(target: str | None, kinds: set[str]) -> list[Record]:
+    from adcompile.rewrite.named import named
 
     del target
     return [
         {
-            "rule": rule.name,
-            "pass": name,
-            "exactness": rule.exactness.value,
-            "what": rule.summary,
+            each.kind if each.kind == "pass" else "rule": each.name,
+            **({} if each.kind == "pass" else {"kind": each.kind, "pass": each.holder}),
+            "exactness": each.exactness.value,
+            "what": each.summary,
         }
-        for name, kind in sorted(known_passes().items())
-        for rule in rules_of(kind)
+        for each in named().values()
+        if each.kind in kinds
     ]
 
 
@@ -201,5 +199,5 @@ _LISTS: Mapping[str, tuple[str, Callable[[str | None], Sequence[Record]], tuple[
     "targets": ("Targets", targets, ("target", "what", "toolchain", "precisions", "versions")),
     "ops": ("Operators by target", ops, ("op", "target", "precisions", "conditions", "instead")),
     "passes": ("Passes", passes, ("pass", "exactness", "what")),
-    "rules": ("Rewrite rules", rules, ("rule", "pass", "exactness", "what")),
+    "rules": ("Rewrite rules", rules, ("rule", "kind", "pass", "exactness", "what")),
 }

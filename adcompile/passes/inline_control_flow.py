@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +26,10 @@ class InlineControlFlow(Pass):
 
     name: ClassVar[str] = "inline-control-flow"
     summary: ClassVar[str] = "inline decided Ifs, unroll Loops with few known trips"
+    steps: ClassVar[Mapping[str, str]] = {
+        "decided-if": "an If with a constant condition becomes the branch it takes",
+        "unrolled-loop": "a Loop with few known trips becomes copies of its body",
+    }
     max_trips: int = 1
     max_nodes: int = 1000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,6 +38,12 @@ class MergeReshapes(Pass):
     that is regrouped afterwards into a plain Concat. Exact."""
 
     name: ClassVar[str] = "merge-reshapes"
+    steps: ClassVar[Mapping[str, str]] = {
+        "regrouping-undone": "a regrouping of axes that a later one undoes",
+        "regrouping-of-regrouping": "two regroupings of axes in a row are one",
+        "regrouping-around-elementwise": "regroupings before and behind elementwise ops cancel",
+        "stack-regrouped": "a stack of values that is regrouped is a concatenation",
+    }
     summary: ClassVar[str] = "join or cancel Reshape, Flatten, Squeeze, Unsqueeze, and stacks"
 
     def run(self, model: ir.Model, report: Report) -> bool:

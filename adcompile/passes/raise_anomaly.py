@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from adcompile.passes.merge_reshapes import MergeReshapes
 from adcompile.rewrite.driver import Driver, RewritePass
 from adcompile.rewrite.rules import Rule
 
+SCORES = ("PatchScore", "PatchScoreOwn", "PatchScorePaper")
 OLDEST, NEWEST = 13, 21  # opsets that the bodies of the ops are written for
 
 
@@ -34,6 +35,10 @@ class RaiseAnomaly(RewritePass):
 
     name: ClassVar[str] = "raise-anomaly"
     summary: ClassVar[str] = "anomaly heads become adcompile ops"
+    steps: ClassVar[Mapping[str, str]] = {
+        **{f"score-{op}": f"the image score behind a search becomes {op}" for op in SCORES},
+        "map-upsample-blur": "enlargement and blur of a map become UpsampleBlur",
+    }
     rules: ClassVar[Sequence[Rule]] = (*search.RULES, *gaussian.RULES, *normal.RULES)
 
     def run(self, model: ir.Model, report: Report) -> bool:

@@ -28,7 +28,12 @@ class UpsampleToResize(Pass):
         now = opset(model)
         nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
         found = [n for n in nodes if n.op_type == "Upsample" and n.domain == ""]
-        if not found or any(obstacle(node, now, _RESIZE) for node in nodes):
+        if not found:
+            return False
+        obstacles = [(node, why) for node in nodes if (why := obstacle(node, now, _RESIZE))]
+        for node, why in obstacles:
+            report.refused(self.name, node.name or "", f"it keeps the model from opset 13: {why}")
+        if obstacles:
             return False
         retarget(model, _RESIZE, max(model.ir_version, _IR_VERSION))
         for node in found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 
 from adcompile.backends.drpai.dialect import violations
@@ -13,6 +15,11 @@ from adcompile.lower.opset import settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.shape import fix_rows
 
+REWRITES: Mapping[str, tuple[Exactness, str]] = {
+    "half": (Exactness.QUANTIZED, "the part in float16"),
+    "quantize:drpai-int8": (Exactness.QUANTIZED, "the part in int8: Q/DQ, calibrated"),
+}
+"""Names that lowering reports what it did under."""
 OPSET_MIN, OPSET_MAX, FLOAT_IR = 11, 13, 8
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
 
-from adcompile.backends.npu.approximate import approximate_kernels
+from adcompile.backends.npu.approximate import RULE, approximate_kernels
 from adcompile.backends.npu.dialect import violations
 from adcompile.backends.npu.options import check_options, float_nodes
 from adcompile.backends.npu.schemes import SCHEMES
@@ -25,6 +26,16 @@ from adcompile.lower.scheme import Scheme
 from adcompile.lower.search import candidates
 from adcompile.place.targets import opset_range, part_opsets
 
+REWRITES: Mapping[str, tuple[Exactness, str]] = {
+    "roi-mosaic": (Exactness.EXACT, "regions side by side in one image with gutters: one call"),
+    "bfloat16": (Exactness.QUANTIZED, "the device's compiler computes the part in bfloat16"),
+    RULE: (Exactness.QUANTIZED, "operators in the form of the NPU's integer kernels"),
+    **{
+        f"quantize:{name}": (Exactness.QUANTIZED, f"the part in {name}: Q/DQ, calibrated")
+        for name in SCHEMES
+    },
+}
+"""Names that lowering reports what it did under."""
 PRECISIONS = (*SCHEMES, "bf16", "fp32")
 # quantizers that bring the model to the kernels' form themselves
 _VENDOR = frozenset({"quark", "vai_q_onnx"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -19,6 +20,11 @@ from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.place.targets import opset_range, part_opsets
 
+REWRITES: Mapping[str, tuple[Exactness, str]] = {
+    "half": (Exactness.QUANTIZED, "the part in float16"),
+    "quantize:trt-int8": (Exactness.QUANTIZED, "the part in int8: Q/DQ, calibrated"),
+}
+"""Names that lowering reports what it did under."""
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
