@@ -99,8 +99,15 @@ def command(
 
 def _answer(job: Job) -> Answer:
     from adcompile.place.plan import place_nodes
+    from adcompile.steps.placing import in_float
 
-    plan, placed = place_nodes(job.ir, job.target, job.backend.supports, precision=job.precision)
+    plan, placed = place_nodes(
+        job.ir,
+        job.target,
+        job.backend.supports,
+        precision=job.precision,
+        in_float=in_float(job),
+    )
     return Answer(job.target.name, job.target.toolchain, plan, placed)
 
 

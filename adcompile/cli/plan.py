@@ -94,11 +94,15 @@ def command(
 
 def _made(job: Job, precision: str | None) -> Plan:
     from adcompile.place.plan import make_plan
-    from adcompile.steps.placing import placement_settings
+    from adcompile.steps.placing import in_float, placement_settings
 
-    settings = placement_settings(job.options.pins, job.options.backend_options)
     return make_plan(
-        job.ir, job.target, job.backend.supports, precision=precision, options=settings
+        job.ir,
+        job.target,
+        job.backend.supports,
+        precision=precision,
+        options=placement_settings(job.options.pins, job.options.backend_options),
+        in_float=in_float(job),
     )
 
 

@@ -32,6 +32,8 @@ from adcompile.place.trim import Trimming, loose_ends, small, worth
 
 Supports = Callable[[ir.Node, Facts], Verdict]
 
+COARSE = frozenset({"int8", "fp8", "xint8", "a8w8", "bf16"})
+"""Precisions with at most 8 significant bits for an activation."""
 PINNED_HOST = "kept on the host by the user"
 ROI_ON_HOST = "roi_policy host keeps what runs per region on the host"
 
@@ -43,12 +45,18 @@ def make_plan(
     *,
     precision: str | None = None,
     options: Settings | None = None,
+    in_float: Mapping[str, Verdict] | None = None,
 ) -> Plan:
     """Split *model* for *target*. Shapes must have been inferred; nothing is changed.
 
+    Nodes named in *in_float* stay on the host, for the reason given there, where the device would
+    compute them in at most 8 bits and the user did not pin them to it.
+
     Raises UsageError when a selector names nothing or pins a node that the target cannot run.
     """
-    return place_nodes(model, target, supports, precision=precision, options=options)[0]
+    return place_nodes(
+        model, target, supports, precision=precision, options=options, in_float=in_float
+    )[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +78,31 @@ def place_nodes(
     *,
     precision: str | None = None,
     options: Settings | None = None,
+    in_float: Mapping[str, Verdict] | None = None,
 ) -> tuple[Plan, list[Placed]]:
     """Like :func:`make_plan`, with the story of every node."""
     settings = options or Settings()
     facts = facts_of(model, target, check_precision(target, precision))
     flow = flow_of(model.graph)
     _check_names(flow)
-    state = _placement(flow, facts, supports, settings)
+    state = _placement(flow, facts, supports, settings, in_float or {})
     plan = state.plan(model)
     return plan, state.placed(plan)
 
 
-def _placement(flow: Flow, facts: Facts, supports: Supports, settings: Settings) -> _Placement:
+def _placement(
+    flow: Flow,
+    facts: Facts,
+    supports: Supports,
+    settings: Settings,
+    in_float: Mapping[str, Verdict],
+) -> _Placement:
     """Judge, colour and settle. Selectors by role look at a first split in any precision."""
     roles: dict[str, set[int]] = {}
     if any(s.startswith("role:") for s in settings.selectors()):
         anything = replace(facts, precision=facts.target.precisions[-1])
         plain = settings.model_copy(update={"device": (), "host": (), "precisions": {}})
-        roles = _placement(flow, anything, supports, plain).members_by_role()
+        roles = _placement(flow, anything, supports, plain, {}).members_by_role()
     precisions: dict[int, str] = {}
     for selector, wanted in settings.precisions.items():
         check_precision(facts.target, wanted)
@@ -96,7 +111,7 @@ def _placement(flow: Flow, facts: Facts, supports: Supports, settings: Settings)
         supports(node, replace(facts, precision=precisions.get(i, facts.precision)))
         for i, node in enumerate(flow.nodes)
     ]
-    state = _Placement(flow, facts, settings, verdicts, precisions, roles)
+    state = _Placement(flow, facts, settings, verdicts, precisions, roles, in_float)
     state.settle()
     return state
 
@@ -126,8 +141,10 @@ class _Placement:
         verdicts: Sequence[Verdict],
         precisions: Mapping[int, str],
         roles: Mapping[str, set[int]],
+        in_float: Mapping[str, Verdict],
     ) -> None:
         self.flow = flow
+        self.in_float = in_float
         self.facts = facts
         self.settings = settings
         self.verdicts = verdicts
@@ -177,6 +194,10 @@ class _Placement:
             return self._to_host(i, Verdict.no(PINNED_HOST, source="user"))
         if not verdict and i not in self.pinned:
             return self._to_host(i, verdict)
+        better = self.in_float.get(node.name or "")
+        coarse = self.precisions.get(i, self.facts.precision) in COARSE
+        if better is not None and coarse and i not in self.pinned:
+            return self._to_host(i, better)
         values = (*node.inputs, *node.outputs)
         if any(v is not None and v.name in self.facts.rows for v in values):
             if self.policy == "host":

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from adcompile.anomaly.recognise.residual import better_in_float
 from adcompile.errors import Unsupported, UsageError
+from adcompile.interfaces import Verdict
 from adcompile.job import Job
 from adcompile.place.apply import apply_plan
 from adcompile.place.planner import make_plan
@@ -34,7 +36,13 @@ def _made(job: Job) -> Plan:
         job.backend.supports,
         precision=job.precision,
         options=placement_settings(job.options.pins, job.options.backend_options),
+        in_float=in_float(job),
     )
+
+
+def in_float(job: Job) -> Mapping[str, Verdict]:
+    """Nodes that lose too much in 8 bits, by name: what compares an image with its reconstruction."""
+    return {} if job.contract.score is None else better_in_float(job.ir)
 
 
 def placement_settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
