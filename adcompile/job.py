@@ -21,8 +21,8 @@ from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Report
-from adcompile.lower.search import parse_budget
-from adcompile.manifest import GoldenSample, Manifest, ModelRecord, PartRecord
+from adcompile.lower.search import parse_budgets
+from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
 from adcompile.place.targets import Target, check_precision, resolve_target
 
@@ -42,7 +42,9 @@ class BuildOptions:
     ``pins`` maps a node name, ``op:TYPE``, ``re:REGEX`` or ``role:ROLE`` to ``host``, ``device`` or a
     precision. ``classes`` names the labels of a detector,
     label 0 first. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
-    precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``).
+    precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``),
+    those of an anomaly detector (``auroc_loss<=0.01``, several with commas) on at most that many
+    images of ``val``.
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
     on again with the lowered network, judged on ``val``; ``bank_format`` ``r0`` adds the file of
@@ -81,7 +83,7 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.budget is not None:
-            parse_budget(self.budget)
+            parse_budgets(self.budget)
         if self.eval_samples < 1:
             raise UsageError(f"{self.eval_samples} images to evaluate", fix="at least one")
         if self.verify not in {"auto", "none"}:
@@ -168,6 +170,7 @@ class Job:
     # rebuild
     rebuilt: Rebuilt | None = None
     flip_images: dict[str, Path] = field(default_factory=dict[str, Path])  # by name in the report
+    accuracy: Accuracy | None = None  # what the float model said, and how far from it is too far
     # emit, write
     files: FileSet = field(default_factory=FileSet)
     records: list[PartRecord] = field(default_factory=list[PartRecord])

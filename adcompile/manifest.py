@@ -115,6 +115,28 @@ class GoldenSample(Record):
     source: str = ""
 
 
+class JudgedImage(Record):
+    """An image on which a deployed detector is held against the float one, and float's answer.
+
+    ``file`` is an image, or the input tensor itself (``.npy``). ``label`` is 1 when it is anomalous,
+    ``score`` raw.
+    """
+
+    file: str
+    label: int
+    score: float
+    anomalous: bool
+
+
+class Accuracy(Record):
+    """What a detector may lose against its float model (``budgets``, such as ``auroc_loss<=0.05``),
+    and what the float model said. ``maps`` is its averaged maps [N, h, w]."""
+
+    budgets: tuple[str, ...]
+    images: tuple[JudgedImage, ...]
+    maps: str
+
+
 class Manifest(Record):
     """Everything a reader needs to run, check and explain a bundle."""
 
@@ -130,6 +152,7 @@ class Manifest(Record):
     tolerances: dict[str, tuple[float, float]] = Field(default_factory=dict)  # role -> rtol, atol
     parts: tuple[PartRecord, ...]
     golden: tuple[GoldenSample, ...] = ()
+    accuracy: Accuracy | None = None
     actions: tuple[ActionRecord, ...] = ()
     rewrites: tuple[RewriteRecord, ...] = ()
     tools: dict[str, str] = Field(default_factory=dict)

@@ -33,4 +33,9 @@ def open_bundle_detector(
     Raises ModelError when the bundle is no detector of ours.
     """
     with load(path, device) as bundle:
-        yield Detector(_BundleRunner(bundle, category), bundle.contract(category))
+        yield detector_of(bundle, category)
+
+
+def detector_of(bundle: Bundle, category: str = "") -> Detector:
+    """The detector in an open bundle; ModelError when it is no detector of ours."""
+    return Detector(_BundleRunner(bundle, category), bundle.contract(category))

@@ -15,6 +15,7 @@ from adcompile.anomaly.images import batches
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.parts import Watch
 from adcompile.anomaly.samples import Sample
+from adcompile.check.memory import Memory
 from adcompile.check.reference import FloatParts
 from adcompile.contract import Contract, Preprocess
 from adcompile.errors import UsageError
@@ -80,7 +81,8 @@ class Chain:
     """Parts in execution order as one detector; use it as a context manager.
 
     Images [n, C, H, W] go in one by one. ``reads`` are names of values inside the parts that are
-    handed out besides score and map.
+    handed out besides score and map. Chains that share a *memory* must have the same device parts:
+    these run once on an image.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Chain:
         outputs: Sequence[TensorSpec],
         raw: RawNames,
         reads: Sequence[str] = (),
+        memory: Memory | None = None,
     ) -> None:
         if len(inputs) != 1:
             raise UsageError("a detector with one image input is needed", why=f"{len(inputs)}")
@@ -97,7 +100,8 @@ class Chain:
         self._input = inputs[0].name
         self._reads = tuple(reads)
         names = (*reads, raw.score, raw.map)
-        self._parts = FloatParts([exposed(p, names) for p in parts], inputs, outputs)
+        opened = [exposed(p, names) for p in parts]
+        self._parts = FloatParts(opened, inputs, outputs, memory=memory)
 
     def __enter__(self) -> Chain:
         self._parts.__enter__()

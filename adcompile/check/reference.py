@@ -10,6 +10,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.check.emitted import EmittedPart
+from adcompile.check.memory import Memory, key_of
 from adcompile.fileset import scratch
 from adcompile.interfaces import Part
 from adcompile.ir import model_io
@@ -44,21 +45,30 @@ def opened(
 
 
 class _Float:
-    """Executor over a session that is already open."""
+    """Executor over a session that is already open; asks *memory* before it computes."""
 
     family: ClassVar[str] = "cpu"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, name: str = "", memory: Memory | None = None) -> None:
         self.simulated = False
         self.where = "ONNX Runtime CPU, float reference"
         self._session = session
+        self._name = name
+        self._memory = memory
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
         """Nothing to do: the session was given."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Execute once."""
-        return self._session.run(feeds)
+        if self._memory is None:
+            return self._session.run(feeds)
+        key = key_of(self._name, feeds, tuple(spec.name for spec in self._session.outputs))
+        found = self._memory.recall(key)
+        if found is None:
+            found = self._session.run(feeds)
+            self._memory.keep(key, found)
+        return found
 
     def close(self) -> None:
         """The session ends with its owner."""
@@ -67,7 +77,8 @@ class _Float:
 class FloatParts:
     """The float models of parts in execution order; sessions live inside the ``with`` block.
 
-    Parts named in *instead* run as a bundle would run them.
+    Parts named in *instead* run as a bundle would run them. Device parts ask *memory* first: it
+    must have seen no other models of these parts.
     """
 
     def __init__(
@@ -78,10 +89,12 @@ class FloatParts:
         *,
         threads: int | None = None,
         instead: Mapping[str, EmittedPart] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.parts = tuple(parts)
         self._threads = threads
         self._instead = dict(instead or {})
+        self._memory = memory
         self._records = [
             self._instead[part.name].record
             if part.name in self._instead
@@ -101,7 +114,8 @@ class FloatParts:
                     self._executors.append(stack.enter_context(emitted.opened()))
                     continue
                 session = stack.enter_context(opened(part.model, threads=self._threads))
-                self._executors.append(_Float(session))
+                memory = self._memory if part.placement == "device" else None
+                self._executors.append(_Float(session, part.name, memory))
             self._stack = stack.pop_all()
         return self
 

@@ -1,5 +1,7 @@
 """Compare a bundle with its golden data: outputs by role, and every part by itself.
 
+A detector is also held against the float model on the images kept for that (``check.accuracy``).
+
 For each part two errors are kept. *Isolated*: the part runs on the reference's own inputs, so the
 error is its own. *Cumulative*: the error of its results in the whole run, with all that came before.
 The first part whose isolated error is out of bounds is named.
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adcompile.check.accuracy import AccuracyCheck, check_accuracy
 from adcompile.check.compare import Comparison, compare, compare_tensor, worst
 from adcompile.check.golden import Recorded, open_sample
 from adcompile.check.tolerance import Tolerances
@@ -70,10 +73,16 @@ class Verification:
     verified_on: str
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    accuracy: AccuracyCheck | None = None
 
     @property
     def ok(self) -> bool:
         """Everything within bounds, and at least one sample was compared."""
+        return self.reproduces and (self.accuracy is None or self.accuracy.ok)
+
+    @property
+    def reproduces(self) -> bool:
+        """The same, but for what was lost against the float model."""
         return (
             self.samples > 0
             and not self.problems
@@ -106,7 +115,7 @@ class Verification:
             for kind, error in (("isolated", part.isolated), ("cumulative", part.cumulative)):
                 if error is not None and "snr_db" in error.metrics:
                     found[f"part {part.name} {kind} snr_db"] = _rounded(error.metrics["snr_db"])
-        return found
+        return found if self.accuracy is None else found | self.accuracy.results()
 
     def record(self) -> dict[str, object]:
         """Plain data, for ``--json``."""
@@ -120,6 +129,7 @@ class Verification:
             "notes": list(self.notes),
             "outputs": [{"sample": n, **c.record()} for n, c in self.outputs],
             "parts": [part.record() for part in self.parts],
+            "accuracy": None if self.accuracy is None else self.accuracy.record(),
         }
 
 
@@ -155,7 +165,10 @@ def verify_bundle(
             recorded = open_sample(folder, sample, manifest.files)
             _check_names(manifest, recorded)
             state.sample(number, recorded, isolate=isolate)
-        return state.result(len(chosen))
+        found = state.result(len(chosen))
+        if manifest.accuracy is None:
+            return found
+        return replace(found, accuracy=check_accuracy(bundle, manifest.accuracy, watch))
 
 
 def _check_names(manifest: Manifest, recorded: Recorded) -> None:

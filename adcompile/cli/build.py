@@ -76,8 +76,9 @@ def command(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="accuracy to hold: 'snr>=30', 'segm_map>=0.40', 'segm_loss<=0.02'; promotes the "
-            "fewest nodes that it takes"
+            help="accuracy to hold: 'snr>=30', 'segm_map>=0.40', 'segm_loss<=0.02' promote the "
+            "fewest nodes that it takes; 'auroc_loss<=0.01,flips<=0.1' bound what a detector "
+            "with --data --val may lose"
         ),
     ] = None,
     coco: Annotated[
@@ -166,6 +167,8 @@ def show(result: object) -> None:
     )
     if result.rebuilt is not None:
         show_rebuilt(result.rebuilt)
+    if accuracy := result.manifest.results.get("accuracy"):
+        console.say(str(accuracy))
     for action in result.manifest.actions:
         console.say(f"{action.name} ({action.part}): {action.state}" + _tail(action.detail))
     for note in result.notes:

@@ -47,7 +47,7 @@ def command(
             watch=lambda text: view.update(task, description=text),
         )
         found = None
-        if trace and not outcome.ok:
+        if trace and not outcome.reproduces:
             view.update(task, description="narrow down")
             found = _trace(bundle, outcome, reproducer, model)
     if json:
@@ -135,6 +135,8 @@ def show(outcome: object) -> None:
         console.say(f"problem: {problem}")
     if outcome.first_bad:
         console.say(f"first bad part: {outcome.first_bad}")
+    if outcome.accuracy is not None:
+        console.say(outcome.accuracy.text)
     console.say(f"{'ok' if outcome.ok else 'FAILED'}: {outcome.samples} samples")
 
 

@@ -64,6 +64,11 @@ def parse_budget(text: str) -> Budget:
         raise UsageError(f"not a number in {text!r}") from error
 
 
+def parse_budgets(text: str) -> tuple[Budget, ...]:
+    """Bounds with commas between them, all of which must hold. Raises UsageError."""
+    return tuple(parse_budget(each) for each in text.split(","))
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One point of the search: nodes in float, parts in a higher precision, how many nodes that

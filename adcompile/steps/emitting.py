@@ -130,16 +130,18 @@ def verify(job: Job) -> None:
     if job.options.verify == "none" or not job.golden:
         return
     job.watch("verify")
-    outcome = verify_bundle(job.staged)
+    outcome = verify_bundle(job.staged, watch=job.watch)
     job.ok = outcome.ok
     results = outcome.results()
     files = dict(job.manifest.files)
-    if not outcome.ok and not _worth_tracing(job):
+    if outcome.reproduces:
+        pass
+    elif not _worth_tracing(job):
         job.report.note(
             f"verification failed, first bad part: {outcome.first_bad or 'none by itself'}; "
             "`adcompile verify BUNDLE --model MODEL` looks for the node (this takes a while)"
         )
-    elif not outcome.ok:
+    else:
         job.watch("find the culprit")
         found = diagnose(job.staged, outcome, job.staged / REPRODUCER, model=job.reference)
         job.report.note(found.text)
@@ -230,6 +232,7 @@ def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
         tolerances=default_tolerances(record.precision for record in job.records),
         parts=tuple(job.records),
         golden=tuple(job.golden),
+        accuracy=job.accuracy,
         actions=job.files.actions,
         rewrites=tuple(job.report.rewrites),
         tools=tool_versions(),

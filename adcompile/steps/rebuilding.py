@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcompile.anomaly import rebuild
-from adcompile.anomaly.chain import Chain, raw_names
+from adcompile.anomaly.chain import raw_names
 from adcompile.anomaly.config import make_config
-from adcompile.anomaly.detector import Outcome, run_samples
+from adcompile.anomaly.detector import Outcome
 from adcompile.anomaly.fitting import threshold_options
 from adcompile.anomaly.model_folder import read_config
 from adcompile.anomaly.presets import preset
@@ -20,12 +20,14 @@ from adcompile.anomaly.remeasure.kinds import Head, find_head
 from adcompile.anomaly.remeasure.score import check_reachable, settled, with_new_score
 from adcompile.anomaly.samples import Sample
 from adcompile.anomaly.threshold import ThresholdOptions, fit_score
-from adcompile.check.golden import record_run
-from adcompile.contract import Preprocess, Score
+from adcompile.check.golden import FOLDER, record_run
+from adcompile.contract import Score
 from adcompile.errors import UsageError
 from adcompile.interfaces import Part
 from adcompile.job import Job
+from adcompile.steps.detector_runs import Runs
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
+from adcompile.steps.judging import FloatAnswers, asks_accuracy, check_measurable, keep_judged
 from adcompile.steps.r0_file import add_r0_file, check_r0
 
 PRESET = "anomalib"
@@ -36,6 +38,7 @@ def rebuild_head(job: Job) -> None:
     """With ``--data``: constants, threshold and range from the parts as they were lowered.
 
     Golden data is recorded again, from the lowered parts: the float model has other constants now.
+    What that one said of the judged images is kept beside it.
     Without ``--data``, a quantized network beside the float one's constants is said.
     """
     if job.options.data is None:
@@ -50,21 +53,25 @@ def rebuild_head(job: Job) -> None:
     if spec is None:
         raise UsageError("the contract has no pre-processing", fix="--preprocess or --contract")
     images = _images(job, head)
+    check_measurable(asks_accuracy(job), [s.label for s in images.judged])
     recipe = _recipe(job, head, score)
-    base = _outcome(job, head, job.parts, images.judged, spec)
-    plain = _outcome(job, head, _lowered(job), images.judged, spec)
-    found = _measure(job, head, images, spec, recipe)
+    runs = Runs(job, head, spec)
+    reference = FloatAnswers(job.contract, head.raw.map in job.contract.roles)
+    base = runs.float_outcome(images.judged, reference.see)
+    plain = runs.outcome(images.judged)
+    found = _measure(runs, images, recipe)
     _check_k(score, found)
     _change_parts(job, [head.site.part], found.change)
-    held = _outcome(job, head, _lowered(job), images.validation, spec)
+    held = runs.outcome(images.validation)
     fresh = fit_score(score, held.evidence(), _options(recipe, held, score))
     fresh = settled(fresh, held.scores)
     hosts = [part.name for part in job.parts if part.placement == "host"]
     _change_parts(job, hosts, lambda part: with_new_score(part, head.raw, score, fresh))
     job.contract = job.contract.model_copy(update={"score": fresh})
-    own = held if not images.others else _outcome(job, head, _lowered(job), images.judged, spec)
+    own = held if not images.others else runs.outcome(images.judged)
     _report(job, head, images, found, ((base, score), (plain, score), (own, fresh)))
-    _record_again(job, head)
+    _record_again(runs)
+    keep_judged(job, reference.answers(), images.judged)
     if job.options.bank_format == "r0":
         assert found.bank is not None
         add_r0_file(job, fresh, found.bank, recipe, len(images.train) * head.site.rows_per_image)
@@ -79,10 +86,6 @@ def _score(job: Job) -> Score:
             why="the contract has no score and no head was found in the graph",
         )
     return job.contract.score
-
-
-def _lowered(job: Job) -> list[Part]:
-    return [job.lowered.get(part.name, part) for part in job.parts]
 
 
 def _say_float_head(job: Job) -> None:
@@ -143,42 +146,15 @@ def _options(recipe: Recipe, outcome: Outcome, score: Score) -> ThresholdOptions
     return replace(found, normalisation=score.normalisation, decision=score.decision, mode=mode)
 
 
-def _chain(job: Job, head: Head, parts: list[Part]) -> Chain:
-    assert job.source is not None
-    return Chain(parts, fixed_specs(job), job.source.outputs, head.raw, head.site.reads)
-
-
-def _outcome(
-    job: Job, head: Head, parts: list[Part], samples: tuple[Sample, ...], spec: Preprocess
-) -> Outcome:
-    with _chain(job, head, parts) as chain:
-        return run_samples(
-            chain, samples, spec, batch=4, watch=lambda done, of: _watch(job, "judge", done, of)
-        )
-
-
-def _measure(
-    job: Job, head: Head, images: Images, spec: Preprocess, recipe: Recipe
-) -> Measurement:
+def _measure(runs: Runs, images: Images, recipe: Recipe) -> Measurement:
+    job, head = runs.job, runs.head
     part = part_called(job.parts, head.site.part)
-    with _chain(job, head, _lowered(job)) as chain:
-        work = Work(
-            chain,
-            part,
-            images.train,
-            images.held,
-            spec,
-            recipe,
-            lambda what, done, of: _watch(job, what, done, of),
-        )
+    with runs.chain() as chain:
+        work = Work(chain, part, images.train, images.held, runs.spec, recipe, runs.watch)
         found = head.kind.measure(head.site, work)
     for note in found.notes:
         job.report.note(note)
     return found
-
-
-def _watch(job: Job, what: str, done: int, total: int) -> None:
-    job.watch(f"{what} {done} of {total}")
 
 
 def _change_parts(job: Job, names: list[str], change: Callable[[Part], Part]) -> None:
@@ -231,17 +207,16 @@ def _short_names(samples: tuple[Sample, ...]) -> list[str]:
     return names
 
 
-def _record_again(job: Job, head: Head) -> None:
+def _record_again(runs: Runs) -> None:
     """Golden inputs through the lowered parts; replaces what the float model gave."""
+    job = runs.job
     assert job.source is not None
     if not job.golden:
         return
     job.report.note(
-        f"golden data comes from the lowered network with its own {head.kind.what}: it proves that "
-        "the bundle runs as it was simulated; what quantization costs is in the table above"
+        f"golden data comes from the lowered network with its own {runs.head.kind.what}: it proves "
+        "that the bundle runs as it was simulated; verify also holds it against the float model"
     )
-    folder = job.work / "golden"
+    folder = job.work / FOLDER
     shutil.rmtree(folder)
-    job.golden = record_run(
-        _lowered(job), fixed_specs(job), job.source.outputs, job.inputs, folder
-    )
+    job.golden = record_run(runs.lowered, fixed_specs(job), job.source.outputs, job.inputs, folder)

@@ -6,7 +6,7 @@ factor, so that the right answer is known exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from adcompile.anomaly import ops
 from adcompile.anomaly.chain import Chain, RawNames
 from adcompile.anomaly.config import EfficientadConfig, PatchcoreConfig
+from adcompile.anomaly.images import tensor_of
 from adcompile.anomaly.presets import preset
 from adcompile.anomaly.recognise.map_sum import MapSum, find_map_sum, with_scales
 from adcompile.anomaly.remeasure.images import read_images
@@ -25,9 +26,10 @@ from adcompile.anomaly.remeasure.kinds import Head, find_head
 from adcompile.anomaly.remeasure.quantiles import MapQuantiles
 from adcompile.anomaly.remeasure.score import check_reachable, with_new_score
 from adcompile.anomaly.samples import Sample, from_arrays
+from adcompile.check.memory import Memory
 from adcompile.contract import Preprocess, Score
 from adcompile.errors import InputError, UsageError
-from adcompile.interfaces import Part
+from adcompile.interfaces import Array, Part
 from adcompile.ir.graph import tensor_spec
 
 SIDE = 8
@@ -246,6 +248,37 @@ def test_images_are_divided_as_the_fit_divides_them(twill_folder: Path, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError):
         read_images(tmp_path / "empty", None, config, 0)
+
+
+class Counting(Memory):
+    """Counts what had to be computed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.computed = 0
+
+    def keep(self, key: str, outputs: Mapping[str, Array]) -> None:
+        """One more."""
+        self.computed += 1
+        super().keep(key, outputs)
+
+
+@pytest.mark.parametrize(("limit", "runs"), [(1 << 20, 3), (0, 12)])
+def test_a_device_part_runs_once_on_an_image(limit: int, runs: int) -> None:
+    """Two chains with other constants behind the same network share what it gave, if there is room."""
+    images, memory = pictures(3), Counting(limit)
+    given: list[list[float]] = []
+    for part_ in (head(), head(DIVIDED)):
+        parts = [network(), part_]
+        opened = Chain(parts, parts[0].inputs, parts[-1].outputs, RAW, ("st", "ae"), memory)
+        with opened as running:
+            running.values(images, SPEC, "read", ignore)
+        plain = scores(parts, images)
+        with Chain(parts, parts[0].inputs, parts[-1].outputs, RAW, ("st", "ae"), memory) as again:
+            given.append([float(again(tensor_of(s, SPEC))[0][0]) for s in images])
+        assert np.allclose(given[-1], plain)
+    assert given[0] != given[1]
+    assert memory.computed == runs
 
 
 def test_a_head_names_what_is_measured() -> None:

@@ -48,10 +48,11 @@ def read_images(data: Path, val: Path | None, config: FitConfig | None, seed: in
     if config is not None:
         split = SplitOptions(config.test_ratio, config.validation, config.seed)
         category = config.category_in(data)
-    plain = data.is_dir() and not category and detect(data) == "images"
-    own = split if val is not None or not plain else replace(split, validation="train")
-    found = read_data(data, replace(own, validation="same") if plain and val else own,
-                      category=category)  # fmt: skip
+    validation = split.validation
+    if data.is_dir() and not category and detect(data) == "images":
+        # a folder without labels: keep some of its images apart only when there are no others
+        validation = "train" if val is None else "same"
+    found = read_data(data, replace(split, validation=validation), category=category)
     tested = found if val is None else _judges(val, split, found.train)
     if not tested.validation:
         raise InputError("no validation image", where=str(val or data), fix="give --val DIR")
