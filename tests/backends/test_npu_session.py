@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from adcompile.backends.npu import executor
-from adcompile.backends.npu.executor import NpuExecutor, read_session
+from adcompile.backends.npu.executor import NpuExecutor
+from adcompile.backends.npu.resolve import read_session
 from adcompile.backends.npu.report import compare, read_report
 from adcompile.backends.npu.session import (
     PROVIDER,
@@ -119,7 +120,6 @@ def test_report_must_be_asked_for_from_1_5_on() -> None:
         ("stx", "1.2", "bf16", Wishes()),
         ("stx", "1.7", "xint8", Wishes(opt_level="2")),
         ("stx", "1.8", "xint8", Wishes(opt_level="9")),
-        ("stx", "1.8", "xint8", Wishes(encryption_key="abc")),
         ("stx", "9.9", "xint8", Wishes()),
         ("xyz", "1.8", "xint8", Wishes()),
     ],
@@ -186,7 +186,7 @@ def test_a_damaged_report_is_refused(tmp_path: Path, text: str) -> None:
 def test_session_file_may_not_set_foreign_variables(tmp_path: Path) -> None:
     """A bundle cannot change PATH or preload a library."""
     path = tmp_path / "session.json"
-    path.write_text(json.dumps({"environment": {"LD_PRELOAD": "x.so"}}))
+    path.write_text(json.dumps({"provider": PROVIDER, "environment": {"LD_PRELOAD": "x.so"}}))
     with pytest.raises(FormatError, match="environment variable"):
         read_session(path)
 

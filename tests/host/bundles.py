@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from adcompile.interfaces import Part
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.graph import tensor_spec
 from adcompile.ir.shapes import infer_shapes
-from adcompile.manifest import GoldenSample, PartRecord
+from adcompile.manifest import SCHEMA, GoldenSample, PartRecord
 from adcompile.runtime.preprocess import preprocess
 
 Array = npt.NDArray[np.generic]
@@ -79,9 +81,14 @@ def _model(text: str, constants: dict[str, Array]) -> ir.Model:
 
 
 def make_bundle(
-    folder: Path, images: dict[str, npt.NDArray[np.uint8]], *, maximum: float = 2.0
+    folder: Path,
+    images: dict[str, npt.NDArray[np.uint8]],
+    *,
+    maximum: float = 2.0,
+    options: dict[str, str] | None = None,
 ) -> TestBundle:
-    """Write golden data of *images* (name -> picture) and the host project into *folder*."""
+    """Write golden data of *images* (name -> picture) and the host project into *folder*. *options*
+    are those of the device part."""
     rng = np.random.default_rng(5)
     weights = rng.normal(0, 0.3, (CHANNELS, 3, 4, 4)).astype(np.float32)
     bank = np.tanh(rng.normal(0, 1, (ROWS, CHANNELS))).astype(np.float32)
@@ -114,6 +121,7 @@ def make_bundle(
                 inputs=ins,
                 outputs=outs,
                 files={"plan": "parts/net/model.plan"} if where == "device" else {},
+                options=(options or {}) if where == "device" else {},
             )
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +130,15 @@ def make_bundle(
     files = FileSet()
     emit_host(parts, records, contract, golden, files, model="test", target="trt:test")
     files.write_into(folder)
-    (folder / "manifest.json").write_text('{"files": {}}\n')
+    write_manifest(folder, records)
     return bundle
+
+
+def write_manifest(folder: Path, records: Sequence[PartRecord]) -> None:
+    """As much of a manifest as the generated program reads."""
+    parts = [record.model_dump(mode="json") for record in records]
+    manifest = {"schema_version": SCHEMA, "parts": parts, "files": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _record(bundle: TestBundle, name: str, image: npt.NDArray[np.uint8]) -> GoldenSample:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.anomaly.conftest import twill, twill_folder
+from tests.host.engines import Driver, write_bundle
 from tests.host.toolchains import TOOLCHAINS, Core
 
 __all__ = ["arm64", "checked", "twill", "twill_folder"]
@@ -23,3 +27,18 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> Core:
     if toolchain.missing:
         pytest.skip(f"needs {toolchain.missing}")
     return Core(toolchain, tmp_path_factory.mktemp("arm64"), program=False)
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """All engines on fakes of the vendor runtimes; compiled once for all workers of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return Driver(
+        own.parent / "engines" if "PYTEST_XDIST_WORKER" in os.environ else own / "engines"
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The files of a part "net" for the driver."""
+    return write_bundle(tmp_path / "bundle")

@@ -215,14 +215,20 @@ def test_wrong_tiles_fail_the_selftest(
 def test_a_wrong_gutter_in_the_layout_is_refused(
     bundles: Bundles, checked: Core, ort: OnnxRuntime, tmp_path: Path
 ) -> None:
-    """Images that the device model does not take stop the program; their width is named."""
+    """A layout beside the manifest's stops the program; one beside the device model's as well, and the
+    width of its images is named."""
     bundle = tmp_path / "bundle"
     shutil.copytree(bundles["mosaic"], bundle)
+    right, wrong = "[14,14,15,15,0]", "[14,14,15,16,0]"
     info = bundle / "host" / "src" / "bundle_info.cpp"
-    text = info.read_text()
-    assert "[14,14,15,15,0]" in text
-    info.write_text(text.replace("[14,14,15,15,0]", "[14,14,15,16,0]"))
+    assert right in info.read_text()
+    info.write_text(info.read_text().replace(right, wrong))
     program = link(checked, bundle, tmp_path, ort)
+    done = checked.run(program, str(bundle), *ON_CPU, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "manifest.json has another 'options.mosaic'" in done.stderr
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(right, wrong))
     done = checked.run(program, str(bundle), *ON_CPU, cwd=tmp_path)
     assert done.returncode == 2
     assert "48" in done.stderr  # 3 tiles of 16; the model was made for 45

@@ -53,7 +53,6 @@ def session_plan(ctx: LowerContext, cache_key: str) -> SessionPlan:
     wishes = Wishes(
         target=ctx.options.get("npu_target", ""),
         xclbin=ctx.options.get("xclbin", ""),
-        encryption_key="",  # a secret: given when the session is opened, never stored
         opt_level=ctx.options.get("opt_level", ""),
         cpu_fallback=ctx.options.get("cpu_fallback", "true") != "false",
         ep_context=ctx.options.get("ep_context", "false") == "true",

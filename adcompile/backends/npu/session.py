@@ -1,7 +1,8 @@
 """Session options of the VitisAI execution provider, per chip and Ryzen AI release.
 
 Pure data and one function; knows neither the IR nor ONNX Runtime. Paths below the installation are
-written with ``${RYZEN_AI_INSTALLATION_PATH}`` and resolved when a session is opened.
+written with ``${RYZEN_AI_INSTALLATION_PATH}``, other files relative to the part's folder; both are
+resolved when a session is opened (``resolve.py``, and ``native/provider_session.cpp``).
 Source: the release notes and option tables of Ryzen AI 1.1 to 1.8.
 """
 
@@ -12,11 +13,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adcompile.errors import UsageError
+from adcompile.errors import FormatError, UsageError
+from adcompile.manifest import check_bundle_path
 
-INSTALL = "${RYZEN_AI_INSTALLATION_PATH}"
+INSTALL_VARIABLE = "RYZEN_AI_INSTALLATION_PATH"
+INSTALL = f"${{{INSTALL_VARIABLE}}}"
+ENCRYPTION = ("encryptionKey", "encryption_key")  # how releases spell the option
 PROVIDER = "VitisAIExecutionProvider"
 REPORT = "vitisai_ep_report.json"
+REPORT_VARIABLE = "XLNX_ONNX_EP_REPORT_FILE"
 _XCLBINS = f"{INSTALL}/voe-4.0-win_amd64/xclbins"
 
 
@@ -134,7 +139,8 @@ CHIPS: dict[str, Chip] = {
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
     """Everything a session needs besides the model. ``planned``: nodes of every op type that are to
-    run on the NPU, to be set beside the provider's report. ``notes`` explain choices to a person."""
+    run on the NPU, to be set beside the provider's report. ``notes`` explain choices to a person.
+    ``encryption_option`` is the release's name of the option that takes a key, "" when it has none."""
 
     provider: str
     provider_options: dict[str, str]
@@ -142,6 +148,7 @@ class SessionPlan:
     session_config: dict[str, str] = field(default_factory=dict[str, str])
     planned: dict[str, int] = field(default_factory=dict[str, int])
     notes: tuple[str, ...] = ()
+    encryption_option: str = ""
 
     def as_json(self) -> str:
         """The file ``session.json`` of a part."""
@@ -150,6 +157,7 @@ class SessionPlan:
             "provider_options": self.provider_options,
             "environment": self.environment,
             "session_config": self.session_config,
+            "encryption_option": self.encryption_option,
             "planned": {op: str(count) for op, count in self.planned.items()},
             "notes": list(self.notes),
         }
@@ -162,10 +170,8 @@ class Wishes:
 
     target: str = ""  # X1 or X2
     xclbin: str = ""
-    encryption_key: str = ""
     opt_level: str = ""
     cpu_fallback: bool = True
-    config_file: str = ""
     ep_context: bool = False
 
 
@@ -175,6 +181,7 @@ def plan_session(
     """Options for one part. Raises UsageError when chip, release and wishes contradict."""
     asked = wishes or Wishes()
     known, version = _checked(chip, release, precision)
+    _check_xclbin(asked.xclbin)
     options = {
         version.keys["cache_dir"]: "cache",
         version.keys["cache_key"]: cache_key,
@@ -182,19 +189,13 @@ def plan_session(
     notes: list[str] = []
     environment: dict[str, str] = {}
     if version.config_file == "always":
-        options["config_file"] = (
-            asked.config_file or f"{INSTALL}/voe-4.0-win_amd64/vaip_config.json"
-        )
+        options["config_file"] = f"{INSTALL}/voe-4.0-win_amd64/vaip_config.json"
         notes.append("vaip_config.json comes with the installer and is used as it is")
     elif precision in ("bf16", "fp32") and not known.xdna2:
         notes.append(f"{chip} has no float format: this part runs on the CPU")
     elif precision in ("bf16", "fp32") and version.config_file == "bf16":
-        options["config_file"] = asked.config_file or "vaiml_config.json"
+        options["config_file"] = "vaiml_config.json"
         notes.append("the float model is converted to bf16 by the compiler")
-    elif asked.config_file:
-        raise UsageError(
-            f"Ryzen AI {release} takes no config_file for {precision}", fix="leave it out"
-        )
     integer = precision not in ("bf16", "fp32")
     if version.environment and integer:
         environment["XLNX_VART_FIRMWARE"] = asked.xclbin or known.xclbin
@@ -204,7 +205,7 @@ def plan_session(
     elif integer:
         options["xclbin"] = asked.xclbin or known.xclbin
     if version.report_variable:
-        environment["XLNX_ONNX_EP_REPORT_FILE"] = REPORT
+        environment[REPORT_VARIABLE] = REPORT
     if version.cache_in_memory and integer:
         options[version.keys["memory"]] = "0"
         notes.append("the compiled model is kept on disk, so that later starts are quick")
@@ -215,7 +216,8 @@ def plan_session(
             raise UsageError(f"Ryzen AI {release} writes no EP context", fix="needs 1.4 or newer")
         config |= {"ep.context_enable": "1", "ep.context_embed_mode": "1"}
         notes.append("the compiled model is written beside the ONNX file as *_ctx.onnx")
-    return SessionPlan(PROVIDER, options, environment, config, {}, tuple(notes))
+    secret = version.keys.get("encryption_key", "")
+    return SessionPlan(PROVIDER, options, environment, config, {}, tuple(notes), secret)
 
 
 def _checked(chip: str, release: str, precision: str) -> tuple[Chip, Release]:
@@ -238,6 +240,21 @@ def _checked(chip: str, release: str, precision: str) -> tuple[Chip, Release]:
             fix=f"choose from {', '.join(version.precisions)}, or a newer release",
         )
     return known, version
+
+
+def _check_xclbin(name: str) -> None:
+    """A bundle names files of its own, or of the installation; what else there is on a machine can
+    be given when the bundle is run."""
+    try:
+        if name:
+            check_bundle_path(name.removeprefix(f"{INSTALL}/"))
+    except FormatError as error:
+        raise UsageError(
+            "a bundle cannot name this firmware file",
+            where=name,
+            fix=f"a path below {INSTALL}/, or below the part's folder; any other path: "
+            "--device-option xclbin=PATH when it is run",
+        ) from error
 
 
 def _choose_target(
@@ -270,7 +287,6 @@ def _choose_target(
 
 
 def _add_wishes(options: dict[str, str], version: Release, asked: Wishes) -> None:
-    options |= encryption(version.version, asked.encryption_key)
     if asked.opt_level:
         if "opt_level" not in version.keys:
             raise UsageError(f"Ryzen AI {version.version} has no opt_level", fix="needs 1.8")
@@ -281,16 +297,11 @@ def _add_wishes(options: dict[str, str], version: Release, asked: Wishes) -> Non
         options["opt_level"] = asked.opt_level
 
 
-def encryption(release: str, key: str) -> dict[str, str]:
-    """The provider option that encrypts the cached model; none without a key. Raises UsageError."""
-    if not key:
-        return {}
-    name = RELEASES[release].keys.get("encryption_key") if release in RELEASES else None
-    if name is None:
-        raise UsageError(f"Ryzen AI {release} has no encryption")
+def check_key(key: str) -> str:
+    """*key* itself. Raises UsageError when it cannot encrypt a cached model."""
     if len(key) != 64 or any(c not in "0123456789abcdefABCDEF" for c in key):
         raise UsageError("an encryption key is 64 hexadecimal digits")
-    return {name: key}
+    return key
 
 
 def cache_identity(
@@ -302,8 +313,6 @@ def cache_identity(
     never met. The place of the cache itself does not count.
     """
     counted = {k: v for k, v in options.items() if not k.lower().startswith("cache")}
-    text = json.dumps(
-        [model_sha256, sorted(counted.items()), provider_version, driver_version],
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    lines = [f"model {model_sha256}", f"provider {provider_version}", f"driver {driver_version}"]
+    lines += [f"{name}={value}" for name, value in sorted(counted.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

@@ -10,6 +10,7 @@ enum class InOutDataType { FLOAT32, FLOAT16, INT32, INT64, OTHER };
 class MeraDrpRuntimeWrapper {
  public:
   bool LoadModel(const std::string& folder, std::uint64_t start_address);
+  int GetNumInput(const std::string& folder);
   int GetNumOutput();
   InOutDataType GetInputDataType(int index);
   void SetInput(int index, const float* data);

@@ -14,6 +14,7 @@ struct OrtSession;
 struct OrtMemoryInfo;
 struct OrtValue;
 struct OrtRunOptions;
+struct OrtTypeInfo;
 struct OrtTensorTypeAndShapeInfo;
 struct OrtAllocator;
 
@@ -53,6 +54,11 @@ struct OrtApi {
   OrtStatus* (*GetAllocatorWithDefaultOptions)(OrtAllocator**);
   OrtStatus* (*SessionGetInputCount)(const OrtSession*, std::size_t*);
   OrtStatus* (*SessionGetInputName)(const OrtSession*, std::size_t, OrtAllocator*, char**);
+  OrtStatus* (*SessionGetInputTypeInfo)(const OrtSession*, std::size_t, OrtTypeInfo**);
+  OrtStatus* (*SessionGetOutputCount)(const OrtSession*, std::size_t*);
+  OrtStatus* (*SessionGetOutputName)(const OrtSession*, std::size_t, OrtAllocator*, char**);
+  OrtStatus* (*SessionGetOutputTypeInfo)(const OrtSession*, std::size_t, OrtTypeInfo**);
+  OrtStatus* (*CastTypeInfoToTensorInfo)(const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**);
   OrtStatus* (*AllocatorFree)(OrtAllocator*, void*);
   OrtStatus* (*CreateTensorWithDataAsOrtValue)(const OrtMemoryInfo*, void*, std::size_t,
                                                const std::int64_t*, std::size_t,
@@ -72,10 +78,12 @@ struct OrtApi {
   void (*ReleaseMemoryInfo)(OrtMemoryInfo*);
   void (*ReleaseValue)(OrtValue*);
   void (*ReleaseTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo*);
+  void (*ReleaseTypeInfo)(OrtTypeInfo*);
 };
 
 struct OrtApiBase {
   const OrtApi* (*GetApi)(std::uint32_t version);
+  const char* (*GetVersionString)();
 };
 
 extern "C" const OrtApiBase* OrtGetApiBase();

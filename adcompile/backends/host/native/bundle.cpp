@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "bank_search.hpp"
+#include "manifest.hpp"
 #include "npy.hpp"
 #include "parts.hpp"
 #include "sha256.hpp"
@@ -15,6 +16,7 @@ Bundle::Bundle(const std::string& folder, const OpenOptions& options)
       folder_(folder),
       values_(info_.values.size()),
       seconds_(info_.parts.size()) {
+  check_parts(folder_, info_);
   set_threads(options.threads);
   const parts::WeightsInfo& weights = parts::weights_info();
   if (weights.payload_bytes != 0) {

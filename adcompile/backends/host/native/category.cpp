@@ -3,7 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "json.hpp"
+#include "manifest.hpp"
 #include "npy.hpp"
 #include "sha256.hpp"
 
@@ -14,13 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t kMaxCategory = std::size_t{4} << 20;
 
-const Json& need(const Json& object, const std::string& name, Json::Kind kind,
-                 const std::string& where) {
-  const Json* found = object.find(name);
-  if (found == nullptr || found->kind != kind) fail(where + ": '" + name + "' is missing or odd");
-  return *found;
-}
-
 /// A number that may be null in the file.
 bool number(const Json& object, const std::string& name, double& value) {
   const Json* found = object.find(name);
@@ -30,10 +23,10 @@ bool number(const Json& object, const std::string& name, double& value) {
 }
 
 Scale read_scale(const Json& root, const std::string& where) {
-  const Json& score = need(root, "score", Json::Kind::object, where);
+  const Json& score = root.at("score", Json::Kind::object, where);
   Scale scale;
-  scale.normalisation = need(score, "normalisation", Json::Kind::text, where).text;
-  const std::string& compare = need(score, "compare", Json::Kind::text, where).text;
+  scale.normalisation = score.at("normalisation", Json::Kind::text, where).text;
+  const std::string& compare = score.at("compare", Json::Kind::text, where).text;
   if (compare != ">" && compare != ">=") fail(where + ": 'compare' is neither > nor >=");
   scale.or_equal = compare == ">=";
   scale.has_threshold = number(score, "threshold", scale.threshold);
@@ -53,11 +46,9 @@ Scale read_scale(const Json& root, const std::string& where) {
 
 /// The category lists the ONNX files of the parts it was made for; the manifest must list the same.
 void check_engine(const Json& root, const std::string& bundle, const std::string& where) {
-  const std::string path = bundle + "/manifest.json";
-  const std::vector<unsigned char> bytes = read_file(path, std::size_t{64} << 20);
-  const Json manifest = parse_json(bytes.data(), bytes.size(), path);
-  const Json& files = need(manifest, "files", Json::Kind::object, path);
-  for (const auto& [name, digest] : need(root, "engine", Json::Kind::object, where).members) {
+  const Json manifest = read_manifest(bundle);
+  const Json& files = manifest.at("files", Json::Kind::object, "manifest.json");
+  for (const auto& [name, digest] : root.at("engine", Json::Kind::object, where).members) {
     const Json* record = files.find(name);
     const Json* own = record == nullptr ? nullptr : record->find("sha256");
     const bool texts = own != nullptr && own->kind == Json::Kind::text && digest.kind == Json::Kind::text;
@@ -70,11 +61,11 @@ void check_engine(const Json& root, const std::string& bundle, const std::string
 /// A file of the category, as a full path; the category's list must have it, and its digest.
 std::string checked(const Json& root, const std::string& folder, const std::string& name,
                     const std::string& where) {
-  const fs::path relative(name);
-  const bool outside = relative.is_absolute() || name.find("..") != std::string::npos;
-  const Json* record = need(root, "files", Json::Kind::object, where).find(name);
+  const Json* record = root.at("files", Json::Kind::object, where).find(name);
   const Json* digest = record == nullptr ? nullptr : record->find("sha256");
-  if (outside || digest == nullptr) fail(where + ": '" + name + "' is not one of its files");
+  if (!is_bundle_path(name) || digest == nullptr) {
+    fail(where + ": '" + name + "' is not one of its files");
+  }
   const std::string full = folder + "/" + name;
   if (sha256_of(full) != digest->text) fail(full + ": not the file of this category");
   return full;
@@ -113,20 +104,20 @@ Category read_category(const std::string& bundle, const std::string& name) {
   if (!fs::is_regular_file(path, error)) fail(path + ": the bundle has no such category");
   const std::vector<unsigned char> bytes = read_file(path, kMaxCategory);
   const Json root = parse_json(bytes.data(), bytes.size(), path);
-  if (need(root, "schema_version", Json::Kind::number, path).number > 1) {
+  if (root.at("schema_version", Json::Kind::number, path).number > 1) {
     fail(path + ": made by a newer adcompile");
   }
   check_engine(root, bundle, path);
   Category category;
   category.name = name;
   category.scale = read_scale(root, path);
-  for (const Json& bank : need(root, "banks", Json::Kind::list, path).items) {
+  for (const Json& bank : root.at("banks", Json::Kind::list, path).items) {
     category.banks.push_back(checked(root, folder, bank.text, path));
   }
-  const std::string& weights = need(root, "weights", Json::Kind::text, path).text;
+  const std::string& weights = root.at("weights", Json::Kind::text, path).text;
   if (!weights.empty()) {
     category.weights = checked(root, folder, weights, path);
-    category.weights_sha256 = need(root, "weights_sha256", Json::Kind::text, path).text;
+    category.weights_sha256 = root.at("weights_sha256", Json::Kind::text, path).text;
   }
   if (category.banks.empty() && category.weights.empty()) {
     fail(path + ": this category runs from Python only");

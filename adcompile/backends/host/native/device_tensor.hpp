@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine.hpp"
-#include "json.hpp"
+#include "manifest.hpp"
 
 namespace adc {
 
@@ -22,6 +22,30 @@ inline int port_index(const std::vector<Port>& ports, const std::string& name) {
     if (name == ports[i].name) return static_cast<int>(i);
   }
   return -1;
+}
+
+/// True when `convert_elements` knows how: devices may compute in float16.
+inline bool convertible(DType have, DType want) {
+  const auto real = [](DType d) { return d == DType::kFloat16 || d == DType::kFloat32; };
+  return have == want || (real(have) && real(want));
+}
+
+/// Compares what a device model declares for a tensor with the bundle's record. Sizes that both fix
+/// must agree; -1 may be any size.
+inline void check_declared(const std::string& part, const Port& port, DType dtype,
+                           const std::vector<Index>& dims) {
+  const std::string tensor = part + ": the device model's tensor '" + port.name + "'";
+  if (!convertible(dtype, port.dtype)) {
+    fail(tensor + " is " + dtype_name(dtype) + ", the bundle says " + dtype_name(port.dtype));
+  }
+  bool fits = dims.size() == port.dims.size();
+  for (std::size_t i = 0; fits && i < dims.size(); ++i) {
+    fits = dims[i] == kFree || port.dims[i] == kFree || dims[i] == port.dims[i];
+  }
+  if (!fits) {
+    fail(tensor + " has another shape: " + dims_text(dims) + ", the bundle says " +
+         dims_text(port.dims));
+  }
 }
 
 /// Brings a result to the element type of its port: devices may answer in float16.
@@ -44,6 +68,14 @@ inline void convert_elements(const void* from, DType have, Index count, DType wa
   }
   fail(std::string("a device tensor is ") + dtype_name(have) + ", the bundle says " +
        dtype_name(want));
+}
+
+/// The tensor in another element type, in `memory`.
+inline AnyView convert(const AnyView& tensor, DType want, Buffer& memory) {
+  const Index count = tensor.shape.size();
+  std::byte* to = memory.reserve(static_cast<std::size_t>(count) * element_size(want));
+  convert_elements(tensor.data, tensor.dtype, count, want, to);
+  return {want, tensor.shape, to};
 }
 
 }  // namespace adc

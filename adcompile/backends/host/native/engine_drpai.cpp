@@ -42,6 +42,10 @@ class DrpAiEngine final : public Stage {
     if (!runtime_.LoadModel(folder, start_address(context))) {
       fail(folder + ": the DRP-AI runtime cannot load the model");
     }
+    if (runtime_.GetNumInput(folder) != static_cast<int>(inputs_.size())) {
+      fail(folder + ": the model has " + std::to_string(runtime_.GetNumInput(folder)) +
+           " inputs, the bundle says " + std::to_string(inputs_.size()));
+    }
     if (runtime_.GetNumOutput() != static_cast<int>(outputs_.size())) {
       fail(folder + ": the model has " + std::to_string(runtime_.GetNumOutput()) +
            " outputs, the bundle says " + std::to_string(outputs_.size()));
@@ -82,7 +86,11 @@ class DrpAiEngine final : public Stage {
   }
 
   void feed(int index, const AnyView& tensor, Buffer& staged) {
-    const bool half = runtime_.GetInputDataType(index) == InOutDataType::FLOAT16;
+    const InOutDataType type = runtime_.GetInputDataType(index);
+    const bool half = type == InOutDataType::FLOAT16;
+    if (!half && type != InOutDataType::FLOAT32) {
+      fail(name_ + ": input " + std::to_string(index) + " is neither float16 nor float32");
+    }
     const DType want = half ? DType::kFloat16 : DType::kFloat32;
     const Index count = tensor.shape.size();
     std::byte* to = staged.reserve(static_cast<std::size_t>(count) * element_size(want));

@@ -1,97 +1,47 @@
 // ONNX Runtime through its C API: VitisAI on Ryzen AI, or the CPU.
-#include <onnxruntime_c_api.h>
-
 #include <cstdlib>
-#include <deque>
+#include <filesystem>
 
 #include "device_tensor.hpp"
 #include "npy.hpp"
+#include "ort_api.hpp"
+#include "provider_session.hpp"
 
 namespace adc {
 
 namespace {
 
-const OrtApi& api() {
-  const OrtApiBase* base = OrtGetApiBase();
-  const OrtApi* found = base == nullptr ? nullptr : base->GetApi(ORT_API_VERSION);
-  if (found == nullptr) fail("ONNX Runtime: the library is older than the headers");
-  return *found;
-}
+using ort::api;
+using ort::check;
+using ort::Owned;
 
-/// Turns a status into an exception; a null status is success.
-void check(OrtStatus* status, const char* what) {
-  if (status == nullptr) return;
-  const std::string text = api().GetErrorMessage(status);
-  api().ReleaseStatus(status);
-  fail(std::string("ONNX Runtime: ") + what + ": " + text);
-}
-
-/// Owns an object that the API releases by one of its functions.
-template <class T>
-class Owned {
- public:
-  explicit Owned(void (*release)(T*)) : release_(release) {}
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  Owned(Owned&& other) noexcept : object_(other.object_), release_(other.release_) {
-    other.object_ = nullptr;
-  }
-  ~Owned() { reset(); }
-  void reset() {
-    if (object_ != nullptr) release_(object_);
-    object_ = nullptr;
-  }
-  T** out() {
-    reset();
-    return &object_;
-  }
-  [[nodiscard]] T* get() const { return object_; }
-
- private:
-  T* object_ = nullptr;
-  void (*release_)(T*);
+/// A tensor that goes in. Its value wraps the caller's memory, and is made again only when that moves.
+struct Input {
+  DType dtype = DType::kFloat32;  // of the model
+  Owned<OrtValue> value{api().ReleaseValue};
+  const void* data = nullptr;
+  Shape shape;
+  Buffer converted;  // when the model has another element type
 };
 
-struct TypeName {
-  DType dtype;
-  ONNXTensorElementDataType ort;
+/// A tensor that comes out. One whose size the model fixes is written into memory of ours, always the
+/// same; any other is the runtime's, and kept until the next run.
+struct Output {
+  ort::TensorType type;  // as the model declares it, then as it came
+  bool fixed = false;
+  Shape shape;
+  Owned<OrtValue> value{api().ReleaseValue};
+  const void* data = nullptr;
+  Buffer memory;
+  Buffer converted;  // when the bundle has another element type
 };
-constexpr std::array<TypeName, 12> kTypes{{
-    {DType::kFloat32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
-    {DType::kFloat64, ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE},
-    {DType::kFloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16},
-    {DType::kBFloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16},
-    {DType::kBool, ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL},
-    {DType::kInt8, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8},
-    {DType::kInt16, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16},
-    {DType::kInt32, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32},
-    {DType::kInt64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64},
-    {DType::kUint8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8},
-    {DType::kUint16, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16},
-    {DType::kUint32, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32},
-}};
-
-ONNXTensorElementDataType to_ort(DType dtype) {
-  for (const TypeName& t : kTypes) {
-    if (t.dtype == dtype) return t.ort;
-  }
-  return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64;
-}
-
-DType from_ort(ONNXTensorElementDataType type) {
-  for (const TypeName& t : kTypes) {
-    if (t.ort == type) return t.dtype;
-  }
-  if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64) return DType::kUint64;
-  fail("ONNX Runtime: an output has an element type this program lacks");
-}
 
 class OrtEngine final : public Stage {
  public:
   explicit OrtEngine(const EngineContext& context)
       : name_(context.part->name),
-        inputs_(context.inputs),
-        outputs_(context.outputs),
+        ports_in_(context.inputs),
+        ports_out_(context.outputs),
         env_(api().ReleaseEnv),
         settings_(api().ReleaseSessionOptions),
         session_(api().ReleaseSession),
@@ -108,47 +58,37 @@ class OrtEngine final : public Stage {
     if (cpu) {
       configure("session.x64quantprecision", "1");  // 8-bit products must not saturate
     } else {
-      add_provider(context);
+      add_provider(context, path);
     }
-    check(api().CreateSession(env_.get(), path.c_str(), settings_.get(), session_.out()),
+    const std::filesystem::path file(path);  // in the characters that the system's paths have
+    check(api().CreateSession(env_.get(), file.c_str(), settings_.get(), session_.out()),
           "CreateSession");
     check(api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, memory_.out()),
           "CreateCpuMemoryInfo");
-    check_names();
-    ready_.resize(outputs_.size());
+    bind();
   }
 
   [[nodiscard]] const char* name() const override { return name_.c_str(); }
-  [[nodiscard]] const std::vector<Port>& inputs() const override { return inputs_; }
-  [[nodiscard]] const std::vector<Port>& outputs() const override { return outputs_; }
+  [[nodiscard]] const std::vector<Port>& inputs() const override { return ports_in_; }
+  [[nodiscard]] const std::vector<Port>& outputs() const override { return ports_out_; }
 
   void run(const AnyView* in, AnyView* out) override {
-    std::vector<Owned<OrtValue>> given;
-    std::vector<const OrtValue*> values;
-    std::vector<const char*> in_names;
-    std::vector<const char*> out_names;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      check_port(in[i], inputs_[i]);
-      given.emplace_back(api().ReleaseValue);
-      const Shape& shape = in[i].shape;
-      check(api().CreateTensorWithDataAsOrtValue(
-                memory_.get(), const_cast<void*>(in[i].data), in[i].bytes(), shape.begin(),
-                static_cast<std::size_t>(shape.rank()), to_ort(in[i].dtype), given[i].out()),
-            "CreateTensorWithDataAsOrtValue");
-      values.push_back(given[i].get());
-      in_names.push_back(inputs_[i].name);
+      check_port(in[i], ports_in_[i]);
+      feed(inputs_[i], in[i]);
+      given_[i] = inputs_[i].value.get();
     }
-    for (const Port& port : outputs_) out_names.push_back(port.name);
-    std::vector<OrtValue*> made(outputs_.size(), nullptr);
-    check(api().Run(session_.get(), nullptr, in_names.data(), values.data(), values.size(),
-                    out_names.data(), out_names.size(), made.data()),
-          "Run");
-    std::vector<Owned<OrtValue>> results;
-    for (OrtValue* value : made) {
-      results.emplace_back(api().ReleaseValue);
-      *results.back().out() = value;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      made_[i] = outputs_[i].fixed ? outputs_[i].value.get() : nullptr;
     }
-    for (std::size_t i = 0; i < results.size(); ++i) out[i] = fetch(results[i].get(), i);
+    OrtStatus* failed =
+        api().Run(session_.get(), nullptr, names_in_.data(), given_.data(), given_.size(),
+                  names_out_.data(), names_out_.size(), made_.data());
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (!outputs_[i].fixed) outputs_[i].value.reset(made_[i]);
+    }
+    check(failed, "Run");
+    for (std::size_t i = 0; i < outputs_.size(); ++i) out[i] = deliver(outputs_[i], ports_out_[i]);
   }
 
  private:
@@ -171,91 +111,158 @@ class OrtEngine final : public Stage {
   }
 
   /// The provider and its options from the part's session.json; without one: the CPU.
-  void add_provider(const EngineContext& context) {
+  void add_provider(const EngineContext& context, const std::string& model) {
     if (!has_file(context, "session")) return;
     const std::string path = device_file(context, "session", "session");
     const std::vector<unsigned char> text = read_file(path, std::size_t{1} << 20);
-    const Json root = parse_json(text.data(), text.size(), path);
-    const Json* provider = root.find("provider");
-    const Json* chosen = root.find("provider_options");
-    const Json* config = root.find("session_config");
-    if (config != nullptr) {
-      for (const auto& member : config->members) {
-        configure(member.first.c_str(), member.second.text.c_str());
-      }
-    }
-    if (provider == nullptr || provider->text.empty()) fail(path + ": names no provider");
+    const SessionRequest request{name_, path.substr(0, path.rfind('/')), model,
+                                 OrtGetApiBase()->GetVersionString(), context.options};
+    const SessionPlan plan =
+        settle_session(parse_session(text.data(), text.size(), path), request);
+    set_environment(plan);
+    for (const auto& [key, value] : plan.config) configure(key.c_str(), value.c_str());
     std::vector<const char*> keys;
-    std::vector<const char*> options;
-    std::deque<std::string> values;  // never moves what it holds
-    if (chosen != nullptr) {
-      for (const auto& member : chosen->members) {
-        keys.push_back(member.first.c_str());
-        values.push_back(cache_key(member, context.rows));
-        options.push_back(values.back().c_str());
-      }
+    std::vector<const char*> values;
+    for (const auto& [key, value] : plan.options) {
+      keys.push_back(key.c_str());
+      values.push_back(value.c_str());
     }
-    std::string short_name = provider->text;
+    std::string short_name = plan.provider;  // the C API leaves the suffix out
     const std::string suffix = "ExecutionProvider";
-    if (short_name.size() > suffix.size() &&
-        short_name.compare(short_name.size() - suffix.size(), suffix.size(), suffix) == 0) {
-      short_name.resize(short_name.size() - suffix.size());
-    }
+    const std::size_t at = short_name.rfind(suffix);
+    if (at != std::string::npos && at > 0) short_name.resize(at);
     check(api().SessionOptionsAppendExecutionProvider(settings_.get(), short_name.c_str(),
-                                                      keys.data(), options.data(), keys.size()),
+                                                      keys.data(), values.data(), keys.size()),
           short_name.c_str());
   }
 
-  /// The value of a provider option. Compiled models of different sizes have different cache keys.
-  static std::string cache_key(const std::pair<std::string, Json>& option, Index rows) {
-    const bool key = option.first == "cache_key" || option.first == "cacheKey";
-    return option.second.text + (key && rows > 0 ? "-rows" + std::to_string(rows) : "");
-  }
+  struct Declared {
+    std::string name;
+    ort::TensorType type;
+  };
 
-  void check_names() {
+  /// What the session's model declares on one side.
+  std::vector<Declared> declared(decltype(OrtApi::SessionGetInputCount) count_of,
+                                 decltype(OrtApi::SessionGetInputName) name_of,
+                                 decltype(OrtApi::SessionGetInputTypeInfo) type_of) {
     OrtAllocator* allocator = nullptr;
     check(api().GetAllocatorWithDefaultOptions(&allocator), "GetAllocatorWithDefaultOptions");
     std::size_t count = 0;
-    check(api().SessionGetInputCount(session_.get(), &count), "SessionGetInputCount");
-    if (count != inputs_.size()) fail(name_ + ": the model has another number of inputs");
+    check(count_of(session_.get(), &count), "SessionGetCount");
+    std::vector<Declared> found;
     for (std::size_t i = 0; i < count; ++i) {
       char* text = nullptr;
-      check(api().SessionGetInputName(session_.get(), i, allocator, &text), "SessionGetInputName");
-      const bool known = port_index(inputs_, text) >= 0;
-      const std::string copy = text;
+      check(name_of(session_.get(), i, allocator, &text), "SessionGetName");
+      const std::string name = text;
       check(api().AllocatorFree(allocator, text), "AllocatorFree");
-      if (!known) fail(name_ + ": the model's input '" + copy + "' is not the bundle's");
+      Owned<OrtTypeInfo> type(api().ReleaseTypeInfo);
+      check(type_of(session_.get(), i, type.out()), "SessionGetTypeInfo");
+      const OrtTensorTypeAndShapeInfo* tensor = nullptr;  // a part of `type`
+      check(api().CastTypeInfoToTensorInfo(type.get(), &tensor), "CastTypeInfoToTensorInfo");
+      if (tensor == nullptr) fail(name_ + ": '" + name + "' of the model is no tensor");
+      found.push_back({name, {}});
+      found.back().type.read(tensor, name.c_str());
     }
+    return found;
   }
 
-  AnyView fetch(OrtValue* value, std::size_t i) {
+  /// The declared type of a port; fails unless it is the bundle's.
+  const ort::TensorType& type_of(const std::vector<Declared>& side, const Port& port) const {
+    for (const Declared& tensor : side) {
+      if (tensor.name != port.name) continue;
+      check_declared(name_, port, tensor.type.dtype, tensor.type.dims);
+      return tensor.type;
+    }
+    fail(name_ + ": the model lacks '" + port.name + "'");
+  }
+
+  /// Compares the model's tensors with the bundle's, and makes memory for those of fixed size.
+  void bind() {
+    const auto in = declared(api().SessionGetInputCount, api().SessionGetInputName,
+                             api().SessionGetInputTypeInfo);
+    const auto out = declared(api().SessionGetOutputCount, api().SessionGetOutputName,
+                              api().SessionGetOutputTypeInfo);
+    for (const Declared& tensor : in) {
+      if (port_index(ports_in_, tensor.name) < 0) {
+        fail(name_ + ": the model has an input '" + tensor.name + "' that the bundle does not know");
+      }
+    }
+    for (const Port& port : ports_in_) {
+      inputs_.emplace_back();
+      inputs_.back().dtype = type_of(in, port).dtype;
+      names_in_.push_back(port.name);
+    }
+    for (const Port& port : ports_out_) {
+      outputs_.emplace_back();
+      prepare(outputs_.back(), type_of(out, port));
+      names_out_.push_back(port.name);
+    }
+    given_.resize(inputs_.size());
+    made_.resize(outputs_.size());
+  }
+
+  void prepare(Output& output, const ort::TensorType& type) {
+    output.type = type;
+    output.fixed = std::all_of(type.dims.begin(), type.dims.end(), [](Index d) { return d > 0; });
+    if (!output.fixed) return;
+    for (const Index d : type.dims) output.shape.push_back(d);
+    AnyView whole(type.dtype, output.shape, nullptr);
+    output.data = output.memory.reserve(whole.bytes());
+    whole.data = output.data;
+    wrap(output.value, whole);
+  }
+
+  /// A value of the runtime around our memory.
+  void wrap(Owned<OrtValue>& value, const AnyView& tensor) {
+    check(api().CreateTensorWithDataAsOrtValue(
+              memory_.get(), const_cast<void*>(tensor.data), tensor.bytes(), tensor.shape.begin(),
+              static_cast<std::size_t>(tensor.shape.rank()), ort::to_ort(tensor.dtype),
+              value.out()),
+          "CreateTensorWithDataAsOrtValue");
+  }
+
+  void feed(Input& input, const AnyView& tensor) {
+    const void* data = tensor.data;
+    if (tensor.dtype != input.dtype) data = convert(tensor, input.dtype, input.converted).data;
+    if (input.value.get() != nullptr && data == input.data && tensor.shape == input.shape) return;
+    wrap(input.value, {input.dtype, tensor.shape, data});
+    input.data = data;
+    input.shape = tensor.shape;
+  }
+
+  AnyView deliver(Output& output, const Port& port) {
+    if (!output.fixed) look_at(output, port);
+    const AnyView found(output.type.dtype, output.shape, output.data);
+    return found.dtype == port.dtype ? found : convert(found, port.dtype, output.converted);
+  }
+
+  /// Type, shape and memory of a value that the runtime made.
+  static void look_at(Output& output, const Port& port) {
     Owned<OrtTensorTypeAndShapeInfo> info(api().ReleaseTensorTypeAndShapeInfo);
-    check(api().GetTensorTypeAndShape(value, info.out()), "GetTensorTypeAndShape");
-    ONNXTensorElementDataType type{};
-    std::size_t rank = 0;
-    check(api().GetTensorElementType(info.get(), &type), "GetTensorElementType");
-    check(api().GetDimensionsCount(info.get(), &rank), "GetDimensionsCount");
-    if (rank > kMaxRank) fail(name_ + ": an output of rank over 8");
-    std::array<std::int64_t, kMaxRank> dims{};
-    check(api().GetDimensions(info.get(), dims.data(), rank), "GetDimensions");
-    Shape shape;
-    for (std::size_t d = 0; d < rank; ++d) shape.push_back(dims[d]);
+    check(api().GetTensorTypeAndShape(output.value.get(), info.out()), "GetTensorTypeAndShape");
+    output.type.read(info.get(), port.name);
+    output.shape = Shape();
+    for (const Index d : output.type.dims) output.shape.push_back(d);
     void* data = nullptr;
-    check(api().GetTensorMutableData(value, &data), "GetTensorMutableData");
-    const DType want = outputs_[i].dtype;
-    std::byte* to = ready_[i].reserve(static_cast<std::size_t>(shape.size()) * element_size(want));
-    if (shape.size() > 0) convert_elements(data, from_ort(type), shape.size(), want, to);
-    return {want, shape, to};
+    check(api().GetTensorMutableData(output.value.get(), &data), "GetTensorMutableData");
+    output.data = output.shape.size() > 0 ? data : output.memory.reserve(1);
   }
 
   std::string name_;
-  std::vector<Port> inputs_;
-  std::vector<Port> outputs_;
+  std::vector<Port> ports_in_;
+  std::vector<Port> ports_out_;
+  // Destroyed from the bottom up: values before the session that they belong to.
   Owned<OrtEnv> env_;
   Owned<OrtSessionOptions> settings_;
   Owned<OrtSession> session_;
   Owned<OrtMemoryInfo> memory_;
-  std::vector<Buffer> ready_;
+  std::vector<Input> inputs_;
+  std::vector<Output> outputs_;
+  // arguments of a run, in the order of the ports
+  std::vector<const char*> names_in_;
+  std::vector<const char*> names_out_;
+  std::vector<const OrtValue*> given_;
+  std::vector<OrtValue*> made_;
 };
 
 }  // namespace

@@ -91,9 +91,14 @@ struct Binding {
   std::string name;
   DType dtype;
   int port;  // number in the part's record, -1: an extra output nobody reads
+  Shape shape;  // of an output, in this run
   DeviceMemory device;
   Buffer host;   // as the device gives it
   Buffer ready;  // in the record's element type
+
+  [[nodiscard]] std::size_t bytes() const {
+    return static_cast<std::size_t>(shape.size()) * element_size(dtype);
+  }
 };
 
 class TensorRtEngine final : public Stage {
@@ -125,12 +130,11 @@ class TensorRtEngine final : public Stage {
 
   void run(const AnyView* in, AnyView* out) override {
     for (Binding& b : bound_in_) feed(b, in[static_cast<std::size_t>(b.port)]);
-    std::vector<Shape> shapes;
-    for (Binding& b : bound_out_) shapes.push_back(place(b));
+    for (Binding& b : bound_out_) place(b);
     if (!context_->enqueueV3(stream_.get())) fail(name_ + ": enqueueV3 failed: " + logger_.last());
-    for (std::size_t i = 0; i < bound_out_.size(); ++i) fetch(bound_out_[i], shapes[i]);
+    for (Binding& b : bound_out_) fetch(b);
     check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
-    for (std::size_t i = 0; i < bound_out_.size(); ++i) deliver(bound_out_[i], shapes[i], out);
+    for (Binding& b : bound_out_) deliver(b, out);
   }
 
  private:
@@ -140,9 +144,10 @@ class TensorRtEngine final : public Stage {
       const bool input = engine_->getTensorIOMode(tensor) == nvinfer1::TensorIOMode::kINPUT;
       const std::vector<Port>& ports = input ? inputs_ : outputs_;
       Binding b{tensor, element_type(engine_->getTensorDataType(tensor), tensor),
-                port_index(ports, tensor), {}, {}, {}};
+                port_index(ports, tensor), {}, {}, {}, {}};
       if (b.port >= 0) {
-        check_dims(tensor, ports[static_cast<std::size_t>(b.port)]);
+        const Port& port = ports[static_cast<std::size_t>(b.port)];
+        check_declared(name_, port, b.dtype, dims_of(tensor));
       } else if (input) {
         fail(name_ + ": the plan has an input '" + b.name + "' that the bundle does not know");
       }
@@ -156,16 +161,11 @@ class TensorRtEngine final : public Stage {
     }
   }
 
-  /// Sizes that both sides fix must agree; -1 in the plan may be any size.
-  void check_dims(const char* tensor, const Port& port) const {
+  [[nodiscard]] std::vector<Index> dims_of(const char* tensor) const {
     const nvinfer1::Dims dims = engine_->getTensorShape(tensor);
-    bool fits = dims.nbDims == static_cast<int>(port.dims.size());
-    for (int i = 0; fits && i < dims.nbDims; ++i) {
-      const auto have = static_cast<Index>(dims.d[i]);
-      const Index want = port.dims[static_cast<std::size_t>(i)];
-      fits = have == -1 || want == kFree || have == want;
-    }
-    if (!fits) fail(name_ + ": the plan's tensor '" + tensor + "' has another shape");
+    std::vector<Index> found;
+    for (int i = 0; i < dims.nbDims; ++i) found.push_back(static_cast<Index>(dims.d[i]));
+    return found;
   }
 
   void feed(Binding& b, const AnyView& tensor) {
@@ -179,12 +179,9 @@ class TensorRtEngine final : public Stage {
     if (!context_->setInputShape(b.name.c_str(), dims)) {
       fail(name_ + ": the plan does not take '" + b.name + "' of shape " + tensor.shape.text());
     }
-    const Index count = tensor.shape.size();
-    const std::size_t bytes = static_cast<std::size_t>(count) * element_size(b.dtype);
-    std::byte* staged = b.host.reserve(bytes);
-    convert_elements(tensor.data, tensor.dtype, count, b.dtype, staged);
-    void* device = b.device.reserve(bytes);
-    check(cudaMemcpyAsync(device, staged, bytes, cudaMemcpyHostToDevice, stream_.get()),
+    const AnyView staged = convert(tensor, b.dtype, b.host);
+    void* device = b.device.reserve(staged.bytes());
+    check(cudaMemcpyAsync(device, staged.data, staged.bytes(), cudaMemcpyHostToDevice, stream_.get()),
           "copy to the device");
     if (!context_->setTensorAddress(b.name.c_str(), device)) {
       fail(name_ + ": setTensorAddress failed for '" + b.name + "'");
@@ -192,36 +189,31 @@ class TensorRtEngine final : public Stage {
   }
 
   /// The output's shape now that all inputs have theirs, and memory for it.
-  Shape place(Binding& b) {
+  void place(Binding& b) {
     const nvinfer1::Dims dims = context_->getTensorShape(b.name.c_str());
-    Shape shape;
+    if (dims.nbDims < 0 || dims.nbDims > kMaxRank) fail(name_ + ": '" + b.name + "' has no shape");
+    b.shape = Shape();
     for (int i = 0; i < dims.nbDims; ++i) {
       if (dims.d[i] < 0) fail(name_ + ": the size of '" + b.name + "' depends on the data");
-      shape.push_back(static_cast<Index>(dims.d[i]));
+      b.shape.push_back(static_cast<Index>(dims.d[i]));
     }
-    if (dims.nbDims < 0) fail(name_ + ": '" + b.name + "' has no shape");
-    const std::size_t bytes = static_cast<std::size_t>(shape.size()) * element_size(b.dtype);
-    if (!context_->setTensorAddress(b.name.c_str(), b.device.reserve(bytes))) {
+    if (!context_->setTensorAddress(b.name.c_str(), b.device.reserve(b.bytes()))) {
       fail(name_ + ": setTensorAddress failed for '" + b.name + "'");
     }
-    return shape;
   }
 
-  void fetch(Binding& b, const Shape& shape) {
+  void fetch(Binding& b) {
     if (b.port < 0) return;
-    const std::size_t bytes = static_cast<std::size_t>(shape.size()) * element_size(b.dtype);
+    const std::size_t bytes = b.bytes();
     check(cudaMemcpyAsync(b.host.reserve(bytes), b.device.reserve(bytes), bytes,
                           cudaMemcpyDeviceToHost, stream_.get()),
           "copy from the device");
   }
 
-  void deliver(Binding& b, const Shape& shape, AnyView* out) {
+  void deliver(Binding& b, AnyView* out) {
     if (b.port < 0) return;
-    const DType want = outputs_[static_cast<std::size_t>(b.port)].dtype;
-    const std::size_t bytes = static_cast<std::size_t>(shape.size()) * element_size(want);
-    std::byte* to = b.ready.reserve(bytes);
-    convert_elements(b.host.data(), b.dtype, shape.size(), want, to);
-    out[b.port] = AnyView(want, shape, to);
+    const AnyView found(b.dtype, b.shape, b.host.data());
+    out[b.port] = convert(found, outputs_[static_cast<std::size_t>(b.port)].dtype, b.ready);
   }
 
   std::string name_;

@@ -2,17 +2,13 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 
-#include "npy.hpp"
-#include "sha256.hpp"
 
 namespace adc {
 
 namespace {
 
 constexpr int kMaxDepth = 64;
-constexpr std::size_t kMaxManifest = std::size_t{64} << 20;
 
 class Parser {
  public:
@@ -207,25 +203,12 @@ Json parse_json(const unsigned char* data, std::size_t size, const std::string& 
   return Parser(data, size, where).document();
 }
 
-void check_bundle_file(const std::string& folder, const std::string& path) {
-  const std::string manifest = folder + "/manifest.json";
-  const std::vector<unsigned char> bytes = read_file(manifest, kMaxManifest);
-  const Json root = parse_json(bytes.data(), bytes.size(), manifest);
-  const Json* files = root.find("files");
-  const Json* record = files == nullptr ? nullptr : files->find(path);
-  if (record == nullptr) return;
-  const Json* size = record->find("size");
-  const Json* digest = record->find("sha256");
-  if (size == nullptr || size->kind != Json::Kind::number || digest == nullptr) {
-    fail(manifest + ": the entry of " + path + " is incomplete");
+const Json& Json::at(const std::string& name, Kind wanted, const std::string& where) const {
+  const Json* found = find(name);
+  if (found == nullptr || found->kind != wanted) {
+    fail(where + ": '" + name + "' is missing or of the wrong kind");
   }
-  const std::string full = folder + "/" + path;
-  std::error_code error;
-  const auto real = static_cast<double>(std::filesystem::file_size(full, error));
-  if (error) fail(full + ": cannot open");
-  if (real != size->number || sha256_of(full) != digest->text) {
-    fail(full + ": the file is not the one that was built (size or SHA-256 differs)");
-  }
+  return *found;
 }
 
 }  // namespace adc

@@ -20,15 +20,13 @@ struct Json {
 
   /// A member by name, null when there is none (or this is no object).
   [[nodiscard]] const Json* find(const std::string& name) const;
+  /// A member of this kind; fails, naming `where`, when there is none.
+  [[nodiscard]] const Json& at(const std::string& name, Kind wanted, const std::string& where) const;
 };
 
 /// Parses a whole document. Depth is limited to 64, memory by the text's size; duplicate keys and
 /// anything after the document are errors. `where` names the source.
 [[nodiscard]] Json parse_json(const unsigned char* data, std::size_t size,
                               const std::string& where);
-
-/// Checks a file of the bundle against the sizes and SHA-256 of its manifest. A file that the
-/// manifest does not list (a plan built on the board) passes.
-void check_bundle_file(const std::string& folder, const std::string& path);
 
 }  // namespace adc

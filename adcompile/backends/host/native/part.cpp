@@ -55,11 +55,15 @@ void check_port(const AnyView& tensor, const Port& port) {
   if (tensor.dtype != port.dtype) {
     fail(name + " is " + dtype_name(tensor.dtype) + ", expected " + dtype_name(port.dtype));
   }
-  std::string wanted;
-  for (const Index d : port.dims) {
-    wanted += (wanted.empty() ? "" : ", ") + (d == kFree ? "?" : std::to_string(d));
+  fail(name + " has shape " + tensor.shape.text() + ", expected " + dims_text(port.dims));
+}
+
+std::string dims_text(const std::vector<Index>& dims) {
+  std::string text;
+  for (const Index d : dims) {
+    text += (text.empty() ? "" : ", ") + (d == kFree ? "?" : std::to_string(d));
   }
-  fail(name + " has shape " + tensor.shape.text() + ", expected [" + wanted + "]");
+  return "[" + text + "]";
 }
 
 }  // namespace adc

@@ -78,6 +78,9 @@ struct Port {
   std::vector<Index> dims;
 };
 
+/// Dimensions for a message: "[?, 3, 8]".
+[[nodiscard]] std::string dims_text(const std::vector<Index>& dims);
+
 /// Fails, naming the port, unless the tensor has its type and shape.
 void check_port(const AnyView& tensor, const Port& port);
 

@@ -23,7 +23,11 @@ class ByRows final : public RowStage {
 
  private:
   void run_rows(const AnyView* in, Index rows, AnyView* out) override {
-    if (sizes_.empty()) return inner_->run(in, out);
+    if (sizes_.empty()) {
+      inner_->run(in, out);
+      for (std::size_t i = 0; i < outputs().size(); ++i) check_rows(out[i], rows);
+      return;
+    }
     const Index largest = sizes_.back();
     for (Index start = 0; start < rows; start += largest) {
       const Index count = std::min(largest, rows - start);
@@ -32,6 +36,12 @@ class ByRows final : public RowStage {
       inner_->run(fed_.data(), got_.data());
       collect(start, count, batch, rows, out);
     }
+  }
+
+  void check_rows(const AnyView& tensor, Index rows) const {
+    if (tensor.shape.rank() > 0 && tensor.shape[0] == rows) return;
+    fail(std::string("part ") + name() + ": returned " + tensor.shape.text() + " for " +
+         std::to_string(rows) + " rows");
   }
 
   /// Rows [start, start + count), padded to `batch`.
@@ -51,10 +61,7 @@ class ByRows final : public RowStage {
 
   void collect(Index start, Index count, Index batch, Index rows, AnyView* out) {
     for (std::size_t i = 0; i < got_.size(); ++i) {
-      if (got_[i].shape.rank() == 0 || got_[i].shape[0] != batch) {
-        fail(std::string("part ") + name() + ": returned " + got_[i].shape.text() + " for " +
-             std::to_string(batch) + " rows");
-      }
+      check_rows(got_[i], batch);
       const std::size_t bytes = row_bytes(got_[i]);
       std::byte* to = joined(i, rows, start, bytes);
       std::memcpy(to, got_[i].data, bytes * static_cast<std::size_t>(count));
