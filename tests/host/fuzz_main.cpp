@@ -10,9 +10,10 @@
 #include "bank_search.hpp"
 #include "category.hpp"
 #include "image.hpp"
-#include "json.hpp"
+#include "manifest.hpp"
 #include "mosaic.hpp"
 #include "npy.hpp"
+#include "provider_session.hpp"
 
 namespace {
 
@@ -43,6 +44,23 @@ std::string as_category(const std::uint8_t* data, std::size_t size) {
   return bundle;
 }
 
+/// A bundle with this manifest, compared with a program of one host part.
+void use_manifest(const std::uint8_t* data, std::size_t size) {
+  static const std::string folder = "fuzz-manifest-" + std::to_string(::getpid());
+  std::filesystem::create_directories(folder);
+  write(folder + "/manifest.json", data, size);
+  adc::BundleInfo info{};
+  info.values = {{"x", adc::DType::kFloat32, {adc::kFree, 3}}};
+  adc::PartInfo part{};
+  part.name = part.role = "p";
+  part.executor = "cpu";
+  part.precision = "fp32";
+  part.inputs = part.outputs = {0};
+  part.options = {{"o", "1"}};
+  info.parts = {part};
+  adc::check_parts(folder, info);
+}
+
 /// A layout that is accepted must be usable: rows of its first tensor go through its largest image.
 void use_layout(const std::string& text) {
   const adc::Mosaic layout = adc::parse_mosaic(text, "fuzz");
@@ -61,7 +79,7 @@ void use_layout(const std::string& text) {
 }
 
 void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
-  switch (which % 9) {
+  switch (which % 11) {
     case 0:
       static_cast<void>(adc::parse_npy(data, size, "fuzz"));
       break;
@@ -93,6 +111,12 @@ void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
       break;
     case 8:
       use_layout(std::string(data, data + size));
+      break;
+    case 9:
+      use_manifest(data, size);
+      break;
+    case 10:
+      static_cast<void>(adc::parse_session(data, size, "fuzz"));
       break;
     default: {
       adc_bank* bank = nullptr;

@@ -23,6 +23,7 @@ from adcompile.anomaly.bank import pack_bank, prepare_bank
 from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.codegen.constants import WeightStore
 from adcompile.backends.host.emit import core_sources
+from adcompile.backends.npu.session import Wishes, plan_session
 from tests.host.pictures import claims
 
 HERE = Path(__file__).parent
@@ -50,6 +51,18 @@ CATEGORY = {
     "banks": ["a"],
     "weights": "",
 }
+TENSOR = {"name": "x", "dtype": "float32", "shape": ["n", 3]}
+PART = {
+    "name": "p",
+    "role": "p",
+    "placement": "host",
+    "executor": "cpu",
+    "precision": "fp32",
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "options": {"o": "1"},
+}
+MANIFEST = {"schema_version": 1, "parts": [PART]}
 LAYOUT = '{"inputs":{"x":[7,7,8,8,0]},"outputs":{"y":[1,1,8,8,1]},"grids":[[2,2],[3,4]]}'
 SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
 
@@ -70,6 +83,13 @@ def seeds(folder: Path) -> None:
         (6, pack_bank(prepare_bank(rows))),
         (7, json.dumps(CATEGORY).encode()),
         (8, LAYOUT.encode()),
+        (9, json.dumps(MANIFEST).encode()),
+        (
+            10,
+            plan_session("phx", "1.3", "xint8", "k", Wishes(cpu_fallback=False))
+            .as_json()
+            .encode(),
+        ),
     ]
     picture = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
     palette = picture.quantize(2)
@@ -99,10 +119,12 @@ def build(folder: Path) -> Path:
         "image_pnm.cpp",
         "image_bmp.cpp",
         "json.cpp",
+        "manifest.cpp",
         "mosaic.cpp",
         "mosaic_layout.cpp",
         "npy.cpp",
         "part.cpp",
+        "provider_session.cpp",
         "weights.cpp",
         "sha256.cpp",
         "threads.cpp",
