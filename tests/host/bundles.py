@@ -137,7 +137,7 @@ def make_bundle(
 def write_manifest(folder: Path, records: Sequence[PartRecord]) -> None:
     """As much of a manifest as the generated program reads."""
     parts = [record.model_dump(mode="json") for record in records]
-    manifest = {"schema_version": SCHEMA, "parts": parts, "files": {}}
+    manifest: dict[str, object] = {"schema_version": SCHEMA, "parts": parts, "files": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
