@@ -81,6 +81,16 @@ def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def places(content: Container) -> dict[str, int]:
+    """Where :func:`pack_container` puts each section, in bytes from the start of the file."""
+    offset = _padded(HEADER.size + ENTRY.size * len(content.sections))
+    found: dict[str, int] = {}
+    for name, array in content.sections.items():
+        found[name] = offset
+        offset += _padded(array.nbytes)
+    return found
+
+
 def pack_container(content: Container) -> bytes:
     """The file's bytes. Raises FormatError when something cannot be stored."""
     _check_identity(content)

@@ -9,11 +9,29 @@ import onnx_ir as ir
 
 from adcompile.fileset import FileSet
 from adcompile.ir.dump import dump
-from adcompile.ir.model_io import EXTERNAL_ABOVE, save_model, to_bytes, weight_bytes
+from adcompile.ir.model_io import (
+    EXTERNAL_ABOVE,
+    save_model,
+    serialized,
+    to_bytes,
+    to_proto,
+    weight_bytes,
+)
+
+
+class Placed(ir.ExternalTensor):
+    """A tensor whose bytes another file of the bundle holds, which lies beside the model's."""
 
 
 def add_model(out: FileSet, path: str, model: ir.Model) -> str:
-    """Add *model* as *path*; weights over 1 GiB go to ``path.data``, straight from their source."""
+    """Add *model* as *path*; weights over 1 GiB go to ``path.data``, straight from their source.
+
+    Tensors that are :class:`Placed` stay where they are, if the rest fits into one message.
+    """
+    tensors = [v.const_value for g in model.graphs() for v in g.initializers.values()]
+    own = sum(t.nbytes for t in tensors if t is not None and not isinstance(t, Placed))
+    if own <= EXTERNAL_ABOVE and any(isinstance(t, Placed) for t in tensors):
+        return out.add(path, serialized(to_proto(model)))
     if weight_bytes(model) <= EXTERNAL_ABOVE:
         return out.add(path, to_bytes(model))
 

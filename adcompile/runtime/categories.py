@@ -3,9 +3,9 @@
 ```
 BUNDLE/categories/NAME/
   category.json    score formula with its numbers, what it was made from, files with hashes, a seal
-  PART.onnx        the host part that holds the search, with this category's bank or statistics
-  bank/*.adbank    the bank as the C++ program reads it (PatchCore)
-  weights.bin      constants of the C++ program (PaDiM)
+  PART.onnx          the host part that holds the search, with this category's bank
+  bank/*.adbank      the bank as the C++ program reads it (PatchCore)
+  statistics.adbank  mean and inverse covariance (PaDiM), for PART.onnx and for the C++ program
 ```
 
 A category belongs to one build: ``engine`` lists the networks under ``parts/`` with their hashes, and
@@ -58,8 +58,7 @@ class Category(Record):
     notes: tuple[str, ...] = ()
     parts: dict[str, str]
     banks: tuple[str, ...] = ()
-    weights: str = ""
-    weights_sha256: str = ""  # of the payload, as the C++ program checks it
+    statistics: str = ""
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
     def dump(self) -> str:

@@ -53,10 +53,12 @@ def emit(job: Job) -> None:
     for part in job.parts:
         backend = host if part.placement == "host" else job.backend
         lowered = job.lowered.get(part.name, part)
-        ctx = context(job, part)
-        job.records.append(emit_part(job, backend, part, lowered, ctx, job.files))
+        more: dict[str, str] = {}
+        if part.placement == "host":
+            lowered, more = add_statistics(job, lowered)
+        record = emit_part(job, backend, part, lowered, context(job, part), job.files)
+        job.records.append(record.model_copy(update={"files": {**record.files, **more}}))
     job.files.add("plan.yaml", job.plan.dump())
-    add_statistics(job)
     if job.options.host_code:
         _emit_host(job)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-
-import numpy as np
+from dataclasses import replace
 
 from adcompile.anomaly.lint import lint, subject_of
 from adcompile.anomaly.recognise.describe import describe, head_nodes
 from adcompile.anomaly.recognise.slices import downstream
-from adcompile.anomaly.statistics import pack_statistics
+from adcompile.anomaly.statistics import FILE, USE, statistics_of, without_statistics
 from adcompile.errors import Unsupported, UsageError
-from adcompile.ir.graph import constant
+from adcompile.interfaces import Part
 from adcompile.job import Job
 from adcompile.passes.embed_head import EmbedHead
 from adcompile.passes.name_nodes import NameNodes
@@ -93,15 +92,13 @@ def _is_decision(op_type: str) -> bool:
     return op_type in {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 
 
-def add_statistics(job: Job) -> None:
-    """PaDiM's statistics as a bank file of the bundle; memory banks come with the C++ project."""
+def add_statistics(job: Job, part: Part) -> tuple[Part, dict[str, str]]:
+    """The statistics of a host part (PaDiM) as a bank file beside its model: the part that names that
+    file as the place of its constants, and what its record is to list. Memory banks come with the C++
+    project."""
+    found = statistics_of(part.model)
+    if found is None:
+        return part, {}
     identity = hashlib.sha256(job.contract.dump().encode()).hexdigest()
-    for part in job.parts:
-        if part.placement != "host":
-            continue
-        for node in head_nodes(part.model, "MahalanobisMap"):
-            found = [constant(value) for value in node.inputs[1:3]]
-            mean, inverse = (None if a is None else np.asarray(a, np.float32) for a in found)
-            if mean is not None and inverse is not None:
-                name = f"bank/{part.name}_statistics.adbank"
-                job.files.add(name, pack_statistics(mean, inverse, identity))
+    path = job.files.add(f"parts/{part.name}/{FILE}", found.file(identity))
+    return replace(part, model=without_statistics(part.model, found)), {USE: path}

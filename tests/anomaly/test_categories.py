@@ -18,6 +18,7 @@ from adcompile.anomaly.formats.record import Trained
 from adcompile.anomaly.images import tensor_of
 from adcompile.anomaly.maps import embed, patch_rows
 from adcompile.anomaly.scoring import patchcore_scores
+from adcompile.anomaly.statistics import read_statistics
 from adcompile.anomaly.synth.dataset import SynthOptions, write_dataset
 from adcompile.anomaly.threshold import normalise
 from adcompile.cli import main
@@ -296,7 +297,7 @@ def test_japanese_name_and_good_only(work: Path, bundle: Path) -> None:
 
 
 def test_padim(work: Path, tmp_path: Path) -> None:
-    """PaDiM's statistics switch too; the C++ program gets them as another weights file."""
+    """PaDiM's statistics switch too; they lie in one bank file, for Python and for the C++ program."""
     if not (work / "p").exists():
         assert fit(work, "padim", "twill", "p", "--features", "6") == 0
     bundle = tmp_path / "pb"
@@ -305,9 +306,18 @@ def test_padim(work: Path, tmp_path: Path) -> None:
     assert main(["category", "add", str(bundle), "leather", "--data", data]) == 0
     with load(bundle) as opened:
         category = opened.category("leather")
-        assert category.weights == "weights.bin", category.notes
+        assert category.statistics == "statistics.adbank", category.notes
         image = image_of(work)
         own, other = opened(image), opened(image, category="leather")
     assert own["raw_score"] != other["raw_score"]
-    weights = bundle / "categories" / "leather" / "weights.bin"
-    assert weights.stat().st_size == (bundle / "host" / "weights.bin").stat().st_size
+    (mine,) = bundle.glob("parts/*/statistics.adbank")
+    theirs = bundle / "categories" / "leather" / "statistics.adbank"
+    assert mine.stat().st_size == theirs.stat().st_size
+    assert not np.array_equal(read_statistics(mine)[1], read_statistics(theirs)[1])
+    for file in (mine, theirs):
+        inverse = read_statistics(file)[1].tobytes()
+        holders = [p for p in bundle.rglob("*") if p.is_file() and inverse in p.read_bytes()]
+        assert holders == [file], "the inverse covariances lie in one file only"
+    out = tmp_path / "copy.adbank"
+    assert main(["bank", "convert", str(theirs.parent), str(out)]) == 0
+    assert np.array_equal(read_statistics(out)[1], read_statistics(theirs)[1])

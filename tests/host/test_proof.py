@@ -112,26 +112,48 @@ def test_no_allocation_per_frame(
 
 
 def test_constants_inside_the_program(bundles: Bundles, checked: Core, tmp_path: Path) -> None:
-    """Built in, weights.bin may be missing; otherwise its absence is an error."""
+    """Built in, weights.bin and the statistics may be missing; otherwise their absence is an error."""
     bundle = bundles["padim"]
     weights = bundle / "host" / "weights.bin"
-    embedded = {"weights.cpp": [f'-DADC_EMBED_WEIGHTS="{weights}"']}
+    (statistics,) = bundle.glob("parts/*/statistics.adbank")
+    files = {"WEIGHTS": weights, "STATISTICS": statistics}
+    flags = [f'-DADC_EMBEDDED_{name}="{path}"' for name, path in files.items()]
+    embedded = {"weights.cpp": ["-DADC_EMBED_WEIGHTS", *flags]}
     inside = checked.link(bundle, tmp_path / "inside", SELFTEST, embedded)
     beside = checked.link(bundle, tmp_path / "beside", SELFTEST)
-    hidden = weights.rename(weights.with_suffix(".hidden"))
-    try:
-        good = checked.run(inside, str(bundle), cwd=tmp_path)
-        bad = checked.run(beside, str(bundle), cwd=tmp_path)
-    finally:
-        hidden.rename(weights)
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert bad.returncode == 2
-    assert "weights.bin: cannot open" in bad.stderr
+    for file in (weights, statistics):
+        hidden = file.rename(file.with_suffix(".hidden"))
+        try:
+            good = checked.run(inside, str(bundle), cwd=tmp_path)
+            bad = checked.run(beside, str(bundle), cwd=tmp_path)
+        finally:
+            hidden.rename(file)
+        assert good.returncode == 0, good.stdout + good.stderr
+        assert bad.returncode == 2
+        assert f"{file.name}: cannot open" in bad.stderr
+
+
+def test_statistics_of_another_build(bundles: Bundles, checked: Core, tmp_path: Path) -> None:
+    """The program holds their digest: one other number, or a shorter file, is refused."""
+    bundle = copy_of(bundles["padim"], tmp_path / "copy")
+    program = checked.link(bundles["padim"], tmp_path, SELFTEST)
+    assert checked.run(program, str(bundle), cwd=tmp_path).returncode == 0
+    (file,) = bundle.glob("parts/*/statistics.adbank")
+    good = file.read_bytes()
+    for data, message in (
+        (good[:-4] + bytes(4), "differ from those of this build"),
+        (good[:-64], "shorter or longer"),
+    ):
+        file.write_bytes(data)
+        bad = checked.run(program, str(bundle), cwd=tmp_path)
+        assert bad.returncode == 2
+        assert message in bad.stderr
 
 
 def copy_of(bundle: Path, to: Path) -> Path:
     """What a program reads of a bundle, to be damaged."""
-    for name in ("manifest.json", "golden", "bank", "host/weights.bin"):
+    statistics = [p.relative_to(bundle).as_posix() for p in bundle.glob("parts/*/*.adbank")]
+    for name in ("manifest.json", "golden", "bank", "host/weights.bin", *statistics):
         source, target = bundle / name, to / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -32,11 +32,13 @@ from adcompile.anomaly.presets import Preset, preset
 from adcompile.anomaly.renormalise import with_score
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.scoring import check_weighting
+from adcompile.anomaly.statistics import FILE as FILE_OF_STATISTICS
+from adcompile.anomaly.statistics import statistics_of, without_statistics
 from adcompile.anomaly.threshold import check_score, fit_score
 from adcompile.contract import Score
 from adcompile.errors import InputError, UsageError
 from adcompile.fileset import FileSet, publish, staging
-from adcompile.ir import model_io
+from adcompile.ir.emit import add_model
 from adcompile.runtime.bundle import Bundle
 from adcompile.runtime.categories import FILE, FOLDER, Category, check_name, engine_of
 
@@ -214,7 +216,9 @@ def add_category(
     model = with_score(site.replaced(learned.arrays), bundle.manifest.contract, score)
     files = FileSet()
     part_file = f"{site.part.name}.onnx"
-    files.add(part_file, model_io.to_bytes(model))
+    own = statistics_of(model)
+    statistics = "" if own is None else files.add(FILE_OF_STATISTICS, own.file())
+    add_model(files, part_file, model if own is None else without_statistics(model, own))
     native = host_files(bundle, site, learned.arrays, files)
     staged = staging(target)
     try:
@@ -230,8 +234,7 @@ def add_category(
             notes=(*learned.notes, *native.notes),
             parts={site.part.name: part_file},
             banks=native.banks,
-            weights=native.weights,
-            weights_sha256=native.weights_sha256,
+            statistics=statistics,
             files=records,
         )
         (staged / FILE).write_text(category.dump(), encoding="utf-8")

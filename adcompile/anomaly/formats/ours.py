@@ -94,10 +94,16 @@ def record_of(fitted: Fitted) -> Trained:
 
 
 def read_category_folder(path: Path) -> Trained:
-    """A PatchCore category of a bundle: its bank and numbers, for the programs of other systems."""
+    """A category of a bundle: its bank or statistics, and its numbers, for the programs of other
+    systems."""
     category = parse_category(path / FILE)
     check_listed(path, category.files)
-    if not category.banks:
+    bank = mean = inverse = None
+    if category.statistics:
+        mean, inverse, _ = read_statistics(path / category.statistics)
+    elif category.banks:
+        bank = read_bank(path / category.banks[0]).original_rows()
+    else:
         raise FormatError(
             "the category holds no bank file", where=f"{path}: banks", why=category.score.method
         )
@@ -105,7 +111,9 @@ def read_category_folder(path: Path) -> Trained:
     return Trained(
         method=score.method,
         source="category",
-        bank=read_bank(path / category.banks[0]).original_rows(),
+        bank=bank,
+        mean=mean,
+        inverse=inverse,
         threshold=score.threshold,
         minimum=score.minimum,
         maximum=score.maximum,
@@ -113,7 +121,7 @@ def read_category_folder(path: Path) -> Trained:
         decision=score.decision,
         log_mean=score.mean,
         log_std=score.std,
-        neighbours=score.k,
+        neighbours=None if bank is None else score.k,
         notes=(f"category {category.name}", *category.notes),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adcompile.anomaly.statistics import FILE
 from adcompile.backends.host.codegen.text import Generated
 from adcompile.errors import InputError, ToolMissing
 
@@ -52,6 +53,8 @@ def write_sources(generated: Generated, folder: Path, *, batch: int = 1) -> list
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     (folder / "weights.bin").write_bytes(generated.weights.file())
+    if generated.statistics is not None:
+        (folder / FILE).write_bytes(generated.statistics.data)
     parts = [n for n in generated.files if n.startswith("parts/")]
     others = [folder / n for n in generated.files if not n.startswith("parts/")]
     if batch <= 1:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adcompile.anomaly.bank import pack_bank, prepare_bank
+from adcompile.anomaly.statistics import FILE, USE, statistics_of
 from adcompile.anomaly.threshold import check_score
-from adcompile.backends.host.codegen.constants import StoredBank
+from adcompile.backends.host.codegen.constants import StatisticsFile, StoredBank
 from adcompile.backends.host.codegen.names import Namer, identifier
 from adcompile.backends.host.codegen.text import Generated, environment, generate
 from adcompile.backends.host.info import ProjectData, bundle_tables
@@ -68,7 +69,7 @@ def emit_host(
     if contract.score is not None:
         check_score(contract.score, "contract.score")
     host = [(p.name, p.model) for p in parts if p.placement == "host"]
-    generated = generate(host)
+    generated = generate(host, _statistics(parts, records, contract, out))
     data = ProjectData(
         model=model,
         target=target,
@@ -90,6 +91,23 @@ def emit_host(
     _add_native(out)
     _add_build_files(data, generated, sorted(sources), out)
     return out
+
+
+def _statistics(
+    parts: Sequence[Part], records: Sequence[PartRecord], contract: Contract, out: FileSet
+) -> StatisticsFile | None:
+    """The file of statistics that a host part has; it is added to *out* when its record names none."""
+    for part, record in zip(parts, records, strict=True):
+        found = statistics_of(part.model) if part.placement == "host" else None
+        if found is None:
+            continue
+        data = found.file(hashlib.sha256(contract.dump().encode()).hexdigest())
+        path = record.files.get(USE)
+        if path is None:
+            out.add(f"{FOLDER}/{FILE}", data)
+        place = FILE if path is None else f"../{path}"
+        return StatisticsFile(place, data, (found.mean, found.inverse))
+    return None
 
 
 def native_files() -> list[Path]:
@@ -121,6 +139,7 @@ def _add_build_files(
         "target": data.target or "the host",
         "cpu": next((_CPUS[f] for f in families if f in _CPUS), "cortex-a55"),
         "parts": generated.parts,
+        "statistics": generated.statistics,
     }
     for template, name in _BUILD_FILES.items():
         text = environment().get_template(template).render(values)

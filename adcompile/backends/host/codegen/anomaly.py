@@ -41,6 +41,7 @@ def _score(function: str) -> Op:
 
 
 def _mahalanobis(c: Call) -> str:
+    c.statistics(c.need(1), c.need(2))
     return call("mahalanobis_map", c.out(), "ws.scratch()", *c.args())
 
 

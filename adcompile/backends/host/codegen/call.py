@@ -33,6 +33,10 @@ class Writer(Protocol):
         """The searcher over a constant bank."""
         ...
 
+    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
+        """Keep constant statistics in their bank file."""
+        ...
+
     def carried(self, value: ir.Value) -> bool:
         """True when *value* was given the buffer of a loop-carried value."""
         ...
@@ -120,6 +124,10 @@ class Call:
     def searcher(self, bank: ir.Value, neighbours: int) -> str:
         """The searcher over a constant bank, prepared for at least *neighbours* neighbours."""
         return self._writer.searcher(bank, neighbours)
+
+    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
+        """Keep constant statistics in their bank file, and out of the weights."""
+        self._writer.statistics(mean, inverse)
 
     def grows_in_place(self) -> bool:
         """True when the result's memory is a carried buffer that this node extends."""

@@ -1,5 +1,7 @@
 """Constants of a bundle's host parts: the aligned side file ``weights.bin`` and its layout.
 
+PaDiM's mean and inverse covariance stay in their bank file (``anomaly.statistics``), one per program.
+
 Layout, little-endian: magic ``ADCW``, u32 version 1, u64 payload bytes, 32 bytes SHA-256 of the
 payload, 16 zero bytes (64 together); then the payload, every tensor at a multiple of 64. Offsets,
 the payload's size and its digest are compiled into the program, which refuses any other file.
@@ -14,7 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from adcompile.anomaly.statistics import offsets_of
+
 Array = npt.NDArray[np.generic]
+Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""PaDiM's mean [C, P] and inverse covariance [P, C, C]."""
 
 MAGIC = b"ADCW"
 VERSION = 1
@@ -40,11 +46,32 @@ class StoredBank:
     neighbours: int
 
 
-class WeightStore:
-    """Collects tensors for the side file; equal bytes are stored once. Banks become own files."""
+@dataclass(frozen=True)
+class StatisticsFile:
+    """The bank file with mean and inverse: where it lies, from the folder of ``weights.bin`` on."""
 
-    def __init__(self) -> None:
+    path: str
+    data: bytes
+    arrays: Pair
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(self.data)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole file, as compiled into the program."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+class WeightStore:
+    """Collects tensors for the side file; equal bytes are stored once. Banks and statistics are own
+    files."""
+
+    def __init__(self, statistics: Pair | None = None) -> None:
         self.banks: list[StoredBank] = []
+        self.statistics = statistics
         self._payload = bytearray()
         self._known: dict[bytes, Stored] = {}
 
@@ -68,6 +95,16 @@ class WeightStore:
                 return number
         self.banks.append(StoredBank(name, rows, neighbours))
         return len(self.banks) - 1
+
+    def places(self, mean: Array, inverse: Array) -> tuple[int, int] | None:
+        """Where both lie in the file of statistics; None when that file holds others already."""
+        pair = (np.asarray(mean, np.float32), np.asarray(inverse, np.float32))
+        if self.statistics is None:
+            self.statistics = pair
+        known = zip(self.statistics, pair, strict=True)
+        if not all(a is b or np.array_equal(a, b) for a, b in known):
+            return None
+        return offsets_of(*pair)
 
     @property
     def size(self) -> int:

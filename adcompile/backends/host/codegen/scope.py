@@ -19,7 +19,8 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant of the part: embedded in the source, or a place in the side file."""
+    """A constant of the part: embedded in the source, or a place in a side file: ``weights`` or
+    ``statistics``."""
 
     name: str
     cpp: str
@@ -27,6 +28,7 @@ class Constant:
     values: str = ""  # braces, when embedded
     offset: int = -1
     size: int = 0
+    file: str = "weights"
 
 
 class Scope:
@@ -85,6 +87,21 @@ class Scope:
             raise TypeError("a bank that is not constant has no searcher")
         number = self._store.bank(bank.name or "bank", rows, neighbours)
         return f"resources_.searcher({number})"
+
+    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
+        """Let constant mean and inverse stay in the bank file they have; else they are like others."""
+        arrays = [self.facts.constant(value) for value in (mean, inverse)]
+        if any(array is None or array.dtype != np.float32 for array in arrays):
+            return
+        a, b = (np.asarray(array, np.float32) for array in arrays)
+        places = self._store.places(a, b)
+        if places is None or mean in self._names or inverse in self._names:
+            return
+        for value, array, offset in zip((mean, inverse), (a, b), places, strict=True):
+            shape = literals.shape(array.shape)
+            self._constants[value] = Constant(
+                self.bind(value), "float", shape, offset=offset, size=array.nbytes, file="statistics"
+            )
 
     def carried(self, value: ir.Value) -> bool:
         """True when *value* was given the buffer of a loop-carried value."""

@@ -10,8 +10,9 @@ from functools import cache
 import jinja2
 import onnx_ir as ir
 
+from adcompile.anomaly.statistics import FILE, pack_statistics
 from adcompile.backends.host.codegen.anomaly import without_functions
-from adcompile.backends.host.codegen.constants import WeightStore
+from adcompile.backends.host.codegen.constants import StatisticsFile, WeightStore
 from adcompile.backends.host.codegen.names import Namer
 from adcompile.backends.host.codegen.statements import Line, Statement, render, wrap
 from adcompile.backends.host.codegen.writer import PartSource, write_part
@@ -49,11 +50,18 @@ class Generated:
     files: Mapping[str, str]
     parts: Sequence[PartFiles]
     weights: WeightStore
+    statistics: StatisticsFile | None = None
 
 
-def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
-    """Lower host parts (name, stand-alone model), in execution order."""
-    store = WeightStore()
+def generate(
+    models: Sequence[tuple[str, ir.Model]], statistics: StatisticsFile | None = None
+) -> Generated:
+    """Lower host parts (name, stand-alone model), in execution order.
+
+    *statistics* is the bank file that PaDiM's statistics lie in; without it they get one that belongs
+    beside ``weights.bin``.
+    """
+    store = WeightStore() if statistics is None else WeightStore(statistics.arrays)
     namer = Namer()
     parts: list[PartFiles] = []
     files: dict[str, str] = {}
@@ -64,9 +72,11 @@ def generate(models: Sequence[tuple[str, ir.Model]]) -> Generated:
         parts.append(PartFiles(source.name, ident, text, source))
         files[f"parts/{ident}.cpp"] = text
     weights = {"size": store.size, "sha256": store.sha256().hex()}
+    if statistics is None and store.statistics is not None:
+        statistics = StatisticsFile(FILE, pack_statistics(*store.statistics), store.statistics)
     template = environment().get_template("parts.cpp.j2")
-    files["parts.cpp"] = template.render(parts=parts, weights=weights)
-    return Generated(files, parts, store)
+    files["parts.cpp"] = template.render(parts=parts, weights=weights, statistics=statistics)
+    return Generated(files, parts, store, statistics)
 
 
 def _prologue(source: PartSource, used: Collection[str]) -> list[Statement]:
@@ -82,7 +92,7 @@ def _prologue(source: PartSource, used: Collection[str]) -> list[Statement]:
         if c.values:
             lines.append(Line(f"const View<{c.cpp}> {c.name}(k_{c.name}, {c.shape});"))
         else:
-            view = f"resources_.weights.view<{c.cpp}>({c.offset}, {c.shape})"
+            view = f"resources_.{c.file}.view<{c.cpp}>({c.offset}, {c.shape})"
             lines.append(Line(f"const auto {c.name} = {view};"))
     return lines
 

@@ -102,8 +102,8 @@ int run_anomaly(const Options& options) {
     const Category category = read_category(options.bundle, options.category);
     scale = category.scale;
     open.banks = category.banks;
-    open.weights = category.weights;
-    open.weights_sha256 = category.weights_sha256;
+    open.statistics = category.statistics;
+    open.statistics_sha256 = category.statistics_sha256;
   }
   Bundle bundle(options.bundle, open);
   const BundleInfo& info = bundle.info();

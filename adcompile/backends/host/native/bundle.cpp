@@ -19,11 +19,21 @@ Bundle::Bundle(const std::string& folder, const OpenOptions& options)
   check_parts(folder_, info_);
   set_threads(options.threads);
   const parts::WeightsInfo& weights = parts::weights_info();
+  const std::string host = folder_ + "/host/";
   if (weights.payload_bytes != 0) {
-    const bool other = !options.weights.empty();
-    const std::string own = Weights::inside_program() ? "" : folder_ + "/host/weights.bin";
-    resources_.weights = Weights(other ? options.weights : own, weights.payload_bytes,
-                                 other ? options.weights_sha256.c_str() : weights.sha256);
+    const std::string own = Weights::inside_program() ? "" : host + "weights.bin";
+    resources_.weights = Weights(own, weights.payload_bytes, weights.sha256);
+  }
+  const parts::StatisticsInfo& bank = parts::statistics_info();
+  if (!options.statistics.empty() && bank.bytes == 0) {
+    fail(options.statistics + ": this program has its statistics among its other constants");
+  }
+  if (bank.bytes != 0) {
+    const bool other = !options.statistics.empty();
+    const std::string own = Weights::inside_program() ? "" : host + bank.path;
+    resources_.statistics =
+        Weights(other ? options.statistics : own, bank.bytes,
+                other ? options.statistics_sha256.c_str() : bank.sha256, Weights::Kind::statistics);
   }
   try {
     open_banks(options);

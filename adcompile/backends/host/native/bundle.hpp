@@ -12,8 +12,8 @@ struct OpenOptions {
   std::map<std::string, std::string> device;  // options for the engines
   std::size_t sample = 0;                     // for recorded engines
   int threads = 1;
-  std::string weights;             // constants instead of the bundle's own …
-  std::string weights_sha256;      // … and the digest of their payload
+  std::string statistics;          // bank file of PaDiM's statistics instead of the bundle's own …
+  std::string statistics_sha256;   // … and its digest
   std::vector<std::string> banks;  // instead of the bundle's own, in order; "" keeps one
   bool devices = true;             // false: host parts only (self-test)
 };

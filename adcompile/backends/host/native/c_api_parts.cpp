@@ -1,4 +1,5 @@
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "adc_host.h"
@@ -38,6 +39,18 @@ adc_part* adc_part_open(int index, const char* weights_path) {
       }
       const std::string path = weights_path == nullptr ? "" : weights_path;
       made->resources.weights = adc::Weights(path, info.payload_bytes, info.sha256);
+    }
+    const parts::StatisticsInfo& bank = parts::statistics_info();
+    if (bank.bytes != 0) {
+      if (weights_path == nullptr && !adc::Weights::inside_program()) {
+        adc::fail("this bundle needs its statistics: give the path of weights.bin");
+      }
+      const std::string path =
+          weights_path == nullptr
+              ? ""
+              : (std::filesystem::path(weights_path).parent_path() / bank.path).string();
+      made->resources.statistics =
+          adc::Weights(path, bank.bytes, bank.sha256, adc::Weights::Kind::statistics);
     }
     made->part = parts::table()[static_cast<std::size_t>(index)].make(made->resources);
     made->in.resize(made->part->inputs().size());

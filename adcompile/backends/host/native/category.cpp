@@ -114,12 +114,13 @@ Category read_category(const std::string& bundle, const std::string& name) {
   for (const Json& bank : root.at("banks", Json::Kind::list, path).items) {
     category.banks.push_back(checked(root, folder, bank.text, path));
   }
-  const std::string& weights = root.at("weights", Json::Kind::text, path).text;
-  if (!weights.empty()) {
-    category.weights = checked(root, folder, weights, path);
-    category.weights_sha256 = root.at("weights_sha256", Json::Kind::text, path).text;
+  const std::string& statistics = root.at("statistics", Json::Kind::text, path).text;
+  if (!statistics.empty()) {
+    category.statistics = checked(root, folder, statistics, path);
+    const Json& files = root.at("files", Json::Kind::object, path);
+    category.statistics_sha256 = files.find(statistics)->find("sha256")->text;
   }
-  if (category.banks.empty() && category.weights.empty()) {
+  if (category.banks.empty() && category.statistics.empty()) {
     fail(path + ": this category runs from Python only");
   }
   return category;

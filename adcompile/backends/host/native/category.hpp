@@ -30,8 +30,8 @@ struct Category {
   std::string name;
   Scale scale;
   std::vector<std::string> banks;  // full paths, in the order of the bundle's banks
-  std::string weights;             // full path of the constants, "" when the bundle's count
-  std::string weights_sha256;      // of their payload
+  std::string statistics;          // full path of PaDiM's bank file, "" when the bundle's counts
+  std::string statistics_sha256;   // of the whole file
 };
 
 /// Reads BUNDLE/categories/NAME and checks it: made for this build's parts, every file it lists

@@ -93,10 +93,15 @@ View<T> checked(const AnyView& tensor, const Port& port) {
 /// Constants of all parts, checked once against the digest that was compiled in.
 class Weights {
  public:
+  /// `weights`: a file weights.bin, whose payload follows a header. `statistics`: a bank file, whose
+  /// constants lie at known places of the whole file.
+  enum class Kind { weights, statistics };
+
   Weights() = default;
   /// Reads `path`, or takes the constants inside the program when it is empty. The payload must have
   /// this size and SHA-256 (64 hex digits).
-  Weights(const std::string& path, std::size_t payload_bytes, const char* sha256);
+  Weights(const std::string& path, std::size_t payload_bytes, const char* sha256,
+          Kind kind = Kind::weights);
 
   /// True when the program was built with its constants inside.
   [[nodiscard]] static bool inside_program();
@@ -122,6 +127,7 @@ class Weights {
 /// What generated parts read besides their inputs.
 struct Resources {
   Weights weights;
+  Weights statistics;                    // mean and inverse covariance of PaDiM, in their bank file
   std::vector<adc_searcher*> searchers;  // one per nearest-neighbour bank; owned by the bundle
 
   [[nodiscard]] adc_searcher* searcher(std::size_t index) const {

@@ -1,21 +1,28 @@
-// Constants of the host parts: from weights.bin beside the program, or (cmake -DADC_EMBED_WEIGHTS=ON)
-// from a copy of that file inside it.
+// Constants of the host parts: from weights.bin and PaDiM's bank file of statistics, or (cmake
+// -DADC_EMBED_WEIGHTS=ON) from copies of these files inside the program.
 #include <cstdio>
 
 #include "part.hpp"
 #include "sha256.hpp"
 
 #if defined(ADC_EMBED_WEIGHTS)
-__asm__(
-    ".section .rodata\n"
-    ".balign 64\n"
-    ".hidden adc_weights_file\n"
-    ".global adc_weights_file\n"
-    "adc_weights_file:\n"
-    ".incbin \"" ADC_EMBED_WEIGHTS
-    "\"\n"
-    ".previous\n");
+#define ADC_INSIDE(symbol, file)  \
+  __asm__(                        \
+      ".section .rodata\n"       \
+      ".balign 64\n"             \
+      ".hidden " symbol "\n"     \
+      ".global " symbol "\n"     \
+      symbol ":\n"               \
+      ".incbin \"" file "\"\n"  \
+      ".previous\n")
+#if defined(ADC_EMBEDDED_WEIGHTS)
+ADC_INSIDE("adc_weights_file", ADC_EMBEDDED_WEIGHTS);
 extern "C" const unsigned char adc_weights_file[];
+#endif
+#if defined(ADC_EMBEDDED_STATISTICS)
+ADC_INSIDE("adc_statistics_file", ADC_EMBEDDED_STATISTICS);
+extern "C" const unsigned char adc_statistics_file[];
+#endif
 #endif
 
 namespace adc {
@@ -54,29 +61,47 @@ bool Weights::inside_program() { return true; }
 bool Weights::inside_program() { return false; }
 #endif
 
-Weights::Weights(const std::string& path, std::size_t payload_bytes, const char* sha256)
+namespace {
+
+/// The file of a kind that is inside the program; fails when there is none.
+const unsigned char* inside(Weights::Kind kind) {
+#if defined(ADC_EMBEDDED_WEIGHTS)
+  if (kind == Weights::Kind::weights) return adc_weights_file;
+#endif
+#if defined(ADC_EMBEDDED_STATISTICS)
+  if (kind == Weights::Kind::statistics) return adc_statistics_file;
+#endif
+  (void)kind;
+  fail("the program was built without its constants");
+}
+
+}  // namespace
+
+Weights::Weights(const std::string& path, std::size_t payload_bytes, const char* sha256, Kind kind)
     : size_(payload_bytes) {
-#if defined(ADC_EMBED_WEIGHTS)
+  const std::size_t start = kind == Kind::weights ? kHeader : 0;
   if (path.empty()) {
     const std::string where = "constants in the program";
-    check_header(adc_weights_file, payload_bytes, where);
-    data_ = reinterpret_cast<const std::byte*>(adc_weights_file) + kHeader;
+    const unsigned char* file = inside(kind);
+    if (start != 0) check_header(file, payload_bytes, where);
+    data_ = reinterpret_cast<const std::byte*>(file) + start;
     check_digest(data_, size_, sha256, where);
     return;
   }
-#endif
   const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
   if (!file) fail(path + ": cannot open");
   std::array<unsigned char, kHeader> header{};
-  if (std::fread(header.data(), 1, kHeader, file.get()) != kHeader) fail(path + ": too short");
-  check_header(header.data(), payload_bytes, path);
+  if (start != 0 && std::fread(header.data(), 1, kHeader, file.get()) != kHeader) {
+    fail(path + ": too short");
+  }
+  if (start != 0) check_header(header.data(), payload_bytes, path);
   // The size is looked at before memory of that size is taken.
   if (std::fseek(file.get(), 0, SEEK_END) != 0) fail(path + ": cannot read");
   const long length = std::ftell(file.get());
-  if (length < 0 || static_cast<std::size_t>(length) != kHeader + payload_bytes) {
-    fail(path + ": the file is shorter or longer than it says");
+  if (length < 0 || static_cast<std::size_t>(length) != start + payload_bytes) {
+    fail(path + ": the file is shorter or longer than it should be");
   }
-  if (std::fseek(file.get(), kHeader, SEEK_SET) != 0) fail(path + ": cannot read");
+  if (std::fseek(file.get(), static_cast<long>(start), SEEK_SET) != 0) fail(path + ": cannot read");
   owned_.reset(static_cast<std::byte*>(
       ::operator new(std::max(payload_bytes, std::size_t{1}), std::align_val_t{kAlignment})));
   if (std::fread(owned_.get(), 1, size_, file.get()) != size_) fail(path + ": cannot read");
