@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,12 @@ def compare(
     tolerances: Tolerances,
     score: Score | None = None,
 ) -> list[Comparison]:
-    """Compare every array of *reference*, in its order. An output without a role is a "tensor"."""
+    """Compare every array of *reference*, in its order. An output without a role is a "tensor".
+
+    Sequences (lists) are compared item by item, as ``NAME[0]``, ``NAME[1]`` …
+    """
+    if any(not isinstance(array, np.ndarray) for array in reference.values()):
+        return _compare_values(reference, actual, roles, tolerances, score)
     missing = [name for name in reference if name not in actual]
     found = {
         name: Comparison(name, roles.get(name, "tensor"), False, "present", detail="missing")
@@ -70,6 +76,43 @@ def compare(
             result = _with_decisions(result, array, actual[name], score)
         found[name] = result
     return [found[name] for name in reference]
+
+
+def _compare_values(
+    reference: Mapping[str, object],
+    actual: Mapping[str, object],
+    roles: Mapping[str, str],
+    tolerances: Tolerances,
+    score: Score | None,
+) -> list[Comparison]:
+    """The same with sequences and absent optionals among the values."""
+    flat: dict[str, Array] = {}
+    found: list[Comparison] = []
+    given: dict[str, Array] = {}
+    for name, value in reference.items():
+        other = actual.get(name)
+        if isinstance(value, np.ndarray):
+            flat[name] = cast(Array, value)
+            if name in actual:
+                given[name] = cast(Array, other)
+            continue
+        words = [_count_of(value), _count_of(other)]
+        same = words[0] == words[1]
+        detail = "" if same else f"{words[1]}, the reference is {words[0]}"
+        found.append(Comparison(name, roles.get(name, "tensor"), same, "equal", {}, detail))
+        if same and isinstance(value, list):
+            pairs = zip(cast("list[Array]", value), cast("list[Array]", other), strict=True)
+            for index, (mine, theirs) in enumerate(pairs):
+                flat[f"{name}[{index}]"], given[f"{name}[{index}]"] = mine, theirs
+    return [*found, *compare(flat, given, roles, tolerances, score)]
+
+
+def _count_of(value: object) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, list):
+        return f"a sequence of {len(cast('list[object]', value))}"
+    return "a tensor"
 
 
 def compare_tensor(

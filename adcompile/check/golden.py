@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -23,7 +24,7 @@ from adcompile.errors import FormatError, InputError, ModelError
 from adcompile.interfaces import Part
 from adcompile.ir.graph import tensor_spec
 from adcompile.manifest import GoldenSample, TensorSpec
-from adcompile.runtime.arrays import file_name, open_array, save_array
+from adcompile.runtime.arrays import file_name, open_value, save_value
 from adcompile.runtime.executor import Array
 from adcompile.runtime.feeds import check_feeds
 from adcompile.runtime.images import find_images
@@ -84,6 +85,9 @@ def _made_up(spec: TensorSpec, contract: Contract, rng: np.random.Generator) -> 
     if rule is not None:
         return preprocess(paint(rng, *rule.size), rule)
     shape = tuple(d if isinstance(d, int) else 1 for d in spec.shape)
+    if not spec.is_tensor and not unknown_items(spec):
+        item = spec.model_copy(update={"dtype": spec.dtype.partition("(")[2].rstrip(")")})
+        return cast(Array, [_made_up(item, contract, rng) for _ in range(2)])
     if int(np.prod(shape, dtype=np.float64)) > MAX_INPUT_VALUES:
         raise InputError("input is too large to make up", where=f"{spec.name} {list(shape)}")
     if spec.dtype == "str":
@@ -100,6 +104,11 @@ def _made_up(spec: TensorSpec, contract: Contract, rng: np.random.Generator) -> 
     if dtype.kind in "iu":
         return rng.integers(0, 4, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
+
+
+def unknown_items(spec: TensorSpec) -> bool:
+    """True for what cannot be made up: a sequence whose items have no known rank, an optional."""
+    return not spec.is_tensor and (not spec.dtype.startswith("sequence(") or not spec.shape)
 
 
 def paint(
@@ -196,7 +205,7 @@ def _record_parts(
     spent = 0
     final = {spec.name for spec in results}
     made = (spec for part in parts for spec in part.outputs)
-    unrecordable = {spec.name for spec in made if not spec.is_tensor}  # sequences have no file
+    unrecordable = {spec.name for spec in made if not spec.is_tensor}  # compared as outputs only
     with FloatParts(parts, specs, results, threads=threads) as float_parts:
         for number, each in enumerate(inputs):
             if spent >= max_bytes:
@@ -228,12 +237,15 @@ class _Writer:
         self._count = 0
         self.spent = 0
 
-    def save(self, name: str, array: Array) -> str:
-        """Write one tensor; returns its path in the bundle."""
-        path = f"{self._place}/{file_name(self._count, name)}"
+    def save(self, name: str, value: Array) -> str:
+        """Write one tensor or sequence; returns its path in the bundle, "" for an absent optional."""
+        path = self._folder / self._place / file_name(self._count, name)
         self._count += 1
-        self.spent += save_array(self._folder / path, array)
-        return f"{FOLDER}/{path}"
+        file = save_value(path, value)
+        if file is None:
+            return ""
+        self.spent += file.stat().st_size
+        return f"{FOLDER}/{file.relative_to(self._folder).as_posix()}"
 
     def copy(self, image: Path | None) -> str:
         """Keep the source image, so that the pre-processing can be checked too; "" without one."""
@@ -262,11 +274,11 @@ class Recorded:
 def open_sample(bundle: Path, sample: GoldenSample, listed: Mapping[str, object]) -> Recorded:
     """Open one sample; every file must be *listed* in the manifest. Raises FormatError."""
     tables = (sample.inputs, sample.outputs, sample.boundaries)
-    strangers = [f for table in tables for f in table.values() if f not in listed]
+    strangers = [f for table in tables for f in table.values() if f and f not in listed]
     if strangers:
         raise FormatError("golden file is not listed in the manifest", where=strangers[0])
     inputs, outputs, boundaries = (
-        {n: open_array(bundle, f) for n, f in table.items()} for table in tables
+        {n: open_value(bundle, f) for n, f in table.items()} for table in tables
     )
     image = bundle / sample.source if sample.source in listed else None
     return Recorded(inputs, outputs, boundaries, image)

@@ -157,7 +157,7 @@ def verify_bundle(
             raise InputError(
                 "the bundle has no golden data",
                 where=str(folder),
-                fix="build it again without --verify none, or with --golden IMAGE",
+                fix="build it again without --verify none, or with --golden IMAGE or FILE.npz",
             )
         chosen = manifest.golden[:samples]
         state = _State(bundle, Tolerances.of(manifest.tolerances), watch or (lambda _text: None))

@@ -1,4 +1,8 @@
-"""A folder of recorded tensors: one ``.npy`` file per tensor, with names that are safe anywhere."""
+"""A folder of recorded tensors: one ``.npy`` file per tensor, with names that are safe anywhere.
+
+A sequence is an ``.npz`` file with its items in order, called ``0``, ``1`` …; an absent optional has no
+file.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import numpy as np
 from adcompile.errors import FormatError, InputError
 from adcompile.manifest import check_bundle_path
 from adcompile.runtime.executor import Array
+from adcompile.runtime.feeds import read_arrays
 from adcompile.runtime.narrow import NARROW_BITS, narrow_dtype
 
 # our own files, and names that Windows keeps for devices
@@ -49,8 +54,7 @@ def save_array(path: Path, array: Array) -> int:
     A type that numpy lacks (bfloat16) is kept as a record with one field of that name, so that
     plain numpy can read the bits and say what they are.
     """
-    if str(array.dtype) in NARROW_BITS:
-        array = array.view([(str(array.dtype), NARROW_BITS[str(array.dtype)])])
+    array = _as_record(array)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as stream:
@@ -64,6 +68,50 @@ def save_array(path: Path, array: Array) -> int:
         ) from error
 
 
+def _as_record(array: Array) -> Array:
+    if str(array.dtype) in NARROW_BITS:
+        return array.view([(str(array.dtype), NARROW_BITS[str(array.dtype)])])
+    return array
+
+
+def _from_record(array: Array) -> Array:
+    field = next(iter(array.dtype.fields or {}), "")
+    return array.view(narrow_dtype(field)) if field in NARROW_BITS else array
+
+
+def save_value(path: Path, value: object) -> Path | None:
+    """Write a tensor, or a sequence of them (a list); returns the file, None for an absent optional.
+    *path* ends in ``.npy``."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        save_array(path, cast(Array, value))
+        return path
+    items = {str(i): _as_record(item) for i, item in enumerate(cast("list[Array]", value))}
+    file = path.with_suffix(".npz")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, allow_pickle=False, **items)
+    except OSError as error:
+        raise InputError(
+            "cannot write a recorded sequence", where=str(file), why=error.strerror or str(error)
+        ) from error
+    return file
+
+
+def open_value(root: Path, name: str) -> Array:
+    """What :func:`save_value` wrote as file *name* ("" for an absent optional): an array, a list of
+    arrays or None, under the type of an array as everywhere. Raises FormatError when it is damaged."""
+    if not name:
+        return cast(Array, None)
+    if not name.endswith(".npz"):
+        return open_array(root, name)
+    items = read_arrays(root / check_bundle_path(name))
+    if set(items) != {str(i) for i in range(len(items))}:
+        raise FormatError("recorded sequence has odd items", where=name, why=", ".join(items))
+    return cast(Array, [_from_record(items[str(i)]) for i in range(len(items))])
+
+
 def open_array(root: Path, name: str) -> Array:
     """A recorded tensor of *root*, memory-mapped. Raises FormatError when it is damaged."""
     path = root / check_bundle_path(name)
@@ -75,6 +123,4 @@ def open_array(root: Path, name: str) -> Array:
         raise FormatError("recorded tensor cannot be read", where=name, why=str(error)) from error
     if not isinstance(loaded, np.ndarray):
         raise FormatError("recorded tensor is not a .npy file", where=name)
-    array = cast(Array, loaded)
-    field = next(iter(array.dtype.fields or {}), "")
-    return array.view(narrow_dtype(field)) if field in NARROW_BITS else array
+    return _from_record(cast(Array, loaded))

@@ -25,7 +25,8 @@ def make_feeds(
     """Checked input tensors, and the placement of those that were made from images.
 
     *source* is one image (file or H×W×C ``uint8``/``uint16`` array) for a bundle with one input,
-    a ``.npy`` or ``.npz`` file, or a mapping from input names to any of these or to tensors.
+    a ``.npy`` or ``.npz`` file (items of a sequence are called ``NAME[0]`` …), or a mapping from input
+    names to any of these or to tensors.
     """
     given = _by_name(specs, source)
     feeds: dict[str, Array] = {}
@@ -46,13 +47,28 @@ def _by_name(specs: Sequence[TensorSpec], source: Source) -> dict[str, object]:
     if isinstance(source, Mapping):
         return dict(source)
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".npz":
-        return dict(read_arrays(Path(source)))
+        return _with_sequences(specs, read_arrays(Path(source)))
     if len(specs) != 1:
         raise UsageError(
             f"the bundle has {len(specs)} inputs",
             fix="name them: " + "; ".join(describe(spec) for spec in specs),
         )
     return {specs[0].name: source}
+
+
+def _with_sequences(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> dict[str, object]:
+    """Arrays called ``NAME[0]``, ``NAME[1]`` … are the items of the sequence NAME."""
+    found: dict[str, object] = dict(arrays)
+    for spec in specs:
+        if spec.is_tensor or spec.name in found:
+            continue
+        items: list[Array] = []
+        while (name := f"{spec.name}[{len(items)}]") in found:
+            items.append(arrays[name])
+            del found[name]
+        if items:
+            found[spec.name] = items
+    return found
 
 
 def _tensor(

@@ -7,7 +7,7 @@ from pathlib import Path
 from adcompile.anomaly.samples import SplitOptions
 from adcompile.anomaly.sources import read_data
 from adcompile.check.calibration_source import kind_of
-from adcompile.check.golden import GoldenInput, make_inputs
+from adcompile.check.golden import GoldenInput, make_inputs, unknown_items
 from adcompile.job import Job
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.images import find_images
@@ -17,19 +17,19 @@ FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 
 def wants_golden(job: Job) -> bool:
     """False only when nothing will be verified, calibrated or recorded on request, or can be."""
-    if unrecordable(job):
-        return False
     if job.options.golden:
         return True
+    if unrecordable(job):
+        return False
     if job.options.golden_count < 1:
         return False
     return job.options.verify != "none" or job.precision not in FLOAT_PRECISIONS
 
 
 def unrecordable(job: Job) -> list[TensorSpec]:
-    """Inputs and outputs that no golden file can hold: sequences and optionals."""
+    """Inputs that cannot be made up: optionals, and sequences of tensors of unknown rank."""
     assert job.source is not None
-    return [s for s in (*job.source.inputs, *job.source.outputs) if not s.is_tensor]
+    return [spec for spec in job.source.inputs if unknown_items(spec)]
 
 
 def golden_inputs(job: Job) -> list[GoldenInput]:

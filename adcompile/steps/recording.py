@@ -37,10 +37,11 @@ def record_golden(job: Job) -> None:
     """Run the reference on golden inputs; record inputs, outputs and part boundaries."""
     assert job.reference is not None
     job.watch("record golden data")
-    for spec in unrecordable(job)[:1]:
+    for spec in [] if job.options.golden else unrecordable(job)[:1]:
         job.report.note(
-            f"no golden data: {spec.name!r} is {spec.dtype}, which cannot be recorded; "
-            "nothing was verified"
+            f"no golden data: input {spec.name!r} is {spec.dtype}, of which the model does not say "
+            "enough to make one up; nothing was verified (--golden FILE.npz: the items of a sequence "
+            f"are {spec.name}[0], {spec.name}[1] …)"
         )
     if not wants_golden(job):
         return
@@ -49,7 +50,7 @@ def record_golden(job: Job) -> None:
     job.golden = record_boundaries(job.reference, job.parts, inputs, folder)
     for sample in job.golden:
         tables = (sample.inputs, sample.outputs, sample.boundaries)
-        listed = {file: None for table in tables for file in table.values()}
+        listed = {file: None for table in tables for file in table.values() if file}
         job.boundaries.append(open_sample(job.work, sample, listed).values)
     for part in job.parts:
         if part.rows:
