@@ -50,6 +50,8 @@ DRIVER = HERE.parent / "tests" / "host" / "bank_search_main.cpp"
 QUERIES = 784
 REST = 0.01
 """Seconds until spinning threads are asleep."""
+AWAKE = 0.003
+"""Seconds of untimed calls until all threads of a search are awake."""
 COUNTED = 112
 """Queries whose instructions are counted."""
 
@@ -66,7 +68,9 @@ def in_turns(
         for i, run in enumerate(runs):
             if rest > 0:
                 time.sleep(rest)
-                run()
+                awake = time.perf_counter() + AWAKE
+                while time.perf_counter() < awake:
+                    run()
             start = time.perf_counter()
             run()
             took[round_, i] = (time.perf_counter() - start) * 1e3

@@ -22,6 +22,7 @@ from adcompile.errors import InputError, ToolMissing, UsageError
 MAX_NEIGHBOURS = 64
 NATIVE_SOURCES = (
     "bank_search.cpp", "bank_worker.cpp", "bank_scan.cpp", "bank_dense.cpp", "bank_direct.cpp",
+    "bank_nearest.cpp", "bank_half.cpp",
     "bank_small.cpp", "bank_axes.cpp", "bank_bounds.cpp", "bank_paths.cpp", "bank_team.cpp",
     "bank_top.cpp", "bank_view.cpp", "bank_file.cpp", "bank_kernels_portable.cpp",
     "bank_kernels_avx2.cpp", "bank_kernels_avx512.cpp", "bank_kernels_avx512vnni.cpp",
@@ -30,8 +31,8 @@ NATIVE_SOURCES = (
 """What a host project compiles to search a bank (below ``backends/host/native``)."""
 NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
-    "bank_file.hpp", "bank_axes.hpp", "bank_paths.hpp", "bank_team.hpp", "bank_kernels.hpp",
-    "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp",
+    "bank_file.hpp", "bank_axes.hpp", "bank_half.hpp", "bank_paths.hpp", "bank_team.hpp",
+    "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp",
     "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""

@@ -139,6 +139,56 @@ def test_queries_far_outside_the_bank() -> None:
     check(data[:400], data[400:] * np.float32(1e9), 3)
 
 
+def rectified(count: int, columns: int, seed: int) -> F32:
+    """Rows of which a third of the columns says nearly everything, as behind a ReLU."""
+    random = np.random.default_rng(seed)
+    data = np.maximum(random.standard_normal((count, columns)), 0)
+    data[:, random.permutation(columns)[: columns - columns // 3]] *= 0.01
+    return data.astype(np.float32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 160),
+    columns=st.integers(2, 300),
+    k=st.sampled_from([1, 1, 2, 9, 20]),
+    copies=st.integers(1, 3),
+    seed=st.integers(0, 2**16),
+)
+def test_half_of_the_columns_may_decide(
+    rows: int, columns: int, k: int, copies: int, seed: int
+) -> None:
+    """Small banks are compared in half of their columns first; duplicates and own rows included."""
+    data = rectified(rows + 14, columns, seed)
+    bank = np.tile(data[:rows], (copies, 1))[:160]
+    check(bank, np.concatenate([data[rows:], bank[:3]]), min(k, len(bank)))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("value", [1e12, 1e19, 1e38, -3e38])
+def test_columns_that_are_not_compared_may_be_huge(value: float, k: int) -> None:
+    """A query's outlier in a column that hardly differs within the bank."""
+    data = rectified(90, 64, 3)
+    quiet = int(data.std(axis=0).argmin())
+    data[60:75, quiet] = value
+    check(data[:50], data[50:], k)
+
+
+@pytest.mark.parametrize("path", USABLE)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_a_bad_number_is_found_in_any_column(path: str, bad: float, k: int) -> None:
+    """Also in those that are not compared first."""
+    data = rectified(90, 64, 4)
+    with Searcher(prepare_bank(data[:60], axes=0), path=path) as searcher:
+        for column in range(64):
+            queries = data[60:].copy()
+            queries[17, column] = bad
+            with pytest.raises(InputError, match="NaN"):
+                searcher.knn(queries, k)
+        searcher.knn(data[60:], k)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.integers(1, 90),

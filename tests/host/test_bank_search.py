@@ -114,6 +114,13 @@ def clustered(count: int, columns: int, seed: int) -> NDArray[np.float32]:
     return (latent @ random.standard_normal((4, columns))).astype(np.float32)
 
 
+def rectified(count: int, columns: int, seed: int) -> NDArray[np.float32]:
+    """Rows of which every third column says nearly everything."""
+    data = np.maximum(noise(count, columns, seed), 0)
+    data[:, np.arange(columns) % 3 > 0] *= np.float32(0.01)
+    return data
+
+
 CASES = {
     "features": (features(2700, 96, 0), 2, 3, 32),
     "wide features": (features(700, 200, 7), 1, 9, 64),
@@ -142,6 +149,14 @@ CASES = {
     "every pair, huge": (np.clip(noise(131, 20, 10), -3, 3) * np.float32(1e19), 1, 8, 0),
     "every pair, infinite": (np.clip(noise(131, 20, 10), -3, 3) * np.float32(1e38), 1, 8, 0),
     "every pair, tiny": (noise(150, 33, 11) * np.float32(1e-21), 1, 16, 0),
+    # Half of the columns hold what distinguishes the rows.
+    "half the columns, nearest": (rectified(260, 130, 13), 2, 1, 0),
+    "half the columns, nearest of copies": (np.tile(rectified(50, 96, 14), (5, 1)), 1, 1, 0),
+    "half the columns": (rectified(250, 100, 15), 1, 5, 0),
+    "half the columns, few rows": (rectified(123, 64, 16), 1, 3, 0),
+    "nearest in noise": (noise(240, 50, 17), 1, 1, 0),
+    "nearest, huge": (np.clip(noise(131, 20, 18), -3, 3) * np.float32(1e38), 1, 1, 0),
+    "nearest, tiny": (noise(150, 33, 19) * np.float32(1e-21), 1, 1, 0),
     "fewer rows than lanes": (noise(117, 33, 12), 1, 3, 0),
 }
 

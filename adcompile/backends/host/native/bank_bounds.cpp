@@ -4,7 +4,7 @@
 // exact arithmetic; distances between u's are `scale` times distances between vectors.
 //
 // A shadow puts a point Φ(u) in place of u, with |Φ(a) − Φ(b)| ≤ |a − b|:
-//   * `whole`: Φ(u) = u;
+//   * `whole`: Φ(u) = u, or u in some of its columns only (bank_half.cpp);
 //   * `head`: Φ(u) = (z, ρ) with z = Pᵀu for orthonormal columns P and ρ = the length of u − Pz.
 //     Indeed |a − b|² = |z(a) − z(b)|² + |rest(a) − rest(b)|², and the rests differ by at least the
 //     difference of their lengths.
@@ -50,14 +50,7 @@
 namespace adc::search {
 namespace {
 
-constexpr double kEps = 1.01 / 16777216.0;
-constexpr double kTiny = 1e-30;
-constexpr double kNoLimit = 1e300;
-
-float up(double value) {
-    // Enough for any finite double: one part in 2^22 and past the smallest normal float.
-    return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37);
-}
+constexpr double kNoLimit = 1e15;  // of u: beyond it float32 is no good for the bounds
 
 double squared_length(const float* z, int count) {
     double sum = 0;
@@ -65,32 +58,7 @@ double squared_length(const float* z, int count) {
     return sum;
 }
 
-// The point with these codes, and `more` between what was encoded and the true point.
-Point point_of(const void* codes, const Quantised& q, std::int32_t bias, std::int64_t columns, double more) {
-    const double inflate = 1 + (static_cast<double>(columns) / 16 + 12) * kEps;
-    Point p;
-    p.probe = {codes, -2 * q.step, 0, 0, 0, bias};
-    p.square = q.square;
-    p.rest = 0;
-    p.error = q.error * inflate + more + kTiny;
-    p.length = std::sqrt(p.square);
-    return p;
-}
-
 }  // namespace
-
-void Point::reach(const BankView& bank, double square_limit) {
-    const double g = std::sqrt(square_limit) * (1 + 1e-7) + error;
-    const double terms = (length + bank.longest) * (length + bank.longest) + 2 * g * bank.longest;
-    probe.slope = -2 * up(g);
-    probe.limit = up(g * g * (1 + 1e-7) - square + 14 * kEps * terms + kTiny);
-}
-
-Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
-                  double shift_error) {
-    const double length = std::sqrt(q.square) + q.error;  // of u, but for rounding
-    return point_of(codes, q, bias, bank.stride, 4.1 * kEps * length + shift_error);
-}
 
 void Bounds::start(const BankView& b, const Point& point) {
     bank_ = &b;
@@ -103,13 +71,13 @@ void Bounds::start(const BankView& b, const Point& point) {
 void Bounds::start(const BankView& b, const Point& point, const float* z, float square, const void* codes,
                    const Quantised& q, std::int32_t bias) {
     const int axes = b.axis_count();
-    const double square_error = (static_cast<double>(b.stride) / 32 + 10) * kEps;
-    const double high = static_cast<double>(square) * (1 + square_error) + kTiny;
-    const double low = static_cast<double>(square) * (1 - square_error) - kTiny;
+    const double square_error = (static_cast<double>(b.stride) / 32 + 10) * kRounding;
+    const double high = static_cast<double>(square) * (1 + square_error) + kUnderflow;
+    const double low = static_cast<double>(square) * (1 - square_error) - kUnderflow;
     const double length = std::sqrt(high);
     const double chain = kProjectBlock + std::ceil(static_cast<double>(b.stride) / kProjectBlock) + 4;
     struct Rest { double low, high; };
-    const auto error = [&](int r) { return std::sqrt(static_cast<double>(r)) * chain * kEps * length; };
+    const auto error = [&](int r) { return std::sqrt(static_cast<double>(r)) * chain * kRounding * length; };
     const auto rest_beyond = [&](double z_square, int r) -> Rest {
         const double slack = 2.02 * error(r) * length;
         return {std::sqrt(std::max(0.0, low - z_square - slack)), std::sqrt(std::max(0.0, high - z_square + slack))};
@@ -118,53 +86,52 @@ void Bounds::start(const BankView& b, const Point& point, const float* z, float 
     const Rest box_rest = rest_beyond(box_square, kBoxAxes);
     for (int axis = 0; axis < kBoxAxes; ++axis) box.low[axis] = box.high[axis] = z[axis];
     box.low[kBoxAxes] = static_cast<float>(box_rest.low * (1 - 2.4e-7));
-    box.high[kBoxAxes] = up(box_rest.high);
+    box.high[kBoxAxes] = rounded_up(box_rest.high);
     box_error_ = error(kBoxAxes);
 
     const Rest rest = rest_beyond(box_square + squared_length(z + kBoxAxes, axes - kBoxAxes), axes);
     start(b, point);
-    start_head(rest.low, rest.high, 2.1 * kEps * length + error(axes), codes, q, bias);
+    start_head(rest.low, rest.high, 2.1 * kRounding * length + error(axes), codes, q, bias);
 }
 
 void Bounds::start(const BankView& b, const Point& point, const float* z, const void* codes, const Quantised& q,
                    std::int32_t bias) {
     // Of the point x' itself: |x'|² = |Pᵀx'|² + ρ², and Pᵀx' is z but for an error of at most `off`.
-    const double off = b.axes_copy->error * point.length;
+    const double off = b.axes_copy->error * point.length();
     const double along = std::sqrt(squared_length(z, b.axis_count()));
     const double least = std::max(0.0, along - off), most = along + off;
     start(b, point);
     start_head(std::sqrt(std::max(0.0, point.square * (1 - 1e-9) - most * most)),
-               std::sqrt(std::max(0.0, point.square * (1 + 1e-9) - least * least)) + kTiny, off + point.error, codes, q, bias);
+               std::sqrt(std::max(0.0, point.square * (1 + 1e-9) - least * least)) + kUnderflow, off + point.error, codes, q, bias);
 }
 
 void Bounds::start_head(double low, double high, double error, const void* codes, const Quantised& q,
                         std::int32_t bias) {
     const float middle = static_cast<float>((low + high) / 2);
-    const double half = (high - low) / 2 + 2 * kEps * high;
-    head = point_of(codes, q, bias, bank_->axis_count(), error + half + 2.1 * kEps * std::sqrt(q.square));
+    const double half = (high - low) / 2 + 2 * kRounding * high;
+    head = point_of(codes, q, bias, bank_->axis_count(), error + half + 2.1 * kRounding * std::sqrt(q.square));
     head.rest = static_cast<double>(middle);
     head.probe.rest = -2 * middle;
     head.square += head.rest * head.rest;
-    head.length = std::sqrt(head.square);
     axes_ = true;
     update(std::numeric_limits<double>::infinity());
 }
 
 void Bounds::update(double limit) {
     limit_ = limit;
-    if (limit > kNoLimit) {
+    const double scale = static_cast<double>(bank_->scale);
+    const double square = limit * scale * scale;
+    if (!(square <= kNoLimit)) {
         const float infinity = std::numeric_limits<float>::infinity();
         whole.probe.slope = head.probe.slope = 0;
         whole.probe.limit = head.probe.limit = box_limit = infinity;
         return;
     }
-    const double scale = static_cast<double>(bank_->scale);
-    const double square = limit * scale * scale;
     whole.reach(*bank_, square);
     if (!axes_) return;
     head.reach(*bank_, square);
     const double reach = std::sqrt(square) + box_error_;
-    box_limit = up(reach * reach * (1 + 1e-5) + kTiny);
+    box_limit = rounded_up(reach * reach * (1 + 1e-5) + kUnderflow);
 }
 
 }  // namespace adc::search

@@ -3,24 +3,57 @@
 #ifndef ADCOMPILE_BANK_BOUNDS_HPP
 #define ADCOMPILE_BANK_BOUNDS_HPP
 
+#include <cmath>
+
 #include "bank_kernels.hpp"
 
 namespace adc::search {
 
+constexpr double kRounding = 1.01 / 16777216.0;
+constexpr double kUnderflow = 1e-30;
+
+inline float rounded_up(double value) {
+    // Enough for any finite double: one part in 2^22 and past the smallest normal float.
+    return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37);
+}
+
 // A query as an approximate point x' of a shadow's space, and the test of rows against it.
 struct Point {
     Probe probe;
-    double square, length, error;  // |x'|², |x'|, and how far x' may be from the true point
-    double rest;                   // the float coordinate
+    double square, error;  // |x'|², and how far x' may be from the true point
+    double rest;           // the float coordinate
+
+    double length() const { return std::sqrt(square); }
 
     // No row with a squared distance (in the space) up to `square_limit` fails the test hereafter.
     void reach(const BankView& bank, double square_limit);
 };
 
-// The point of all columns. `codes` by Kernels::encode or quantise, `q` their result; `shift_error`
-// is what the former adds to the rounding of u.
-Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
-                  double shift_error);
+inline void Point::reach(const BankView& bank, double square_limit) {
+    const double g = std::sqrt(square_limit) * (1 + 1e-7) + error;
+    const double terms = 2 * (square + bank.longest * bank.longest + g * bank.longest);
+    probe.slope = -2 * rounded_up(g);
+    probe.limit = rounded_up(g * g * (1 + 1e-7) - square + 14 * kRounding * terms + kUnderflow);
+}
+
+// The point with these codes, and `more` between what was encoded and the true point.
+inline Point point_of(const void* codes, const Quantised& q, std::int32_t bias, std::int64_t columns, double more) {
+    const double inflate = 1 + (static_cast<double>(columns) / 16 + 12) * kRounding;
+    Point p;
+    p.probe = {codes, -2 * q.step, 0, 0, 0, bias};
+    p.square = q.square;
+    p.rest = 0;
+    p.error = q.error * inflate + more + kUnderflow;
+    return p;
+}
+
+// The point of all compared columns. `codes` by Kernels::encode or quantise, `q` their result;
+// `shift_error` is what the former adds to the rounding of u.
+inline Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
+                  double shift_error) {
+    const double length = (1 + q.square) / 2 + q.error;  // of u, at least, but for rounding: no root needed
+    return point_of(codes, q, bias, bank.stride, 4.1 * kRounding * length + shift_error);
+}
 
 // Everything about one query. Squared distances in the scale of the vectors as given.
 class Bounds {

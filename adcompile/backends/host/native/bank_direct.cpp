@@ -15,7 +15,8 @@ constexpr double kSmallest = 1.6155871338926322e-27;  // 2^-89: sums above keep 
 }  // namespace
 
 bool Worker::directly(int k) const {
-    return bank_.panels <= kDirectPanels && bank_.rows < static_cast<std::int64_t>(kernels_.direct_rows) * k;
+    const std::int64_t rows = bank_.half != nullptr ? kernels_.direct_half : kernels_.direct_rows;
+    return bank_.panels <= kDirectPanels && bank_.rows < rows * k;
 }
 
 // Offers the k rows with the smallest values, and those that float32 cannot tell from them.

@@ -3,7 +3,7 @@
 struct Floats {
     using F = __m512;
     static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 5;
-    static constexpr int kPairQueries = 3, kPairRows = 4, kDirectRows = 5;
+    static constexpr int kPairQueries = 3, kPairRows = 4, kPairs = 4, kDirectRows = 5;
 
     ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
     ADC_INLINE F kept(F x) {
@@ -58,6 +58,19 @@ struct Floats {
         return _mm_cvtsd_f64(_mm_add_sd(p, _mm_unpackhi_pd(p, p)));
     }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
+    // Ranks of 16 values among `count`: how many are less, or equal and earlier.
+    ADC_INLINE void ranks(const float* values, int count, int first, std::uint8_t* out) {
+        const __m512 value = _mm512_loadu_ps(values + first);
+        const __m512i one = _mm512_set1_epi32(1);
+        __m512i rank = _mm512_setzero_si512();
+        for (int i = 0; i < count; ++i) {
+            const __m512 other = _mm512_set1_ps(values[i]);
+            const unsigned later = i < first ? 0xffffu : i < first + 15 ? 0xfffeu << (i - first) : 0;
+            const unsigned before = _mm512_cmp_ps_mask(other, value, _CMP_LT_OQ) | (_mm512_cmp_ps_mask(other, value, _CMP_EQ_OQ) & later);
+            rank = _mm512_mask_add_epi32(rank, static_cast<__mmask16>(before), rank, one);
+        }
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + first), _mm512_cvtepi32_epi8(rank));
+    }
     // Sums of the lanes of four registers.
     ADC_INLINE void fold(const __m512i (&s)[4], std::int32_t* out) {
         const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));

@@ -51,6 +51,7 @@ struct Shadow {
 };
 
 struct AxesCopy;
+struct HalfBank;
 
 struct BankView {
     std::int64_t rows = 0;
@@ -70,6 +71,8 @@ struct BankView {
     const float* axes = nullptr;               // [axis_panels][stride][16]
     const float* boxes = nullptr;              // [groups / 16][kBoxTerms][16]
     const AxesCopy* axes_copy = nullptr;       // of a bank that bank_small.cpp may search
+    const HalfBank* half = nullptr;            // of a bank that bank_tiny.cpp may search so
+    const std::uint8_t* picks = nullptr;       // [columns / 16][16]: which of 32 columns of a vector each is
     Shadow head;                               // the axes and the length of the rest
     const std::int8_t* row_codes = nullptr;    // whole's codes row by row, code_stride apart
     const float* row_terms = nullptr;          // [rows][kRowTerms]: whole's terms
@@ -103,13 +106,14 @@ struct Kernels {
     const char* name;
     int tile;        // queries that `values` and `sift` like to take at once
     int direct_rows; // with fewer rows than these for each neighbour, `all_distances` is the fastest way
+    int direct_half; // and these where half the columns would be compared otherwise
     int code_bytes;  // bytes per column that `encode` and `quantise` write
 
     // u = (x - centre) * scale, `columns` values, zeros up to stride. Gives the squared length
     // (32 running sums) and the largest absolute value. x may be unaligned.
     void (*centre)(const BankView&, const float* x, float* u, float* square, float* largest);
 
-    // Codes of u, of code_stride columns, with the given step, and their bias; no u is stored. `shift`
+    // Codes of u (in the picked columns, where a bank has these), of code_stride columns, with the given step, and their bias; no u is stored. `shift`
     // is -centre * scale / step, code_stride values. False, and nothing promised, when a code would
     // leave ±126 or x is not finite.
     bool (*encode)(const BankView&, const float* shift, const float* x, float step, void* codes, Quantised* out);
@@ -153,6 +157,9 @@ struct Kernels {
     // what `values` would give. Returns how many.
     int (*check)(const BankView&, const Probe& probe, std::int32_t* rows, int count, float* values);
 
+    // The first of the 16 · panels values that none is less than.
+    int (*smallest)(const float* values, int panels);
+
     // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
     // smallest: the k-th smallest of the lanes' minima.
     float (*roughly_kth)(const float* values, int panels, int k);
@@ -162,6 +169,9 @@ struct Kernels {
     // then lanes i and i + 16, i + 8, i + 4, i + 2, i + 1.
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
+
+    // The same of each vector to a row of its own: out[i] = squared distance of x[i] to rows[i].
+    void (*pair_distances)(const BankView&, const float* const* x, const std::int32_t* rows, int count, float* out);
 
     // The same for `count` queries and every row: out[q * 16 * panels + row]; infinite in the padding.
     void (*all_distances)(const BankView&, const float* const* x, int count, float* out);

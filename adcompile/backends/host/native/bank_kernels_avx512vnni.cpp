@@ -21,7 +21,7 @@ struct Vnni : Floats {
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;
-    static constexpr int kTileQueries = 12, kTilePanels = 2, kCodeBytes = 1;
+    static constexpr int kTileQueries = 12, kTilePanels = 2, kCodeBytes = 1, kDirectHalf = 3;
 
     // The instruction multiplies unsigned by signed: rows are taken as 128 more than they are, and
     // the sums start with what that adds.
@@ -66,6 +66,11 @@ struct Vnni : Floats {
 #include "bank_kernels_impl.hpp"
 
 template <>
+ADC_TARGET void ranks_impl<Vnni>(const float* values, int count, std::uint8_t* ranks) {
+    for (int first = 0; first < count; first += 16) Floats::ranks(values, count, first, ranks);
+}
+
+template <>
 ADC_TARGET inline int passing<Vnni>(const BankView& b, const Probe& probe, const std::int32_t (&numbers)[4],
                                     const std::int32_t (&dots)[4], int real, std::int32_t* rows, float* values) {
     const float* terms[4];
@@ -86,9 +91,9 @@ ADC_TARGET inline int passing<Vnni>(const BankView& b, const Probe& probe, const
 
 // 64 columns at a time, all but the error in integers. Packing saturates: what leaves the range of the
 // codes, or is not finite (it becomes the smallest integer), shows as a size of 127 or more.
-template <>
-ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const float* x, float step, void* codes,
-                                  Quantised* out) {
+template <bool picked>
+ADC_TARGET inline bool encode_vnni(const BankView& b, const float* shift, const float* x, float step, void* codes,
+                                   Quantised* out) {
     const __m512 scale = _mm512_set1_ps(b.scale / step);
     const __m512i ones = _mm512_set1_epi8(1);
     // The packs work within 128-bit parts: this puts groups of four columns back in order.
@@ -98,13 +103,23 @@ ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const f
     alignas(64) float last[64] = {};
     for (std::int64_t i = 0; i < b.columns; i += 64) {
         const float* from = x + i;
-        if (i + 64 > b.columns) {
+        if (!picked && i + 64 > b.columns) {
             std::memcpy(last, from, static_cast<std::size_t>(b.columns - i) * sizeof(float));
             from = last;
         }
         __m512i whole[4];
         for (int part = 0; part < 4; ++part) {
-            const __m512 value = _mm512_fmadd_ps(_mm512_loadu_ps(from + 16 * part), scale, _mm512_loadu_ps(shift + i + 16 * part));
+            __m512 u;
+            if (!picked) {
+                u = _mm512_loadu_ps(from + 16 * part);
+            } else if (i + 16 * part < b.columns) {
+                const float* pair = x + 2 * i + 32 * part;
+                const __m512i which = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.picks + i + 16 * part)));
+                u = _mm512_permutex2var_ps(_mm512_loadu_ps(pair), which, _mm512_loadu_ps(pair + 16));
+            } else {
+                u = _mm512_setzero_ps();
+            }
+            const __m512 value = _mm512_fmadd_ps(u, scale, _mm512_loadu_ps(shift + i + 16 * part));
             const __m512 rest = _mm512_reduce_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
             __m512& error = part % 2 == 0 ? error0 : error1;
             error = _mm512_fmadd_ps(rest, rest, error);
@@ -120,10 +135,16 @@ ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const f
     }
     // Sums of squares: 127² · 65536 columns is below 2^31.
     out->step = step;
-    out->square = static_cast<double>(_mm512_reduce_add_epi32(square)) * step * step;
     out->error = static_cast<double>(std::sqrt(Floats::sum(_mm512_add_ps(error0, error1)))) * step;
+    out->square = static_cast<double>(_mm512_reduce_add_epi32(square)) * step * step;
     out->bias = -128 * _mm512_reduce_add_epi32(sum);
     return _mm512_cmpge_epu8_mask(top, _mm512_set1_epi8(127)) == 0;
+}
+
+template <>
+ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const float* x, float step, void* codes,
+                                  Quantised* out) {
+    return b.picks != nullptr ? encode_vnni<true>(b, shift, x, step, codes, out) : encode_vnni<false>(b, shift, x, step, codes, out);
 }
 
 }  // namespace

@@ -191,6 +191,30 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
     take_rows<V, 1>(b, x, rows, i, count, out);
 }
 
+template <class V, int... q>
+ADC_INLINE void add_pairs(Pack<q...>, typename V::F* sum, const float* const* x, const float* const* y, std::int64_t i) {
+    ((sum[q] = add_square<V>(sum[q], V::load(x[q] + i), V::load(y[q] + i))), ...);
+}
+
+template <class V, int... q>
+ADC_INLINE void pair_tile(Pack<q...> pairs, const BankView& b, const float* const* x, const std::int32_t* rows, float* out) {
+    const float* y[] = {b.row(rows[q])...};
+    typename V::F low[sizeof...(q)], high[sizeof...(q)];
+    ((low[q] = high[q] = V::zero()), ...);
+    for (std::int64_t i = 0; i < b.stride; i += 32) {
+        add_pairs<V>(pairs, low, x, y, i);
+        add_pairs<V>(pairs, high, x, y, i + 16);
+    }
+    ((out[q] = V::sum(V::add(low[q], high[q]))), ...);
+}
+
+template <class V>
+ADC_TARGET void pair_distances_impl(const BankView& b, const float* const* x, const std::int32_t* rows, int count, float* out) {
+    int i = 0;
+    for (; i + V::kPairs <= count; i += V::kPairs) pair_tile<V>(Count<V::kPairs>(), b, x + i, rows + i, out + i);
+    for (; i < count; ++i) pair_tile<V>(Count<1>(), b, x + i, rows + i, out + i);
+}
+
 template <class V>
 ADC_TARGET void ranks_impl(const float* values, int count, std::uint8_t* ranks) {
     const typename V::F low = V::load(values), high = V::load(values + 16);
@@ -223,9 +247,11 @@ ADC_TARGET bool encode_impl(const BankView& b, const float* shift, const float* 
     F error = V::zero(), square = V::zero(), top = V::zero();
     float last[16] = {};
     const std::int64_t full = b.columns / 16 * 16;
-    if (full < b.columns) std::memcpy(last, x + full, static_cast<std::size_t>(b.columns - full) * sizeof(float));
+    if (full < b.columns && b.picks == nullptr) std::memcpy(last, x + full, static_cast<std::size_t>(b.columns - full) * sizeof(float));
     for (std::int64_t i = 0; i < b.columns; i += 16) {
-        const F value = V::fma(V::load(i < full ? x + i : last), scale, V::load(shift + i));
+        const bool picked = b.picks != nullptr;
+        for (int lane = 0; picked && lane < kLanes; ++lane) last[lane] = x[2 * i + b.picks[i + lane]];
+        const F value = V::fma(V::load(picked || i >= full ? last : x + i), scale, V::load(shift + i));
         const F code = V::round(value);
         const F rest = V::sub(value, code);
         error = V::fma(rest, rest, error);
@@ -291,6 +317,16 @@ ADC_TARGET std::int32_t bias_impl(const void* codes, std::int64_t count) {
 #include "bank_kernels_int8.hpp"
 
 template <class V>
+ADC_TARGET int smallest_impl(const float* values, int panels) {
+    typename V::F least = V::load(values);
+    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
+    const typename V::F all = V::set(-V::largest(V::sub(V::zero(), least)));
+    for (int p = 0; p < panels; ++p)
+        if (const unsigned mask = V::below(V::load(values + 16 * p), all)) return 16 * p + __builtin_ctz(mask);
+    return 0;
+}
+
+template <class V>
 ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
     typename V::F least = V::load(values);
     for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
@@ -313,7 +349,10 @@ Kernels kernels_of(const char* name) {
     k.name = name;
     k.tile = V::kTileQueries;
     k.direct_rows = V::kDirectRows;
+    k.direct_half = V::kDirectHalf;
     k.code_bytes = V::kCodeBytes;
+    k.pair_distances = pair_distances_impl<V>;
+    k.smallest = smallest_impl<V>;
     k.centre = centre_impl<V>;
     k.encode = encode_impl<V>;
     k.quantise = quantise_impl<V>;

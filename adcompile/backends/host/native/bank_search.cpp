@@ -1,5 +1,5 @@
 // The C interface: banks, searchers and their threads. The search itself is in bank_worker.cpp,
-// bank_scan.cpp, bank_small.cpp, bank_dense.cpp and bank_direct.cpp.
+// bank_scan.cpp, bank_small.cpp, bank_dense.cpp, bank_direct.cpp and bank_nearest.cpp.
 #include "bank_search.hpp"
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bank_axes.hpp"
+#include "bank_half.hpp"
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "bank_paths.hpp"
@@ -25,6 +26,7 @@ struct adc_bank {
     std::string contract;
     adc::search::BankView view;
     adc::search::AxesCopy axes_copy;
+    adc::search::HalfBank half;
     std::vector<std::int32_t> place;  // original number -> stored row
 };
 
@@ -60,6 +62,8 @@ int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::
         if (!adc::search::copy_axes(bank->view, bank->axes_copy)) throw std::bad_alloc();
         bank->view.axes_copy = &bank->axes_copy;
     }
+    const bool few = bank->view.axis_panels == 0 && bank->view.panels <= adc::search::kDirectPanels;
+    if (few && adc::search::halve(bank->view, bank->half)) bank->view.half = &bank->half;
     *out = bank.release();
     return ADC_OK;
 }

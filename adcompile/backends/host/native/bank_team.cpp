@@ -1,11 +1,21 @@
 #include "bank_team.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 namespace adc::search {
 namespace {
 
-constexpr int kPatience = 200;  // looks for work before sleep, which is slow to wake from
+// How long a thread looks for what it waits for before it sleeps: calls follow each other within a
+// frame, and to be woken takes longer than a short search.
+constexpr std::chrono::milliseconds kPatience(1);
+
+// Looks until `done` or out of patience, and lets others run meanwhile.
+template <class Done>
+void look_until(const Done& done) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
 
 }  // namespace
 
@@ -34,7 +44,7 @@ void Team::stop() {
 void Team::serve(int member) {
     std::uint64_t seen = 0;
     for (;;) {
-        for (int i = 0; i < kPatience && round_.load() == seen; ++i) std::this_thread::yield();
+        look_until([&] { return round_.load() != seen; });
         {
             std::unique_lock<std::mutex> lock(mutex_);
             wake_.wait(lock, [&] { return stop_ || (open_ && round_.load() != seen); });
@@ -73,9 +83,13 @@ void Team::run(std::int64_t count, std::int64_t block, const Body& body) {
     }
     wake_.notify_all();
     work(0);
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        open_ = false;  // who has not begun by now will not
+    }
+    look_until([&] { return busy_.load() == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
-    open_ = false;
-    idle_.wait(lock, [&] { return busy_ == 0; });
+    idle_.wait(lock, [&] { return busy_.load() == 0; });
 }
 
 }  // namespace adc::search

@@ -41,7 +41,7 @@ private:
     std::condition_variable wake_, idle_;
     std::atomic<std::uint64_t> round_{0};
     bool open_ = false, stop_ = false;
-    int busy_ = 0;
+    std::atomic<int> busy_{0};
     const Body* body_ = nullptr;
     std::int64_t count_ = 0, block_ = 1;
     std::atomic<std::int64_t> next_{0};

@@ -4,13 +4,6 @@
 #include <limits>
 
 namespace adc::search {
-namespace {
-
-// Float32 sums of squares keep their relative error while neither overflow nor underflow is near.
-constexpr float kSmallest = 8.077935669463161e-28f;  // 2^-90
-constexpr float kLargest = 1.329227995784916e+36f;   // 2^120
-
-}  // namespace
 
 void Top::start(const BankView* bank, const Kernels* kernels, const float* query, int k,
                 double margin) {
@@ -45,7 +38,7 @@ double Top::precise(Entry& entry) const {
 
 void Top::offer(std::int32_t row, float distance) {
     Entry entry{distance, -1.0, row};
-    if (!(distance >= kSmallest && distance <= kLargest)) entry.value = precise(entry);
+    if (!keeps_error(distance)) entry.value = precise(entry);
     if (entry.value * (1 - margin_) > limit_) return;
     int place = count_++;
     for (; place > 0 && entries_[place - 1].value > entry.value; --place)
@@ -58,15 +51,15 @@ void Top::offer(std::int32_t row, float distance) {
 
 void Top::offer(const std::int32_t* rows, const float* distances, int count) {
     // Into an empty list all go at once, each to its place: no comparison to guess wrongly.
-    std::uint8_t places[kRanked];
-    if (count_ == 0 && count > 1) {
+    bool sound = count_ == 0 && count > 1;
+    for (int i = 0; i < count; ++i) sound &= keeps_error(distances[i]);
+    if (sound) {
+        std::uint8_t places[kRanked];
         kernels_->ranks(distances, count, places);
         for (int i = 0; i < count; ++i) entries_[places[i]] = {distances[i], -1.0, rows[i]};
-        if (entries_[0].value >= kSmallest && entries_[count - 1].value <= kLargest) {
-            count_ = count;
-            if (count_ >= k_) refresh_limit();
-            return;
-        }
+        count_ = count;
+        if (count_ >= k_) refresh_limit();
+        return;
     }
     for (int i = 0; i < count; ++i) offer(rows[i], distances[i]);
 }

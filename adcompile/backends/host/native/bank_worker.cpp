@@ -5,10 +5,10 @@
 #include <cstring>
 #include <new>
 
+#include "bank_half.hpp"
+
 namespace adc::search {
 namespace {
-
-constexpr double kLongest = 1e12;  // |u|²: squares of it are far from overflow in float32
 
 constexpr std::int64_t kSeeded = 1 << 20;  // rows x columns from which on seeds pay
 
@@ -17,7 +17,7 @@ std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlign
 }  // namespace
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
-    : bank_(bank), kernels_(kernels),
+    : bank_(bank), seen_(bank.half == nullptr ? bank : bank.half->view), kernels_(kernels),
       margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
 
 bool Worker::allocate() {
@@ -26,6 +26,7 @@ bool Worker::allocate() {
     const std::size_t tile = n(kernels_.tile), most = n(block());
     const bool pad = bank_.stride != bank_.columns;
     const std::size_t values = std::max<std::size_t>(std::max(kListedPanels, kDirectTile * kDirectPanels), tile * kDensePanels) * kLanes;
+    const std::size_t pairs = static_cast<std::size_t>((kDirectTile * kDirectPanels + 1) * kLanes);  // a compressed store may overwrite 16 more
     const std::size_t sizes[] = {
         padded(kProjected * stride * sizeof(float)),
         padded(kProjected * axes * sizeof(float)),
@@ -40,6 +41,10 @@ bool Worker::allocate() {
         padded(kListed * sizeof(float)),
         padded(axes == 0 ? 0 : kListedQueries * kGroupPanels * kLanes * sizeof(std::int32_t)),
         padded(n(bank_.code_stride) * sizeof(float)),
+        padded(pairs * sizeof(const float*)),
+        padded(pairs * sizeof(std::int32_t)),
+        padded(pairs * sizeof(float)),
+        padded(n(bank_.stride) * sizeof(float)),
     };
     std::size_t total = 0;
     for (std::size_t size : sizes) total += size;
@@ -67,6 +72,10 @@ bool Worker::allocate() {
     row_values_ = static_cast<float*>(take(10));
     listed_ = static_cast<std::int32_t*>(take(11));
     shift_ = static_cast<float*>(take(12));
+    pair_x_ = static_cast<const float**>(take(13));
+    pairs_ = static_cast<std::int32_t*>(take(14));
+    pair_distances_ = static_cast<float*>(take(15));
+    picked_ = static_cast<float*>(take(16));
     set_shift();
     return true;
 }
@@ -84,23 +93,33 @@ void Worker::begin(int i, const float* x, int k) {
     tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, query.x, k, margin_);
 }
 
+// The columns of x that are compared as int8.
+const float* Worker::compared(const float* x) {
+    if (seen_.picks == nullptr) return x;
+    for (std::int64_t j = 0; j < seen_.columns; ++j) picked_[j] = x[j / kLanes * 2 * kLanes + seen_.picks[j]];
+    return picked_;
+}
+
 // The point of all columns, with a step of its own, and u. False when the query is not finite.
 bool Worker::encode(int i, float* u, float* square) {
     Query& query = queries_[static_cast<std::size_t>(i)];
     float largest;
-    kernels_.centre(bank_, query.x, u, square, &largest);
+    kernels_.centre(seen_, compared(query.x), u, square, &largest);
     query.slow = !(*square <= kLongest);  // also for NaN
-    if (query.slow) return finite(i);
+    if (query.slow) {
+        query.whole = Point();
+        return finite(i);
+    }
     unsigned char* codes = whole_codes(i);
-    const Quantised q = kernels_.quantise(u, bank_.stride, largest, codes);
-    query.whole = whole_point(bank_, codes, q, kernels_.bias(codes, bank_.stride), 0);
+    const Quantised q = kernels_.quantise(u, seen_.stride, largest, codes);
+    query.whole = whole_point(seen_, codes, q, kernels_.bias(codes, seen_.stride), 0);
     return true;
 }
 
 void Worker::set_shift() {
     double square = 0;
-    for (std::int64_t i = 0; i < bank_.code_stride; ++i) {
-        const float centre = i < bank_.stride ? bank_.centre[i] : 0.0f;
+    for (std::int64_t i = 0; i < seen_.code_stride; ++i) {
+        const float centre = i < seen_.stride ? seen_.centre[i] : 0.0f;
         shift_[i] = -centre * (bank_.scale / bank_.query_step);
         square += static_cast<double>(centre) * static_cast<double>(centre);
     }
@@ -113,8 +132,8 @@ bool Worker::encode(int i) {
     unsigned char* codes = whole_codes(i);
     float square;
     Query& query = queries_[static_cast<std::size_t>(i)];
-    if (!kernels_.encode(bank_, shift_, query.x, bank_.query_step, codes, &q)) return encode(i, u_, &square);
-    query.whole = whole_point(bank_, codes, q, q.bias, shift_error_);
+    if (!kernels_.encode(seen_, shift_, query.x, seen_.query_step, codes, &q)) return encode(i, u_, &square);
+    query.whole = whole_point(seen_, codes, q, q.bias, shift_error_);
     return true;
 }
 
@@ -167,6 +186,7 @@ void Worker::exhaustive(int i) {
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
     for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
+    if (only_nearest(k)) return nearest(count, indices, squared);
     const bool finite = directly(k)             ? direct(count, k)
                         : along_copy(k)         ? small(count, k)
                         : bank_.axis_panels > 0 ? scan(count, k)

@@ -21,8 +21,9 @@ constexpr int kNearGroups = 4;    // groups that give a query its first limit
 constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
 constexpr int kCopiedPanels = 4;  // panels of axes a small bank's copy of them may have
 constexpr int kDensePanels = 32;  // panels the dense scan takes at once
-constexpr int kDirectPanels = 10; // panels of a bank whose pairs may all be evaluated, at most
+constexpr int kDirectPanels = 10; // panels of a bank that bank_direct.cpp or bank_nearest.cpp may search
 constexpr int kDirectTile = 12;   // queries taken together then
+constexpr double kLongest = 1e12; // |u|², and its limits: squares of it are far from overflow in float32
 
 // Rows listed at once, by either scan, and what a compressed store may overwrite.
 constexpr int kListedPanels = kNearGroups * kGroupPanels > kDensePanels ? kNearGroups * kGroupPanels : kDensePanels;
@@ -54,6 +55,7 @@ private:
     };
 
     void begin(int i, const float* x, int k);
+    const float* compared(const float* x);
     bool encode(int i, float* u, float* square);
     bool encode(int i);
     void set_shift();
@@ -62,7 +64,7 @@ private:
     void evaluate(int i, std::int32_t* rows, int count);
     void offer(int i, const std::int32_t* rows, int count);
     static int rows_in(const std::uint16_t* masks, std::int64_t first_panel, int panels, std::int32_t* rows);
-    unsigned char* whole_codes(int i) const { return codes_ + i * bank_.code_stride * kernels_.code_bytes; }
+    unsigned char* whole_codes(int i) const { return codes_ + i * seen_.code_stride * kernels_.code_bytes; }
     unsigned char* head_codes(int i) const { return head_codes_ + i * bank_.axis_count() * kernels_.code_bytes; }
 
     // bank_scan.cpp
@@ -82,6 +84,18 @@ private:
     void project_codes(const int* list, int tile);
     void choose(int i, const float* values, int k);
 
+    // bank_nearest.cpp
+    struct Pair {
+        std::int32_t row;
+        float distance;
+    };
+    bool only_nearest(int k) const { return k == 1 && bank_.axis_panels == 0 && bank_.panels <= kDirectPanels; }
+    bool nearest(int count, std::int64_t* indices, double* squared);
+    bool look_at_tile(int first, int tile, std::int32_t* looks);
+    int within(int first, int t, double square_limit, std::int32_t* rows);
+    void decide(int i, const Pair& look, const std::int32_t* rows, const float* distances, int count, std::int64_t* index,
+                double* squared);
+
     // bank_direct.cpp
     bool directly(int k) const;
     bool direct(int count, int k);
@@ -89,9 +103,10 @@ private:
 
     // bank_dense.cpp
     bool dense(int count, int k);
-    void first_chunk(int i, const float* values, int panels, int k, bool fresh);
+    bool first_chunk(int i, const float* values, int panels, int k, bool fresh);
 
     const BankView& bank_;
+    const BankView& seen_;               // the bank in half its columns, where these suffice
     const Kernels& kernels_;
     double margin_;
     std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
@@ -101,6 +116,7 @@ private:
     std::unique_ptr<Bounds[]> bounds_;
     std::unique_ptr<Query[]> queries_;
     std::unique_ptr<Probe[]> probes_;    // of a tile
+    float* picked_ = nullptr;            // the columns of one query that are compared
     float* u_ = nullptr;                 // of kProjected queries
     float* z_ = nullptr;                 // their coordinates
     float* shift_ = nullptr;             // what `encode` adds to a scaled query
@@ -115,6 +131,9 @@ private:
     std::int32_t* rows_ = nullptr;
     std::int32_t* listed_ = nullptr;     // rows that the axes left to kListedQueries queries
     float* row_values_ = nullptr;
+    const float** pair_x_ = nullptr;     // queries, rows and distances of a tile's pairs
+    std::int32_t* pairs_ = nullptr;
+    float* pair_distances_ = nullptr;
 };
 
 }  // namespace adc::search

@@ -148,7 +148,6 @@ Point CoresetLayout::point(std::int64_t row, const Kernels& kernels, void* codes
     p.rest = 0;
     p.square = static_cast<double>(terms[3]);
     p.error = static_cast<double>(terms[2]);
-    p.length = std::sqrt(p.square);
     return p;
 }
 

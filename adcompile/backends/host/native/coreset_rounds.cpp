@@ -34,7 +34,7 @@ float up(double value) { return static_cast<float>(value + std::fabs(value) * 2.
 // No less than the squared distance, scaled, of the point to one with this value and error.
 double farthest(const BankView& view, const Point& p, float value, float error) {
     const double e = static_cast<double>(error);
-    const double terms = (p.length + view.longest) * (p.length + view.longest);
+    const double terms = (p.length() + view.longest) * (p.length() + view.longest);
     const double apart = static_cast<double>(value) + e * e + p.square + 14 * kEps * terms + kTiny;
     const double reach = std::sqrt(std::max(0.0, apart)) + p.error + e;
     return reach * reach * (1 + 1e-7);
