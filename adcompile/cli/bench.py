@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import NoFallback, executor_options, show_placements
+from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options, show_placements
 from adcompile.errors import UsageError
 
 
@@ -23,6 +23,7 @@ def command(
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     no_cpu_fallback: NoFallback = False,
+    device_option: DeviceOptions = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Time BUNDLE: percentiles per part, calls and bytes at every border."""
@@ -32,7 +33,12 @@ def command(
     from adcompile.runtime.bundle import load
 
     with (
-        load(bundle, device, threads=threads, options=executor_options(no_cpu_fallback)) as opened,
+        load(
+            bundle,
+            device,
+            threads=threads,
+            options=executor_options(no_cpu_fallback, device_option),
+        ) as opened,
         console.progress("bench") as view,
     ):
         task = view.add_task("bench", total=warmup + runs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.options import parse_pairs
 
 if TYPE_CHECKING:
     from adcompile.runtime.bundle import Bundle
@@ -19,9 +20,20 @@ NoFallback = Annotated[
 ]
 
 
-def executor_options(no_cpu_fallback: bool) -> dict[str, str]:
+DeviceOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device-option",
+        help="NAME=VALUE for the device's runtime (repeat); npu: xclbin, config_file, cache_dir, "
+        "encryption_key, driver",
+    ),
+]
+
+
+def executor_options(no_cpu_fallback: bool, given: list[str] | None) -> dict[str, str]:
     """Options for ``load``."""
-    return {"no_cpu_fallback": "true"} if no_cpu_fallback else {}
+    options = parse_pairs(given or [], "--device-option")
+    return {**options, "no_cpu_fallback": "true"} if no_cpu_fallback else options
 
 
 def show_placements(bundle: Bundle) -> None:

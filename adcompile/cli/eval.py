@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import NoFallback, executor_options
+from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
 from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     no_cpu_fallback: NoFallback = False,
+    device_option: DeviceOptions = None,
     category: Annotated[
         str, typer.Option(help="category of the data set and of the bundles")
     ] = "",
@@ -82,7 +83,7 @@ def command(
     from adcompile.detection.evaluate import evaluate, side_by_side
 
     names = None if classes is None else read_classes(classes)
-    options = executor_options(no_cpu_fallback)
+    options = executor_options(no_cpu_fallback, device_option)
     results: dict[str, Result] = {}
     for subject in subjects:
         for label, mode in _runs(subject, device, options):

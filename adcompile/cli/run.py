@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import NoFallback, executor_options
+from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import TensorSpec
 
@@ -66,6 +66,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     min_score: Annotated[float, typer.Option(help="of the detections to draw")] = 0.5,
     no_cpu_fallback: NoFallback = False,
+    device_option: DeviceOptions = None,
     category: Annotated[str, typer.Option(help="one of the bundle's categories")] = "",
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
@@ -73,7 +74,12 @@ def command(
     from adcompile.runtime.bundle import load
 
     with (
-        load(bundle, device, threads=threads, options=executor_options(no_cpu_fallback)) as opened,
+        load(
+            bundle,
+            device,
+            threads=threads,
+            options=executor_options(no_cpu_fallback, device_option),
+        ) as opened,
         console.progress("run") as view,
     ):
         feedings = parse_inputs(inputs, opened.inputs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import NoFallback, executor_options
+from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,7 @@ def command(
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     min_score: Annotated[float, typer.Option(help="of the detections to draw")] = 0.5,
     no_cpu_fallback: NoFallback = False,
+    device_option: DeviceOptions = None,
     fps: Annotated[float, typer.Option(help="of a written video", min=0.1)] = 25.0,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
@@ -48,7 +49,7 @@ def command(
         opened(
             bundle,
             device=device,
-            options=executor_options(no_cpu_fallback),
+            options=executor_options(no_cpu_fallback, device_option),
             threads=threads,
             workers=copies,
             min_score=min_score,

@@ -275,6 +275,19 @@ def test_the_providers_report_stands_beside_the_plan(
         assert any("ran on CPU: Add" in text for text in opened.where.values())
 
 
+def test_device_options_of_the_command_line(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They reach the provider; a name that does not exist is refused."""
+    device = fake(monkeypatch)
+    words = ["bench", str(bundle), "--runs", "1", "--warmup", "0", "--device-option"]
+    assert main([*words, f"cache_dir={tmp_path / 'elsewhere'}"]) == 0
+    (settings, *_) = device.opened[-1]["provider_options"]  # type: ignore[misc]
+    assert settings["cache_dir"] == str(tmp_path / "elsewhere")
+    assert main([*words, "cachedir=x"]) == 2
+    assert "no option 'cachedir'" in capsys.readouterr().err
+
+
 def test_no_fallback_needs_the_provider(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the NPU, ``--no-cpu-fallback`` is a missing tool, not a silent simulation."""
     assert main(["bench", str(bundle), "--no-cpu-fallback"]) == 3

@@ -78,7 +78,8 @@ CALLS = {
 )
 def test_every_failure_is_reported(kind: str, call: str, driver: Driver, bundle: Path) -> None:
     """A failing call ends in a sentence and exit code 1, without a leak."""
-    code, lines = run(driver.path, kind, bundle, options={"threads": "2"}, FAKE_FAIL=call)
+    options = {"threads": "2"} if kind == "onnxruntime" else {}
+    code, lines = run(driver.path, kind, bundle, options=options, FAKE_FAIL=call)
     assert any(x.startswith(call) and x.endswith("FAILS") for x in lines)
     assert code == 1
     assert any(x.startswith("error: ") for x in lines)
@@ -191,6 +192,14 @@ def test_slips_are_noticed(
     good = code == 0 and lines.count(SUMMED) == 3 and "took 0" in lines and lines[-1] == "alive: 0"
     assert not (good and not [x for x in lines[lines.index("took 0") - 9 :] if "Create" in x])
     assert any(why in x for x in lines)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_options_are_refused(kind: str, driver: Driver, bundle: Path) -> None:
+    """A slip in ``--device-option`` is not ignored."""
+    code, lines = run(driver.path, kind, bundle, options={"treads": "2"})
+    assert code == 1
+    assert lines[0].startswith("error: part net: its runtime has no option 'treads' (known: plan")
 
 
 def test_tensorrt_call_order(driver: Driver, bundle: Path) -> None:

@@ -23,6 +23,11 @@ from adcompile.runtime.executor import Array
 from adcompile.runtime.session import Session, available_providers, open_session, runtime
 
 _MODES = ("auto", "npu", "cpu")
+_OPTIONS = (
+    *("device", "require_device", "no_cpu_fallback", "threads"),
+    *("cache_dir", "driver", "encryption_key", "xclbin", "config_file"),
+    *("target", "simulate"),  # of every executor
+)
 
 
 class NpuExecutor:
@@ -41,6 +46,10 @@ class NpuExecutor:
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
         """Open the part. Raises ToolMissing when the NPU is required and its provider is absent."""
+        for name in options:
+            if name not in _OPTIONS:
+                known = ", ".join(_OPTIONS)
+                raise UsageError(f"an npu part has no option {name!r}", fix=f"known: {known}")
         mode = options.get("device", "auto")
         if mode not in _MODES:
             raise UsageError(f"unknown device {mode!r}", fix=f"one of {', '.join(_MODES)}")

@@ -16,6 +16,17 @@ inline std::string device_file(const EngineContext& context, const std::string& 
   return path;
 }
 
+/// Fails when the caller gave an option that the engine does not know.
+inline void check_options(const EngineContext& context, const std::vector<std::string>& known) {
+  for (const auto& given : context.options) {
+    if (std::find(known.begin(), known.end(), given.first) != known.end()) continue;
+    std::string list;
+    for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
+    fail(std::string("part ") + context.part->name + ": its runtime has no option '" +
+         given.first + "' (known: " + list + ")");
+  }
+}
+
 /// Position of a port by name, -1 when there is none.
 inline int port_index(const std::vector<Port>& ports, const std::string& name) {
   for (std::size_t i = 0; i < ports.size(); ++i) {

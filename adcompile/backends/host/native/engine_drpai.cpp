@@ -37,6 +37,7 @@ class DrpAiEngine final : public Stage {
         inputs_(context.inputs),
         outputs_(context.outputs),
         frequency_(std::atoi(option(context, "drpai_frequency", "0").c_str())) {
+    check_options(context, {"plan", "drpai_address", "drpai_offset", "drpai_frequency"});
     const std::string standard = context.folder + "/parts/" + name_ + "/compiled";
     const std::string folder = option(context, "plan", standard);
     if (!runtime_.LoadModel(folder, start_address(context))) {

@@ -46,6 +46,8 @@ class OrtEngine final : public Stage {
         settings_(api().ReleaseSessionOptions),
         session_(api().ReleaseSession),
         memory_(api().ReleaseMemoryInfo) {
+    check_options(context, {"plan", "provider", "threads", "xclbin", "config_file", "cache_dir",
+                            "encryption_key", "no_cpu_fallback", "driver"});
     const bool cpu = option(context, "provider", "") == "cpu";
     const std::string path = device_file(context, "plan", model_use(context, cpu));
     check(api().CreateEnv(ORT_LOGGING_LEVEL_WARNING, "adcompile", env_.out()), "CreateEnv");

@@ -107,6 +107,7 @@ class TensorRtEngine final : public Stage {
       : name_(context.part->name),
         inputs_(context.inputs),
         outputs_(context.outputs) {
+    check_options(context, {"plan"});
     const std::string path = device_file(context, "plan", "plan");
     const std::vector<unsigned char> plan = read_file(path, std::size_t{1} << 36);
 #if defined(ADC_WITH_TENSORRT_PLUGINS)
