@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tile_library import TileLibrary, image_for
 
-from adcompile.backends.host.tiles import TileLibrary, image_for
 from adcompile.backends.tiles import Mosaic, pack, unpack
 from adcompile.cli.record import plan_parts
 from adcompile.errors import Unsupported

@@ -33,20 +33,23 @@ def photographs() -> list[Path]:
     return photos.photographs()
 
 
-def export_detector(folder: Path) -> Exported:
-    """The training example's architecture at 64x64. The examples import each other by bare name."""
+def export_detector(
+    folder: Path, size: int = 64, channels: int = 16, background: float = 5.0
+) -> Exported:
+    """The training example's architecture; larger *background*: fewer boxes. The examples import each
+    other by bare name."""
     pictures = photographs()  # makes the examples importable
     import torch
     from export_maskrcnn import export, load_image
     from random_detector import settle
     from train_maskrcnn import build
 
-    size = (64, 64)
+    square = (size, size)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = build(classes=7, size=64, channels=16).eval()
-    images = {path.name: load_image(path, size) for path in pictures}
-    settle(model, list(images.values())[:6], background=5.0)
+    model = build(classes=7, size=size, channels=channels).eval()
+    images = {path.name: load_image(path, square) for path in pictures}
+    settle(model, list(images.values())[:6], background=background)
     path = folder / "detector.onnx"
     export(model, next(iter(images.values())), path)
-    return Exported(model, path, size, images)
+    return Exported(model, path, square, images)

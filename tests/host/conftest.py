@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.anomaly.conftest import twill, twill_folder
+from tests.host.device_models import OnnxRuntime, find_onnxruntime
 from tests.host.engines import Driver, write_bundle
 from tests.host.toolchains import TOOLCHAINS, Core
 
@@ -42,3 +43,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
 def bundle(tmp_path: Path) -> Path:
     """The files of a part "net" for the driver."""
     return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def ort(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntime:
+    """The real ONNX Runtime, to be linked with."""
+    return find_onnxruntime(tmp_path_factory.mktemp("onnxruntime"))

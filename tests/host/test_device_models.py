@@ -1,31 +1,29 @@
-"""Quantized device models of a Mask R-CNN, run by the C++ program through the real ONNX Runtime.
-
-The library comes from the onnxruntime wheel, the header from amd-quark's (it declares version 1.17 of an
-interface that only grows).
-"""
+"""Quantized device models of a Mask R-CNN, run by the C++ program through the real ONNX Runtime."""
 
 from __future__ import annotations
 
-import importlib.util
+import csv
 import re
 import shutil
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-import adcompile
 from adcompile.backends.host.build import NATIVE
 from adcompile.backends.simulation import simulate
-from adcompile.job import BuildOptions
-from adcompile.manifest import PartRecord, read_manifest
+from adcompile.manifest import PartRecord
+from adcompile.runtime.bundle import load
 from adcompile.runtime.executor import Array
-from tests.detectors import export_detector, photographs
-from tests.host.toolchains import SELFTEST, Core
+from tests.detectors import photographs
+from tests.host.device_models import LARGE, ON_CPU, SMALL, Bundles, OnnxRuntime, heads, link
+from tests.host.toolchains import PROGRAM, SELFTEST, Core
 
 HERE = Path(__file__).parent
 CAPACITY = 9
+FEW = 4  # regions that a mosaic of the large detector holds
 POLICIES = {
     "mosaic": {"roi_policy": "mosaic", "roi_capacity": str(CAPACITY)},
     "bucket": {"roi_policy": "bucket", "roi_buckets": f"2,{CAPACITY}"},
@@ -33,102 +31,45 @@ POLICIES = {
 }
 COUNTS = (0, 1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY + 2)
 # mosaics of two sizes by default; the others take as long again
-TRIED = [pytest.param(p, marks=() if p == "bucket" else pytest.mark.slow) for p in POLICIES]
-ON_CPU = ("--runtime", "onnxruntime", "--device-option", "provider=cpu")
-
-
-@dataclass(frozen=True)
-class OnnxRuntime:
-    """Header and library, with the name under which programs look for it."""
-
-    include: Path
-    library: Path
-
-    def flags(self) -> list[str]:
-        """What the compiler and the linker need."""
-        return ["-DADC_WITH_ONNXRUNTIME", "-isystem", str(self.include)]
-
-    def libraries(self) -> list[str]:
-        return [str(self.library), f"-Wl,-rpath,{self.library.parent}"]
-
-
-def _package(name: str) -> Path:
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"needs {name}")
-    return Path(found.submodule_search_locations[0])
-
-
-@pytest.fixture(scope="module")
-def ort(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntime:
-    folder = tmp_path_factory.mktemp("onnxruntime")
-    headers = sorted(_package("quark").rglob("onnxruntime_c_api.h"))
-    libraries = sorted((_package("onnxruntime") / "capi").glob("libonnxruntime.so.*"))
-    if not headers or not libraries:
-        pytest.skip("needs the header of amd-quark and the library of onnxruntime")
-    (folder / "libonnxruntime.so.1").symlink_to(libraries[-1])
-    return OnnxRuntime(headers[-1].parent, folder / "libonnxruntime.so.1")
-
-
-class Bundles:
-    """An a8w8 bundle per policy, each built when first asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._model = export_detector(folder).path
-        self._calibration = folder / "calibration"
-        self._calibration.mkdir()
-        for path in photographs()[:3]:
-            shutil.copy(path, self._calibration)
-
-    def __getitem__(self, policy: str) -> Path:
-        out = self._folder / policy
-        if not out.exists():
-            options = BuildOptions(
-                precision="a8w8",
-                calib=self._calibration,
-                golden=tuple(photographs()[:2]),
-                preprocess="unit",
-                verify="none",
-                cache=False,
-                backend_options=POLICIES[policy],
-            )
-            result = adcompile.compile(self._model, "npu", out, options)
-            assert not [n for n in result.notes if "C++" in n]
-        return out
+TRIED = [
+    pytest.param("a8w8", "bucket"),
+    *(
+        pytest.param(precision, policy, marks=pytest.mark.slow)
+        for precision, policy in (
+            ("a8w8", "mosaic"),
+            ("a8w8", "loop"),
+            ("xint8", "bucket"),
+            ("xint8", "mosaic"),
+        )
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Of the small detector."""
     pytest.importorskip("torch")
-    return Bundles(tmp_path_factory.mktemp("bundles"))
+    return Bundles(tmp_path_factory.mktemp("bundles"), SMALL)
 
 
-def link(
-    core: Core,
-    bundle: Path,
-    out: Path,
-    ort: OnnxRuntime,
-    main: str | Path = SELFTEST,
-    kernels: Path | None = None,
-) -> Path:
-    """A program of the bundle with the engine; *kernels* stands for ``mosaic.cpp``."""
-    engine = {"engine.cpp": ort.flags(), "engine_onnxruntime.cpp": ort.flags()}
-    sources = {"mosaic.cpp": kernels} if kernels else {}
-    return core.link(bundle, out, main, engine, ort.libraries(), sources)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Of the large one."""
+    pytest.importorskip("torch")
+    return Bundles(tmp_path_factory.mktemp("large"), LARGE)
 
 
-def heads(bundle: Path) -> list[PartRecord]:
-    """Region parts on the device."""
-    return [p for p in read_manifest(bundle).parts if p.rows and p.placement == "device"]
-
-
-@pytest.mark.parametrize("policy", TRIED)
+@pytest.mark.parametrize(("precision", "policy"), TRIED)
 def test_selftest_runs_the_quantized_parts(
-    policy: str, bundles: Bundles, checked: Core, ort: OnnxRuntime, tmp_path: Path
+    precision: str,
+    policy: str,
+    bundles: Bundles,
+    checked: Core,
+    ort: OnnxRuntime,
+    tmp_path: Path,
 ) -> None:
     """Golden data through every part, devices included, and by recorded answers."""
-    bundle = bundles[policy]
+    bundle = bundles.build(precision, POLICIES[policy])
     program = link(checked, bundle, tmp_path, ort)
     done = checked.run(program, str(bundle), *ON_CPU, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -152,12 +93,17 @@ def region_rows(part: PartRecord, count: int) -> dict[str, Array]:
     return found
 
 
-@pytest.mark.parametrize("policy", TRIED)
+@pytest.mark.parametrize(("precision", "policy"), TRIED)
 def test_regions_equal_python(
-    policy: str, bundles: Bundles, checked: Core, ort: OnnxRuntime, tmp_path: Path
+    precision: str,
+    policy: str,
+    bundles: Bundles,
+    checked: Core,
+    ort: OnnxRuntime,
+    tmp_path: Path,
 ) -> None:
     """The numbers of the Python simulation, bit for bit, for any number of regions."""
-    bundle = bundles[policy]
+    bundle = bundles.build(precision, POLICIES[policy])
     program = link(checked, bundle, tmp_path, ort, HERE / "device_main.cpp")
     parts = heads(bundle)
     assert parts
@@ -202,7 +148,7 @@ def test_wrong_tiles_fail_the_selftest(
     source = (NATIVE / "mosaic.cpp").read_text()
     assert source.count(right) == 1
     (tmp_path / "mosaic.cpp").write_text(source.replace(right, wrong))
-    bundle = bundles["bucket"]
+    bundle = bundles.build("a8w8", POLICIES["bucket"])
     program = link(checked, bundle, tmp_path, ort, SELFTEST, tmp_path / "mosaic.cpp")
     for words in ((), ON_CPU):
         done = checked.run(program, str(bundle), *words, cwd=tmp_path)
@@ -218,7 +164,7 @@ def test_a_wrong_gutter_in_the_layout_is_refused(
     """A layout beside the manifest's stops the program; one beside the device model's as well, and the
     width of its images is named."""
     bundle = tmp_path / "bundle"
-    shutil.copytree(bundles["mosaic"], bundle)
+    shutil.copytree(bundles.build("a8w8", POLICIES["mosaic"]), bundle)
     right, wrong = "[14,14,15,15,0]", "[14,14,15,16,0]"
     info = bundle / "host" / "src" / "bundle_info.cpp"
     assert right in info.read_text()
@@ -232,3 +178,57 @@ def test_a_wrong_gutter_in_the_layout_is_refused(
     done = checked.run(program, str(bundle), *ON_CPU, cwd=tmp_path)
     assert done.returncode == 2
     assert "48" in done.stderr  # 3 tiles of 16; the model was made for 45
+
+
+def test_a_frame_allocates_nothing(
+    bundles: Bundles, checked: Core, ort: OnnxRuntime, tmp_path: Path
+) -> None:
+    """Host and device parts of a frame like an earlier one: not a block is taken by this program (what
+    ONNX Runtime takes for itself does not count)."""
+    bundle = bundles.build("a8w8", POLICIES["bucket"])
+    program = link(checked, bundle, tmp_path, ort, HERE / "device_allocations_main.cpp")
+    done = checked.run(program, str(bundle), "onnxruntime", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = dict(line.split() for line in done.stdout.splitlines())
+    assert {p.name for p in heads(bundle)} < set(counts)
+    assert set(counts.values()) == {"0"}, counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["a8w8", "xint8"])
+def test_whole_pictures_equal_python(
+    precision: str, large: Bundles, checked: Core, ort: OnnxRuntime, tmp_path: Path
+) -> None:
+    """A larger detector on photographs with no box, one, and more than a mosaic holds: the program finds
+    what Python finds, and its self-test passes."""
+    bundle = large.build(precision, {"roi_policy": "mosaic", "roi_capacity": str(FEW)})
+    for words in (ON_CPU, ("--runtime", "recorded")):
+        program = link(checked, bundle, tmp_path, ort, SELFTEST)
+        done = checked.run(program, str(bundle), *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in photographs():
+        shutil.copy(path, pictures)
+    program = link(checked, bundle, tmp_path / "program", ort, PROGRAM)
+    words = ["-d", str(pictures), "-b", str(bundle), "--min-score", "0", "--csv", "found.csv"]
+    done = checked.run(program, *words, *ON_CPU, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    with (tmp_path / "found.csv").open() as table:
+        for row in csv.DictReader(table):
+            found[row["filename"]].append(row)
+    counts: set[int] = set()
+    with load(bundle) as opened:
+        for path in sorted(pictures.iterdir()):
+            wanted, rows = opened(path), found[path.name]
+            counts.add(len(rows))
+            assert [int(r["label"]) for r in rows] == wanted["labels"].tolist(), path.name
+            scores = [float(r["score"]) for r in rows]
+            np.testing.assert_allclose(scores, wanted["scores"], atol=1e-4, err_msg=path.name)
+            scale = np.array(Image.open(path).size * 2) / LARGE.size
+            boxes = np.array([[float(r[k]) for k in ("x1", "y1", "x2", "y2")] for r in rows])
+            pixels = wanted["boxes"].reshape(-1, 4) * scale
+            np.testing.assert_allclose(boxes.reshape(-1, 4), pixels, atol=0.02, err_msg=path.name)
+    assert {0, 1} <= counts
+    assert max(counts) > FEW

@@ -1,4 +1,4 @@
-"""The C interface's tiles, called from Python: what other programs use, for benchmarks and tests."""
+"""The C interface's tiles, called from Python as other programs call them. For ``mosaic.py``."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ class TileLibrary:
         size = ctypes.c_uint64(image.nbytes)
         place = ctypes.c_void_p(image.ctypes.data)
         self._check(
-            self._lib.adc_tiles_pack(
-                ctypes.byref(to_c(rows)), ctypes.byref(tiles), place, size
-            )
+            self._lib.adc_tiles_pack(ctypes.byref(to_c(rows)), ctypes.byref(tiles), place, size)
         )
 
     def unpack(self, image: Array, spec: TileSpec, grid: tuple[int, int], rows: Array) -> None:
@@ -86,6 +84,4 @@ def image_for(rows: Array, spec: TileSpec, grid: tuple[int, int]) -> Array:
 
 
 def _describe(spec: TileSpec, grid: tuple[int, int]) -> CTiles:
-    return CTiles(
-        *grid, spec.height, spec.width, spec.pitch_y, spec.pitch_x, int(spec.flat)
-    )
+    return CTiles(*grid, spec.height, spec.width, spec.pitch_y, spec.pitch_x, int(spec.flat))
