@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adcompile.anomaly.bank import check_vectors
-from adcompile.anomaly.coreset_reference import reference_coreset
-from adcompile.anomaly.search import PATHS, load_kernels
+from adcompile.anomaly.coreset_reference import farthest_from_mean, reference_coreset
+from adcompile.anomaly.search import NOT_FINITE, PATHS, load_kernels
 from adcompile.errors import InputError, ToolMissing, UsageError
 
 First = Literal["first", "random", "farthest-from-mean"]
@@ -60,7 +60,10 @@ def select_coreset(
     of the rows, as the reference systems do (the radius is then one of projected rows); *path* as
     for ``search.Searcher``. Raises InputError for NaN or a wrong shape, UsageError for options.
     """
-    checked = check_vectors(rows, "features")
+    # The kernels look at every value anyway: they find what is not finite.
+    loaded = None if path == "numpy" else load_kernels()
+    library = loaded.library if loaded else None
+    checked = check_vectors(rows, "features", finite=library is None)
     if not 1 <= count <= len(checked):
         raise InputError(
             f"{count} rows asked for", why=f"there are {len(checked)}", fix="1 to all are possible"
@@ -68,14 +71,13 @@ def select_coreset(
     if path not in PATHS:
         raise UsageError(f"no path {path!r}", why=f"known: {', '.join(PATHS)}")
     space = sparse_projection(checked, seed) if projection else checked
-    start = first_pick(space, first, seed)
-    if path != "numpy":
-        loaded = load_kernels()
-        if loaded.library is not None:
-            return _native_coreset(loaded.library, space, count, start, threads, path)
-        if path != "auto":
-            raise ToolMissing(f"path {path!r} needs the C++ kernels", why=loaded.reason)
-    return Coreset(*reference_coreset(space, count, start))
+    if library is not None:
+        start = -1 if first == "farthest-from-mean" else first_pick(space, first, seed)
+        job = _Job(space.ctypes.data, len(space), space.shape[1], count, start, threads)
+        return _native_coreset(library, job, checked, path)
+    if loaded and path != "auto":
+        raise ToolMissing(f"path {path!r} needs the C++ kernels", why=loaded.reason)
+    return Coreset(*reference_coreset(space, count, first_pick(space, first, seed)))
 
 
 def first_pick(rows: F32, first: First | int, seed: int = 0) -> int:
@@ -89,38 +91,10 @@ def first_pick(rows: F32, first: First | int, seed: int = 0) -> int:
     if first == "random":
         return int(np.random.default_rng(seed).integers(len(rows)))
     if first == "farthest-from-mean":
-        return _farthest(rows, rows.mean(axis=0, dtype=np.float64))
+        return farthest_from_mean(rows)
     raise UsageError(
         f"no rule {first!r} for the first row", why=f"known: {', '.join(FIRST_RULES)}"
     )
-
-
-def _farthest(rows: F32, centre: F64) -> int:
-    """The row farthest from *centre* in double precision, the lowest number among equals.
-
-    Most rows are ruled out in float32: a dot product of D terms errs by less than (D + 2) half
-    units in the last place of its factors' lengths (Higham, Accuracy and Stability, section 3.1),
-    and (|x| + |c|)² bounds all three terms of |x|² - 2 x.c + |c|².
-    """
-    centre_length = float(centre @ centre)
-    with np.errstate(over="ignore", invalid="ignore"):  # seen to below
-        squares = np.einsum("nc,nc->n", rows, rows).astype(np.float64)
-        about = squares - 2.0 * (rows @ centre.astype(np.float32)) + centre_length
-    most = (math.sqrt(float(squares.max())) + math.sqrt(centre_length)) ** 2
-    error = 4.0 * (rows.shape[1] + 2) * 2.0**-24 * most
-    if not math.isfinite(error):  # lengths beyond float32's range
-        return int(np.argmax(_squared_lengths(rows, centre)))
-    near = np.flatnonzero(about >= about.max() - 2.0 * error)
-    return int(near[np.argmax(_squared_lengths(rows[near], centre))])
-
-
-def _squared_lengths(rows: F32, centre: F64) -> F64:
-    """Squared distance of each row to *centre*, in blocks of bounded memory."""
-    out = np.empty(len(rows))
-    for start in range(0, len(rows), 4096):
-        gap = rows[start : start + 4096] - centre
-        out[start : start + 4096] = np.einsum("nc,nc->n", gap, gap)
-    return out
 
 
 def projection_columns(rows: int, eps: float = 0.9) -> int:
@@ -132,7 +106,7 @@ def sparse_projection(rows: F32, seed: int, eps: float = 0.9) -> F32:
     """Sparse random projection (Achlioptas; Li, Hastie and Church).
 
     Entries are 0 or ±√(√D / columns), density 1/√D. Rows that are no wider than the projection
-    would be come back unchanged.
+    would be come back unchanged. Raises InputError where the result is not finite.
     """
     columns = projection_columns(len(rows), eps)
     if columns >= rows.shape[1]:
@@ -143,7 +117,12 @@ def sparse_projection(rows: F32, seed: int, eps: float = 0.9) -> F32:
     matrix = np.zeros(draw.shape, np.float32)
     matrix[draw < density / 2] = size
     matrix[draw >= 1 - density / 2] = -size
-    return np.asarray(rows @ matrix, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # seen to below
+        projected = np.asarray(rows @ matrix, dtype=np.float32)
+    if not np.isfinite(projected).all():
+        check_vectors(rows, "features")
+        raise InputError("features are too large", why="their projection leaves float32's range")
+    return projected
 
 
 class _Job(ctypes.Structure):
@@ -159,12 +138,10 @@ class _Job(ctypes.Structure):
     )
 
 
-def _native_coreset(
-    library: ctypes.CDLL, rows: F32, count: int, start: int, threads: int, path: str
-) -> Coreset:
-    indices = np.empty(count, np.int64)
-    radii = np.empty(count, np.float64)
-    job = _Job(rows.ctypes.data, len(rows), rows.shape[1], count, start, threads)
+def _native_coreset(library: ctypes.CDLL, job: _Job, rows: F32, path: str) -> Coreset:
+    """Run *job* on *rows*, or a projection of them."""
+    indices = np.empty(job.picks, np.int64)
+    radii = np.empty(job.picks, np.float64)
     message = ctypes.create_string_buffer(256)
     status: int = library.adc_coreset(
         ctypes.byref(job),
@@ -174,6 +151,8 @@ def _native_coreset(
         message,
         ctypes.c_size_t(len(message)),
     )
+    if status == NOT_FINITE:
+        check_vectors(rows, "features")  # names the row
     if status != 0:
         text = message.value.decode(errors="replace")
         raise ToolMissing("the native coreset refused", why=text)

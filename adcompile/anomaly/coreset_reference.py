@@ -9,6 +9,8 @@ computed in double precision.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,14 +38,52 @@ def reference_coreset(rows: F32, count: int, first: int) -> tuple[I64, F64]:
 
 def _distances(x: F32, y: F32) -> F64:
     """``reference_search.precise_distances`` of few pairs, with few calls."""
-    difference = x.astype(np.float64) - y.astype(np.float64)
-    squares = (difference * difference).reshape(len(x), -1, 16)
+    return _squared_lengths(x.astype(np.float64) - y.astype(np.float64))
+
+
+def _squared_lengths(rows: F64) -> F64:
+    """Sums of squares of *rows* [n, a multiple of 16] in the order of ``Kernels::precise``."""
+    squares = (rows * rows).reshape(len(rows), -1, 16)
     # accumulate adds strictly one after another; sum would be free to pair terms.
     sums = np.add.accumulate(squares, axis=1)[:, -1]
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
         sums = sums[:, :half] + sums[:, half:]
     return np.asarray(sums[:, 0])
+
+
+def farthest_from_mean(rows: F32) -> int:
+    """The row farthest from the mean in double precision, the lowest number among equals.
+
+    Most rows are ruled out in float32: a dot product of D terms errs by less than (D + 2) half
+    units in the last place of its factors' lengths (Higham, Accuracy and Stability, section 3.1),
+    and (|x| + |c|)² bounds all three terms of |x|² - 2 x.c + |c|².
+    """
+    centre = _mean(rows)
+    centre_length = float(centre @ centre)
+    with np.errstate(over="ignore", invalid="ignore"):  # seen to below
+        squares = np.einsum("nc,nc->n", rows, rows).astype(np.float64)
+        about = squares - 2.0 * (rows @ centre.astype(np.float32)) + centre_length
+    most = (math.sqrt(float(squares.max())) + math.sqrt(centre_length)) ** 2
+    error = 4.0 * (rows.shape[1] + 2) * 2.0**-24 * most
+    near = np.arange(len(rows))
+    if math.isfinite(error):  # else lengths are beyond float32's range
+        near = np.flatnonzero(about >= about.max() - 2.0 * error)
+    wide = ((0, 0), (0, -rows.shape[1] % 16))
+    lengths = [
+        _squared_lengths(np.pad(rows[part] - centre, wide))
+        for part in np.array_split(near, -(-len(near) // 4096))
+    ]
+    return int(near[np.argmax(np.concatenate(lengths))])
+
+
+def _mean(rows: F32) -> F64:
+    """Each 1024 rows are summed one after another in double precision, then these sums are."""
+    sums = [
+        np.add.accumulate(rows[start : start + 1024], axis=0, dtype=np.float64)[-1]
+        for start in range(0, len(rows), 1024)
+    ]
+    return np.asarray(np.add.accumulate(np.stack(sums), axis=0)[-1] / len(rows))
 
 
 class _State:

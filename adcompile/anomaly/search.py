@@ -31,19 +31,27 @@ NATIVE_SOURCES = (
 """What a host project compiles to search a bank (below ``backends/host/native``)."""
 NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
-    "bank_file.hpp", "bank_axes.hpp", "bank_half.hpp", "bank_paths.hpp", "bank_team.hpp",
+    "bank_file.hpp", "bank_axes.hpp", "bank_half.hpp", "bank_paths.hpp", "bank_status.hpp",
+    "bank_team.hpp",
     "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp",
     "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
-CORESET_SOURCES = ("coreset.cpp", "coreset_frame.cpp", "coreset_layout.cpp", "coreset_rounds.cpp")
-CORESET_HEADERS = ("coreset.hpp", "coreset_frame.hpp", "coreset_layout.hpp", "coreset_rounds.hpp")
+CORESET_SOURCES = (
+    "coreset.cpp", "coreset_axes.cpp", "coreset_first.cpp", "coreset_frame.cpp",
+    "coreset_layout.cpp", "coreset_nearest.cpp", "coreset_picks.cpp", "coreset_rounds.cpp",
+)  # fmt: skip
+CORESET_HEADERS = (
+    "coreset.hpp", "coreset_axes.hpp", "coreset_first.hpp", "coreset_frame.hpp",
+    "coreset_layout.hpp", "coreset_nearest.hpp", "coreset_panels.hpp", "coreset_picks.hpp",
+    "coreset_rounds.hpp",
+)  # fmt: skip
 """Selection of bank rows: part of the library Python loads, not of a host project."""
 
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 """Instruction sets that can be insisted on. ``auto``: the best one here, NumPy without compiler."""
 
-_NOT_FINITE = 3
+NOT_FINITE = 3
 """``ADC_NOT_FINITE`` of ``bank_search.hpp``."""
 
 Distances = NDArray[np.float64]
@@ -196,7 +204,7 @@ class _NativeSearch:
         )
         if status != 0:
             text = message.value.decode(errors="replace")
-            if status == _NOT_FINITE:
+            if status == NOT_FINITE:
                 raise InputError("queries hold NaN or an infinity", why=text)
             raise ToolMissing("the native search refused", why=text)
 

@@ -28,9 +28,9 @@ PLACE = "judged"
 
 
 @dataclass
-class Collected:
-    """Collects what a detector says of the judged images, as its outputs would give it: one without a
-    raw score is asked for the normalised one.
+class FloatAnswers:
+    """Collects what the float detector says of the judged images, as its outputs would give it: a
+    detector without a raw score is asked for the normalised one.
 
     ``raw_map`` is False when the map that the contract names is normalised.
     """
@@ -42,7 +42,7 @@ class Collected:
 
     @property
     def score(self) -> Score:
-        """The detector's formula and threshold."""
+        """The float detector's own formula and threshold."""
         assert self.contract.score is not None
         return self.contract.score
 

@@ -10,6 +10,7 @@ import pytest
 from tests.anomaly.conftest import twill, twill_folder
 from tests.host.device_models import OnnxRuntime, find_onnxruntime
 from tests.host.engines import Driver, write_bundle
+from tests.host.kernel_builds import Compiler
 from tests.host.toolchains import TOOLCHAINS, Core
 
 __all__ = ["arm64", "checked", "twill", "twill_folder"]
@@ -49,3 +50,9 @@ def bundle(tmp_path: Path) -> Path:
 def ort(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntime:
     """The real ONNX Runtime, to be linked with."""
     return find_onnxruntime(tmp_path_factory.mktemp("onnxruntime"))
+
+
+@pytest.fixture(scope="session")
+def kernel_compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    """Compiles the kernels of search and coreset, once for all their tests."""
+    return Compiler(tmp_path_factory.mktemp("kernels"))

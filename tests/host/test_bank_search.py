@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,83 +13,15 @@ from numpy.typing import NDArray
 from adcompile.anomaly.bank import pack_bank, prepare_bank
 from adcompile.anomaly.search import NATIVE_HEADERS, NATIVE_SOURCES, knn
 from adcompile.native import SOURCES
+from tests.host.kernel_builds import PARAMETERS, Compiler, Program
 
-STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread")
 DRIVER = Path(__file__).with_name("bank_search_main.cpp")
-ARM_ROOT = "/usr/aarch64-linux-gnu"
-
-
-@dataclass(frozen=True)
-class Build:
-    """How to compile and start the test program, and the instruction sets to try."""
-
-    compiler: str
-    flags: tuple[str, ...]
-    paths: tuple[str, ...]
-    launcher: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict[str, str])
-
-
-X86 = ("portable", "avx2", "avx512", "avx512vnni")
-BUILDS = {
-    "gcc-address-undefined": Build(
-        "g++",
-        ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-        X86,
-    ),
-    "gcc-thread": Build("g++", ("-O1", "-fsanitize=thread"), ("auto",)),
-    "clang": Build("clang++", ("-O2",), X86),
-    "aarch64": Build(
-        "aarch64-linux-gnu-g++",
-        ("-O2", "-static"),
-        ("portable", "neon", "neondot"),
-        ("qemu-aarch64", "-L", ARM_ROOT),
-    ),
-}
-SLOW = ("gcc-thread", "clang")
-PARAMETERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BUILDS
-]
-
-
-class Program:
-    """The compiled driver."""
-
-    def __init__(self, build: Build, path: Path) -> None:
-        self.build = build
-        self._path = path
-
-    def run(self, *arguments: object) -> subprocess.CompletedProcess[bytes]:
-        """Start it; sanitizer reports make the return code non-zero."""
-        command = [*self.build.launcher, str(self._path), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+def program(request: pytest.FixtureRequest, kernel_compiler: Compiler) -> Program:
     """The driver and the search, compiled with warnings as errors."""
-    build = BUILDS[request.param]
-    for tool in (build.compiler, *build.launcher[:1]):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    folder = tmp_path_factory.mktemp("build")
-
-    def compile_one(source: Path) -> str:
-        made = folder / f"{source.stem}.o"
-        command = [build.compiler, *STRICT, *build.flags, f"-I{SOURCES}", "-c", str(source)]
-        done = subprocess.run(
-            [*command, "-o", str(made)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return str(made)
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, [DRIVER, *(SOURCES / s for s in NATIVE_SOURCES)]))
-    target = folder / "bank_search"
-    command = [build.compiler, *STRICT, *build.flags, *objects, "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Program(build, target)
+    return kernel_compiler.program(request.param, DRIVER, NATIVE_SOURCES)
 
 
 def features(count: int, columns: int, seed: int) -> NDArray[np.float32]:
@@ -170,15 +100,9 @@ def test_same_bits_as_numpy(program: Program, tmp_path: Path, case: str) -> None
     (tmp_path / "bank").write_bytes(pack_bank(bank))
     (tmp_path / "queries").write_bytes(queries.tobytes())
     squared, indices = knn(bank, queries, k, path="numpy")
-    ran = 0
-    for path in program.build.paths:
-        done = program.run("search", tmp_path / "bank", tmp_path / "queries", k, threads, path)
-        if b"not available here" in done.stderr:
-            continue
-        assert done.returncode == 0, done.stderr.decode()
-        assert done.stdout == indices.tobytes() + squared.tobytes(), path
-        ran += 1
-    assert ran >= 1
+    answers = program.run_paths("search", tmp_path / "bank", tmp_path / "queries", k, threads)
+    for path, answer in answers.items():
+        assert answer == indices.tobytes() + squared.tobytes(), path
 
 
 def test_misuse_is_answered(program: Program, tmp_path: Path) -> None:

@@ -22,8 +22,6 @@ constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 constexpr int kRanked = 32;        // values that are put in order together
 constexpr int kRowTerms = 4;       // step, base, error, padding
-constexpr int kHead = 16;          // axes of a panel of the coreset
-constexpr int kPanelTerms = 18;    // there: squared length, kHead coordinates, length of the rest
 
 // 0, 1, … n - 1 as template arguments.
 template <int... n>
@@ -184,9 +182,9 @@ struct Kernels {
     void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
                     double* out);
 
-    // For the coreset: out[16 * p + lane] = query[0] + panel[0][lane] + the sum of the products of
-    // query[term] and panel[term][lane], for consecutive panels of kPanelTerms terms. Gives the least.
-    float (*heads)(const float* panels, int count, const float* query, float* out);
+    // For the coreset: `collect` of all values, for when many are expected to pass.
+    int (*within)(const Shadow&, const float* values, std::int64_t first_panel, int panels, float slope, float limit,
+                  std::int32_t* rows);
 
     // Where in 16 * panels values there is one <= limit, ascending. Room for 16 more. Returns how many.
     int (*listed)(const float* values, int panels, float limit, std::int32_t* at);

@@ -1,32 +1,19 @@
 // The kernels that only the coreset needs. Included by bank_kernels_impl.hpp, on the same terms.
 
-// Panels p[0], p[1], … beside each other: independent sums, and each number of the query is
-// broadcast once.
-template <class V, int... p>
-ADC_INLINE typename V::F head_tile(Pack<p...>, const float* panels, const float* query, float* out,
-                                   typename V::F least) {
-    using F = typename V::F;
-    constexpr std::int64_t size = kPanelTerms * kLanes;
-    const F square = V::set(query[0]);
-    F sum[] = {V::add(V::load(panels + p * size), square)...};
-    for (int term = 1; term < kPanelTerms; ++term) {
-        const F value = V::set(query[term]);
-        const float* at = panels + kLanes * term;
-        ((sum[p] = V::fma(V::load(at + p * size), value, sum[p])), ...);
-    }
-    ((V::store(out + kLanes * p, sum[p])), ...);
-    ((least = V::min(least, sum[p])), ...);
-    return least;
-}
-
+// Branchless: about every panel has a row that passes.
 template <class V>
-ADC_TARGET float heads_impl(const float* panels, int count, const float* query, float* out) {
-    constexpr std::int64_t size = kPanelTerms * kLanes;
-    typename V::F least = V::set(std::numeric_limits<float>::infinity());
-    int i = 0;
-    for (; i + 4 <= count; i += 4) least = head_tile<V>(Count<4>(), panels + i * size, query, out + kLanes * i, least);
-    for (; i < count; ++i) least = head_tile<V>(Count<1>(), panels + i * size, query, out + kLanes * i, least);
-    return -V::largest(V::sub(V::zero(), least));
+ADC_TARGET int within_impl(const Shadow& s, const float* values, std::int64_t first, int panels, float slope, float limit,
+                           std::int32_t* rows) {
+    using F = typename V::F;
+    const F top = V::set(limit), tilt = V::set(slope);
+    const int terms = s.term_count() * kLanes;
+    const float* errors = s.terms + first * terms + 2 * kLanes;
+    int found = 0;
+    for (int p = 0; p < panels; ++p) {
+        const F value = V::fma(tilt, V::load(errors + p * terms), V::load(values + kLanes * p));
+        found += V::append(V::below(value, top), static_cast<std::int32_t>((first + p) * kLanes), rows + found);
+    }
+    return found;
 }
 
 template <class V>

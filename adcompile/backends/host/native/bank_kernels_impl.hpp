@@ -370,7 +370,7 @@ Kernels kernels_of(const char* name) {
     k.all_distances = all_distances_impl<V>;
     k.ranks = ranks_impl<V>;
     k.precise = precise_impl<V>;
-    k.heads = heads_impl<V>;
+    k.within = within_impl<V>;
     k.listed = listed_impl<V>;
     k.spread = spread_impl<V>;
     return k;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -17,6 +16,7 @@
 #include "bank_file.hpp"
 #include "bank_kernels.hpp"
 #include "bank_paths.hpp"
+#include "bank_status.hpp"
 #include "bank_team.hpp"
 #include "bank_view.hpp"
 #include "bank_worker.hpp"
@@ -32,6 +32,8 @@ struct adc_bank {
 
 namespace {
 
+using adc::search::say;
+
 constexpr double kAlone = 5e6;  // products of a search that is over before another thread is awake
 
 struct Job {
@@ -41,11 +43,6 @@ struct Job {
     std::int64_t* indices = nullptr;
     double* squared = nullptr;
 };
-
-int say(int status, char* message, std::size_t size, const std::string& text) {
-    if (message != nullptr && size > 0) std::snprintf(message, size, "%s", text.c_str());
-    return status;
-}
 
 // Takes over bank (already holding its bytes) when everything is in order.
 int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::size_t size,

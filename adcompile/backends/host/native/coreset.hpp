@@ -15,7 +15,7 @@ typedef struct adc_coreset_job {
     int64_t count;
     int64_t columns;
     int64_t picks;      // 1 … count
-    int64_t first;      // index of the first pick
+    int64_t first;      // index of the first pick; -1: the row farthest from the mean of all
     int threads;
 } adc_coreset_job;
 

@@ -5,14 +5,15 @@
 #include <cstdint>
 
 #include "bank_kernels.hpp"
+#include "bank_team.hpp"
+#include "coreset_axes.hpp"
 
 namespace adc::search {
 
 // Of `rows` (view.rows of them, view.stride apart, zero-padded): writes the mean of a sample to
-// `centre` [stride], close to its 16 leading principal axes, orthonormal or zero, to `axes`
-// [stride][16], and sets view.scale, centre and axes. Good ones make the selection fast, any are
-// safe. Throws std::bad_alloc.
-void choose_frame(BankView& view, const float* rows, const Kernels& kernels, float* centre, float* axes);
+// `centre` [stride], sets view.scale and view.centre, and chooses axes from the sample. Good ones
+// make the selection fast, any are safe. Throws std::bad_alloc.
+void choose_frame(BankView& view, const float* rows, const Kernels& kernels, Team& team, float* centre, CoresetAxes& axes);
 
 // A power of two that brings every row's distance from the centre to at most 1; every `step`-th
 // row is looked at. 1 where all of them are at the centre, or one is not finite.

@@ -1,8 +1,12 @@
-// Rounding. As in bank_bounds.cpp, with both sides computed in float32: a row's u has relative
-// error 2e per element; its 16 coordinates an error vector no longer than
-// E = 4 · n · e · |u|, n = kProjectBlock + blocks + 4, and |u| ≤ Y, the longest. Lengths of rests
-// are kept as intervals. Comparing two rows in coordinate space is then wrong by at most 2E as a
-// distance, 4EY (and second order) as a squared one.
+// Two points stand for a row x, with u = (x - centre) * scale:
+//   * whole: u itself, as int8 codes times a step, no farther from u than `error`;
+//   * head: with the axes A of coreset_axes.hpp, shrink * A'x' of the whole point x', as int8 codes.
+//     Because |shrink * A'v| <= |v|, two heads are no farther apart than their rows but for the errors
+//     of the whole points and of rounding the heads: bank_bounds.cpp, where this map is Φ.
+//
+// Rounding, with e = 2^-24 and as in bank_bounds.cpp: u has relative error 3e per element, the
+// difference to the codes one more; lengths are sums over 16 or 32 lanes. A coordinate of the head is
+// an integer, exact but for its conversion, times factors: at most 5e of itself.
 #include "coreset_layout.hpp"
 
 #include <algorithm>
@@ -16,15 +20,9 @@
 namespace adc::search {
 namespace {
 
-constexpr double kEps = 1.01 / 16777216.0;
-constexpr double kTiny = 1e-30;
-constexpr double kLongest = 1e15;   // of a square, in units of the scale: beyond, the sample misled
+constexpr double kLongest = 1e15;     // of a square, in units of the scale: beyond, the sample misled
 constexpr std::int64_t kBlock = 480;  // rows a thread takes at once, a multiple of kTogether
-constexpr int kTogether = 12;       // rows that Kernels::project likes to take
-
-float up(double value) { return static_cast<float>(value + std::fabs(value) * 2.4e-7 + 1e-37); }
-
-double square_error(const BankView& view) { return (static_cast<double>(view.stride) / 32 + 10) * kEps; }
+constexpr int kTogether = 12;         // rows whose heads are computed together
 
 void reserve(AlignedBytes& bytes, std::int64_t size, bool zeros = false) {
     if (!bytes.allocate(static_cast<std::size_t>(size), zeros)) throw std::bad_alloc();
@@ -36,7 +34,55 @@ bool finite(const float* values, std::int64_t count) {
     return true;
 }
 
+// Codes as Kernels take them from a query.
+const void* as_query(const std::int8_t* codes, std::int64_t count, const Kernels& kernels, void* out) {
+    if (kernels.code_bytes == 1) return codes;
+    auto* wide = static_cast<std::int16_t*>(out);
+    for (std::int64_t j = 0; j < count; ++j) wide[j] = codes[j];
+    return out;
+}
+
+// The terms of a point; `more` is between what was encoded and the true point. Gives the point's length.
+double set_terms(float* terms, const Quantised& q, std::int64_t count, double more) {
+    const double inflate = 1 + (static_cast<double>(count) / 16 + 12) * kRounding;
+    const float error = rounded_up(q.error * inflate + more + kUnderflow);
+    terms[0] = q.step;
+    terms[1] = static_cast<float>(q.square - static_cast<double>(error) * static_cast<double>(error));
+    terms[2] = error;
+    terms[3] = static_cast<float>(q.square);
+    return std::sqrt(q.square);
+}
+
 }  // namespace
+
+void CodedRows::allocate(std::int64_t rows, std::int64_t width) {
+    columns = width;
+    reserve(code_bytes, rows * width);
+    reserve(term_bytes, rows * kRowTerms * 4);
+    biases.resize(static_cast<std::size_t>(rows));
+}
+
+Point CodedRows::point(std::int64_t row, const Kernels& kernels, void* out) const {
+    const void* query = as_query(codes(row), columns, kernels, out);
+    const float* t = terms(row);
+    Point p;
+    p.probe = {query, -2 * t[0], 0, 0, 0, biases[static_cast<std::size_t>(row)]};
+    p.rest = 0;
+    p.square = static_cast<double>(t[3]);
+    p.error = static_cast<double>(t[2]);
+    return p;
+}
+
+struct CoresetLayout::Scratch {
+    explicit Scratch(const CoresetLayout& layout)
+        : u(static_cast<std::size_t>(layout.view.stride)),
+          z(static_cast<std::size_t>(kTogether * layout.axes_.count)),
+          queries(static_cast<std::size_t>(kTogether * layout.view.code_stride)) {}
+
+    std::vector<float> u, z;
+    std::vector<std::int16_t> queries;
+    double longest = 0;
+};
 
 int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, Team& team) {
     view.rows = job.count;
@@ -52,13 +98,11 @@ int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, T
         view.row_data = padded_.as<float>();
     }
     reserve(centre_, view.stride * 4);
-    reserve(axes_, view.stride * kLanes * 4);
-    reserve(heads_, job.count * kPanelTerms * 4);
-    reserve(terms_, job.count * kRowTerms * 4);
-    reserve(codes_, job.count * view.code_stride);
-    view.row_codes = codes_.as<std::int8_t>();
-    view.row_terms = terms_.as<float>();
-    choose_frame(view, view.row_data, kernels, centre_.as<float>(), axes_.as<float>());
+    choose_frame(view, view.row_data, kernels, team, centre_.as<float>(), axes_);
+    whole.allocate(job.count, view.code_stride);
+    head.allocate(job.count, axes_.count);
+    view.row_codes = whole.codes(0);
+    view.row_terms = whole.terms(0);
     if (measure(kernels, team)) return ADC_OK;
     // A row is far longer than those of the sample, or not finite: seldom, so time does not matter.
     if (!finite(job.rows, job.count * job.columns)) return ADC_NOT_FINITE;
@@ -69,86 +113,55 @@ int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, T
 
 // False when a row is too long for its scale or not finite.
 bool CoresetLayout::measure(const Kernels& kernels, Team& team) {
-    // E depends on the longest row: what the rests need of it is bounded by the rows' own lengths.
-    const double chain = kProjectBlock + std::ceil(static_cast<double>(view.stride) / kProjectBlock) + 4;
-    axis_error = 4 * chain * kEps;
-    const auto members = static_cast<std::size_t>(team.size()), room = static_cast<std::size_t>(kTogether * view.stride);
-    std::vector<double> longest(members);
-    std::vector<float> scratch(members * room);
+    std::vector<Scratch> scratch(static_cast<std::size_t>(team.size()), Scratch(*this));
     team.run(view.rows, kBlock, [&](int member, std::int64_t first, std::int64_t last) {
-        const auto m = static_cast<std::size_t>(member);
-        longest[m] = std::max(longest[m], measure(kernels, first, last, &scratch[m * room]));
+        Scratch& s = scratch[static_cast<std::size_t>(member)];
+        s.longest = std::max(s.longest, measure(kernels, first, last, s));
     });
-    const double most = *std::max_element(longest.begin(), longest.end());
-    view.longest = std::sqrt(most * (1 + square_error(view))) + kTiny;
-    axis_error = axis_error * view.longest + kTiny;
-    return most <= kLongest && most > 1 / kLongest;
+    double most = 0;
+    for (const Scratch& s : scratch) most = std::max(most, s.longest);
+    view.longest = most * (1 + 1e-6) + kUnderflow;
+    return most * most <= kLongest && most * most > 1 / kLongest;
 }
 
-// Everything about some rows; returns the largest squared length.
-double CoresetLayout::measure(const Kernels& kernels, std::int64_t first, std::int64_t last, float* u) {
-    float z[kTogether * kLanes], squares[kTogether], largest[kTogether];
+// Everything about some rows; returns the length of the longest of their points.
+double CoresetLayout::measure(const Kernels& kernels, std::int64_t first, std::int64_t last, Scratch& s) {
+    Probe probes[kTogether];
     double longest = 0;
     for (std::int64_t start = first; start < last; start += kTogether) {
         const auto n = static_cast<int>(std::min<std::int64_t>(kTogether, last - start));
-        for (int i = 0; i < n; ++i)
-            kernels.centre(view, view.row(start + i), u + i * view.stride, &squares[i], &largest[i]);
-        kernels.project(view, u, n, z);
+        for (int i = 0; i < n; ++i) longest = std::max(longest, encode(kernels, start + i, s.u.data()));
+        const void* queries = as_query(whole.codes(start), n * whole.columns, kernels, s.queries.data());
         for (int i = 0; i < n; ++i) {
-            std::int8_t* codes = codes_.as<std::int8_t>() + (start + i) * view.code_stride;
-            const Quantised q = kernels.quantise_row(u + i * view.stride, view.stride, largest[i], codes);
-            std::memset(codes + view.stride, 0, static_cast<std::size_t>(view.code_stride - view.stride));
-            fill(start + i, z + kLanes * i, squares[i], q);
-            const double square = static_cast<double>(squares[i]);
-            longest = square <= longest ? longest : std::isfinite(square) ? square : 1e300;
+            const void* query = static_cast<const char*>(queries) + i * whole.columns * kernels.code_bytes;
+            std::int32_t& bias = whole.biases[static_cast<std::size_t>(start + i)];
+            bias = kernels.bias(query, whole.columns);
+            probes[i] = {nullptr, axes_.shrink * whole.terms(start + i)[0], 0, 0, 0, bias};
         }
+        kernels.values(axes_.shadow, queries, probes, n, 0, axes_.count / kLanes, s.z.data());
+        for (int i = 0; i < n; ++i) longest = std::max(longest, encode_head(kernels, start + i, &s.z[static_cast<std::size_t>(i * axes_.count)]));
     }
     return longest;
 }
 
-void CoresetLayout::fill(std::int64_t row, const float* z, float square, const Quantised& q) {
-    const double high = static_cast<double>(square) * (1 + square_error(view)) + kTiny;
-    const double low = static_cast<double>(square) * (1 - square_error(view)) - kTiny;
-    float* head = heads_.as<float>() + row * kPanelTerms;
-    head[0] = static_cast<float>(std::max(0.0, low * (1 - 1.2e-7)));
-    double inside = 0;
-    for (int axis = 0; axis < kHead; ++axis) {
-        head[1 + axis] = z[axis];
-        inside += static_cast<double>(z[axis]) * static_cast<double>(z[axis]);
-    }
-    // |z|² is off by at most 2 E|u| + E², here with this row's own E.
-    const double error = axis_error * std::sqrt(high) + kTiny;
-    head[1 + kHead] = up(std::sqrt(std::max(0.0, high - inside + 2.02 * error * std::sqrt(high) + error * error)));
-    const double inflate = 1 + (static_cast<double>(view.stride) / 16 + 12) * kEps;
-    float* terms = terms_.as<float>() + row * kRowTerms;
-    const float off = up(q.error * inflate + 4.1 * kEps * std::sqrt(high) + kTiny);
-    terms[0] = q.step;
-    terms[1] = static_cast<float>(q.square - static_cast<double>(off) * static_cast<double>(off));
-    terms[2] = off;
-    terms[3] = static_cast<float>(q.square);
+double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, float* u) {
+    float square, largest;
+    kernels.centre(view, view.row(row), u, &square, &largest);
+    std::int8_t* codes = whole.codes(row);
+    const Quantised q = kernels.quantise_row(u, view.stride, largest, codes);
+    std::memset(codes + view.stride, 0, static_cast<std::size_t>(view.code_stride - view.stride));
+    const double high = static_cast<double>(square) * (1 + (static_cast<double>(view.stride) / 32 + 10) * kRounding) + kUnderflow;
+    const double length = set_terms(whole.terms(row), q, view.stride, 4.1 * kRounding * std::sqrt(high));
+    return std::isfinite(square) ? std::max(length, std::sqrt(high)) : 1e300;
 }
 
-void CoresetLayout::to_lane(std::int64_t row, float* lane) const {
-    const float* from = head(row);
-    lane[0] = from[0];
-    for (int term = 1; term < kPanelTerms; ++term) lane[kLanes * term] = -2 * from[term];
-}
-
-Point CoresetLayout::point(std::int64_t row, const Kernels& kernels, void* codes) const {
-    const std::int8_t* stored = view.row_codes + row * view.code_stride;
-    const float* terms = view.row_terms + row * kRowTerms;
-    if (kernels.code_bytes == 1) {
-        std::memcpy(codes, stored, static_cast<std::size_t>(view.code_stride));
-    } else {
-        auto* wide = static_cast<std::int16_t*>(codes);
-        for (std::int64_t j = 0; j < view.code_stride; ++j) wide[j] = stored[j];
-    }
-    Point p;
-    p.probe = {codes, -2 * terms[0], 0, 0, 0, kernels.bias(codes, view.stride)};
-    p.rest = 0;
-    p.square = static_cast<double>(terms[3]);
-    p.error = static_cast<double>(terms[2]);
-    return p;
+double CoresetLayout::encode_head(const Kernels& kernels, std::int64_t row, const float* z) {
+    const Quantised q = kernels.quantise_row(z, axes_.count, -1, head.codes(row));
+    std::int16_t wide[kCoresetAxes];
+    head.biases[static_cast<std::size_t>(row)] = kernels.bias(as_query(head.codes(row), axes_.count, kernels, wide), axes_.count);
+    const float* terms = whole.terms(row);
+    const double error = static_cast<double>(terms[2]) + 5.5 * kRounding * std::sqrt(static_cast<double>(terms[3]));
+    return set_terms(head.terms(row), q, axes_.count, error);
 }
 
 }  // namespace adc::search

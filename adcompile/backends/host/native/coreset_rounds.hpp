@@ -5,7 +5,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "bank_team.hpp"
 #include "coreset_layout.hpp"
+#include "coreset_nearest.hpp"
+#include "coreset_panels.hpp"
+#include "coreset_picks.hpp"
 
 namespace adc::search {
 
@@ -23,44 +27,40 @@ public:
     Farthest pick(std::int32_t row);
 
 private:
-    struct Scratch {
-        std::vector<float> values, checked;
-        std::vector<std::int32_t> near;
-        std::vector<unsigned char> codes;
-    };
     struct Nearer;
 
-    void add(std::int32_t row);
+    void start(std::int32_t pick);
     void thin_pool(std::int32_t pick);
+    void thin_panels(std::int32_t pick, Point& head, Point& whole, std::int64_t first, int panels);
+    void leave_pool(std::int32_t row);
     void start_round();
-    void catch_up(std::int32_t row, Scratch& scratch);
     void fill_pool();
+    std::int64_t catch_up(int member, std::int64_t first, std::int64_t last);
     void keep_farthest();
-    float head_limit(double u_square) const;
 
     const CoresetLayout& layout_;
     const BankView& view_;
     const Kernels& kernels_;
     Team& team_;
-    double scale_square_, head_slack_;
-    std::int64_t seen_ = 0;             // picks so far
-    std::vector<double> nearest_;       // per row: squared distance to the picks before `done`; -1: a pick
-    std::vector<std::int32_t> done_;
-    std::vector<std::int32_t> picks_;   // rows
-    std::vector<float> pick_heads_;     // panels of 16
-    AlignedBytes pick_codes_;
-    std::vector<float> pick_terms_;
-    BankView pick_view_;                // of the last two
+    const double scale_square_;
+    Nearest nearest_;
+    std::vector<std::int32_t> done_;    // per row: of how many picks nearest_ knows
+    Picks picks_;
 
     double floor_;                      // rows at least this far are in the pool
     double shrink_;                     // by which it goes down
     std::vector<std::int32_t> pool_;    // rows, in order
     std::vector<std::int32_t> lane_;    // per row: where it is in the pool
-    std::vector<float> pool_heads_;     // panels of 16
+    Panels pool_heads_;
     std::vector<Farthest> heap_;        // of the pool; entries may be out of date
     std::vector<std::int32_t> found_;   // per block of rows: those at least as far as the floor
     std::vector<std::int64_t> counts_;  // … how many
-    std::vector<Scratch> scratch_;      // one for each thread
+    struct Member {
+        Picks::Scratch scratch;
+        std::vector<std::int32_t> rows;
+        std::vector<std::int64_t> behind;
+    };
+    std::vector<Member> members_;       // one for each thread
 };
 
 }  // namespace adc::search

@@ -1,0 +1,77 @@
+// How far each row of a coreset job is from the picks, decided as if in exact arithmetic.
+#ifndef ADCOMPILE_CORESET_NEAREST_HPP
+#define ADCOMPILE_CORESET_NEAREST_HPP
+
+#include <cstdint>
+#include <vector>
+
+#include "bank_kernels.hpp"
+
+namespace adc::search {
+
+struct Interval {
+    double low, high;
+};
+
+// Squared distances here are those of the scaled rows: BankView::scale squared, a power of two, times
+// those of the rows. Of a row only an interval is known that holds its squared distance to the nearest pick, and a few
+// picks of which one is the nearest. An evaluation in float32 makes the interval narrow, one in
+// double precision a number; both read whole rows, so they wait until they are needed. Different
+// rows may be worked on at the same time.
+class Nearest {
+public:
+    // Throws std::bad_alloc.
+    Nearest(const BankView& view, const Kernels& kernels);
+
+    // The upper end: infinite before the first pick, -1 of a pick.
+    double squared(std::int32_t row) const { return entries_[static_cast<std::size_t>(row)].high; }
+
+    // Lists, in order, rows of [first, last) whose upper end is at least `floor`, and some that are
+    // almost as far. `first` is a multiple of 16; room for 16 more. Returns how many.
+    int far(std::int64_t first, std::int64_t last, double floor, std::int32_t* rows) const;
+
+    // The upper end is the distance in double precision.
+    bool exact(std::int32_t row) const { return entries_[static_cast<std::size_t>(row)].exact; }
+
+    // Sets the upper end of a row of which no pick is known.
+    void bound(std::int32_t row, double high) { put(row, {0, high, {}, 0, false}); }
+
+    // Takes a pick into account, whose squared distance is known to be in the interval.
+    void offer(std::int32_t row, std::int32_t pick, Interval squared);
+
+    // Makes the interval as narrow as float32 allows, and the nearest pick known.
+    void tighten(std::int32_t row);
+
+    void fetch_entry(std::int32_t row) const { __builtin_prefetch(&entries_[static_cast<std::size_t>(row)]); }
+    // Starts to load what that needs.
+    void fetch(std::int32_t row) const;
+
+    // Makes the distance exact.
+    void settle(std::int32_t row);
+
+    void become_pick(std::int32_t row) { put(row, {-1, -1, {}, 0, true}); }
+
+private:
+    static constexpr int kCandidates = 3;
+    struct Entry {
+        double low, high;
+        std::int32_t picks[kCandidates];  // one of them is the nearest
+        std::int8_t count;
+        bool exact;
+    };
+
+    static bool take(Entry& e, std::int32_t pick, Interval squared);
+    void put(std::int32_t row, const Entry& e);
+    void put_high(std::int32_t row, double high) { minus_[static_cast<std::size_t>(row)] = -static_cast<float>(high * (1 + 1e-7)); }
+    double precise(std::int32_t row, std::int32_t pick) const;
+
+    const BankView& view_;
+    const Kernels& kernels_;
+    const double scale_square_, margin_;
+    std::vector<Entry> entries_;
+    std::vector<float> minus_;  // at most -high
+};
+
+}  // namespace adc::search
+
+#endif

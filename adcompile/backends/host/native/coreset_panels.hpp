@@ -1,0 +1,51 @@
+// Int8 points that come one by one, in panels as Kernels::values takes them.
+#ifndef ADCOMPILE_CORESET_PANELS_HPP
+#define ADCOMPILE_CORESET_PANELS_HPP
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "bank_kernels.hpp"
+
+namespace adc::search {
+
+class Panels {
+public:
+    explicit Panels(std::int64_t columns) { shadow_.columns = columns; }
+
+    // `count` places without a point: infinitely far from everything.
+    void clear(std::int64_t count) {
+        const std::int64_t panels = (count + kLanes - 1) / kLanes;
+        codes_.assign(static_cast<std::size_t>(panels * kLanes * shadow_.columns), 0);
+        terms_.assign(static_cast<std::size_t>(panels * 3 * kLanes), 0.0f);
+        for (std::int64_t i = 0; i < panels * kLanes; ++i) remove(i);
+        shadow_.codes = codes_.data();
+        shadow_.terms = terms_.data();
+    }
+
+    // codes: `columns` of them; terms: step, base, error.
+    void put(std::int64_t place, const std::int8_t* codes, const float* terms) {
+        std::int8_t* panel = &codes_[static_cast<std::size_t>(place / kLanes * kLanes * shadow_.columns)] + place % kLanes * 4;
+        for (std::int64_t i = 0; i < shadow_.columns; i += 4) std::memcpy(panel + kLanes * i, codes + i, 4);
+        for (int term = 0; term < 3; ++term) *at(place, term) = terms[term];
+    }
+
+    void remove(std::int64_t place) { *at(place, 1) = std::numeric_limits<float>::infinity(); }
+
+    const Shadow& shadow() const { return shadow_; }
+
+private:
+    float* at(std::int64_t place, int term) {
+        return &terms_[static_cast<std::size_t>(place / kLanes * 3 * kLanes + term * kLanes + place % kLanes)];
+    }
+
+    Shadow shadow_;
+    std::vector<std::int8_t> codes_;
+    std::vector<float> terms_;
+};
+
+}  // namespace adc::search
+
+#endif
