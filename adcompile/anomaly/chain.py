@@ -6,7 +6,7 @@ really run, and how both are compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from adcompile.anomaly.images import batches
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.parts import Watch
 from adcompile.anomaly.samples import Sample
+from adcompile.check.emitted import EmittedPart
 from adcompile.check.memory import Memory
 from adcompile.check.reference import FloatParts
 from adcompile.contract import Contract, Preprocess
@@ -82,7 +83,7 @@ class Chain:
 
     Images [n, C, H, W] go in one by one. ``reads`` are names of values inside the parts that are
     handed out besides score and map. Chains that share a *memory* must have the same device parts:
-    these run once on an image.
+    these run once on an image. Parts named in *instead* run as a bundle would run them.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Chain:
         raw: RawNames,
         reads: Sequence[str] = (),
         memory: Memory | None = None,
+        instead: Mapping[str, EmittedPart] | None = None,
     ) -> None:
         if len(inputs) != 1:
             raise UsageError("a detector with one image input is needed", why=f"{len(inputs)}")
@@ -101,7 +103,7 @@ class Chain:
         self._reads = tuple(reads)
         names = (*reads, raw.score, raw.map)
         opened = [exposed(p, names) for p in parts]
-        self._parts = FloatParts(opened, inputs, outputs, memory=memory)
+        self._parts = FloatParts(opened, inputs, outputs, memory=memory, instead=instead)
 
     def __enter__(self) -> Chain:
         self._parts.__enter__()

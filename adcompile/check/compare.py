@@ -57,7 +57,7 @@ def compare(
 
     Sequences (lists) are compared item by item, as ``NAME[0]``, ``NAME[1]`` …
     """
-    if any(not isinstance(array, np.ndarray) for array in reference.values()):
+    if not _all_tensors(reference):
         return _compare_values(reference, actual, roles, tolerances, score)
     missing = [name for name in reference if name not in actual]
     found = {
@@ -76,6 +76,11 @@ def compare(
             result = _with_decisions(result, array, actual[name], score)
         found[name] = result
     return [found[name] for name in reference]
+
+
+def _all_tensors(values: Mapping[str, object]) -> bool:
+    """False when sequences or absent optionals are among them (they travel as arrays)."""
+    return all(isinstance(value, np.ndarray) for value in values.values())
 
 
 def _compare_values(

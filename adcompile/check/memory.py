@@ -29,7 +29,7 @@ class Memory:
             self._known[key] = dict(outputs)
 
 
-def key_of(part: str, feeds: Mapping[str, Array], outputs: tuple[str, ...]) -> str:
+def key_of(part: str, outputs: tuple[str, ...], feeds: Mapping[str, Array]) -> str:
     """One key for a part, the values it gets and the outputs that are asked of it."""
     digest = hashlib.sha256(repr((part, outputs)).encode())
     for name, array in sorted(feeds.items()):

@@ -45,33 +45,52 @@ def opened(
 
 
 class _Float:
-    """Executor over a session that is already open; asks *memory* before it computes."""
+    """Executor over a session that is already open."""
 
     family: ClassVar[str] = "cpu"
 
-    def __init__(self, session: Session, name: str = "", memory: Memory | None = None) -> None:
+    def __init__(self, session: Session) -> None:
         self.simulated = False
         self.where = "ONNX Runtime CPU, float reference"
         self._session = session
-        self._name = name
-        self._memory = memory
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
         """Nothing to do: the session was given."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Execute once."""
-        if self._memory is None:
-            return self._session.run(feeds)
-        key = key_of(self._name, feeds, tuple(spec.name for spec in self._session.outputs))
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        """The session ends with its owner."""
+
+
+class _Remembering:
+    """An open executor that asks its memory before it computes."""
+
+    family: ClassVar[str] = "cpu"
+
+    def __init__(self, executor: Executor, part: PartRecord, memory: Memory) -> None:
+        self.simulated = executor.simulated
+        self.where = executor.where
+        self._executor = executor
+        self._part = (part.name, tuple(spec.name for spec in part.outputs))
+        self._memory = memory
+
+    def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
+        """Nothing to do: it is open."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Recall, or execute once and keep."""
+        key = key_of(*self._part, feeds)
         found = self._memory.recall(key)
         if found is None:
-            found = self._session.run(feeds)
+            found = dict(self._executor.run(feeds))
             self._memory.keep(key, found)
         return found
 
     def close(self) -> None:
-        """The session ends with its owner."""
+        """The executor ends with its owner."""
 
 
 class FloatParts:
@@ -111,11 +130,18 @@ class FloatParts:
             for part in self.parts:
                 if part.name in self._instead:
                     emitted = self._instead[part.name]
-                    self._executors.append(stack.enter_context(emitted.opened()))
+                    executor = stack.enter_context(emitted.opened())
+                    if self._memory is not None:
+                        executor = _Remembering(executor, emitted.record, self._memory)
+                    self._executors.append(executor)
                     continue
                 session = stack.enter_context(opened(part.model, threads=self._threads))
-                memory = self._memory if part.placement == "device" else None
-                self._executors.append(_Float(session, part.name, memory))
+                plain = _Float(session)
+                kept = self._memory is not None and part.placement == "device"
+                record = part.record("cpu", "fp32", {})
+                self._executors.append(
+                    _Remembering(plain, record, self._memory) if kept and self._memory else plain
+                )
             self._stack = stack.pop_all()
         return self
 

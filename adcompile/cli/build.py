@@ -76,9 +76,9 @@ def command(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="accuracy to hold: 'snr>=30', 'segm_map>=0.40', 'segm_loss<=0.02' promote the "
-            "fewest nodes that it takes; 'auroc_loss<=0.01,flips<=0.1' bound what a detector "
-            "with --data --val may lose"
+            help="accuracy to hold, with the fewest nodes in float that it takes: 'snr>=30', "
+            "'segm_map>=0.40', 'segm_loss<=0.02'; of an anomaly detector with --data --val: "
+            "'auroc_loss<=0.01,flips<=0.1'"
         ),
     ] = None,
     coco: Annotated[

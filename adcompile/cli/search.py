@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from adcompile.cli import console
 
 SHOWN_NODES = 10
-MAIN = ("snr", "bbox_map", "segm_map")  # the other metrics are in search.json
+MAIN = ("snr", "bbox_map", "segm_map", "auroc")  # the other metrics are in search.json
 
 
 def show_search(found: Mapping[str, object]) -> None:

@@ -2,9 +2,10 @@
 
 First every part by itself and all up to it (isolated and cumulative), then every node, then the
 search: the fewest nodes in float (they run on the CPU), or whole parts in a higher precision of the
-target, whichever promotes fewer nodes. Every try is measured in the form that the bundle runs. The
-outcome goes into the plan, the story into ``search.json``, and the finished bundle is measured once
-more: on the device where there is one.
+target, whichever promotes fewer nodes. Every try is measured in the form that the bundle runs, an
+anomaly detector with constants of its own. Of several bounds the first is searched for. The outcome
+goes into the plan, the story into ``search.json``, and the finished bundle is measured once more: on
+the device where there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import adcompile
+from adcompile.anomaly.accuracy import METRICS
 from adcompile.check.score import (
     SNR,
     DetectionScorer,
@@ -24,11 +26,11 @@ from adcompile.check.score import (
     with_losses,
 )
 from adcompile.detection.fixed import FixedSize
-from adcompile.errors import NegativeAnswer
+from adcompile.errors import NegativeAnswer, UsageError
 from adcompile.interfaces import Part
 from adcompile.ir.emit import model_digest
 from adcompile.job import Job
-from adcompile.lower.search import Budget, decibels, parse_budget
+from adcompile.lower.search import Budget, decibels, parse_budget, parse_budgets
 from adcompile.place.schema import PartPlan
 from adcompile.runtime.bundle import Bundle, load
 from adcompile.steps.identity import digest_of
@@ -44,9 +46,13 @@ def meet_budget(job: Job) -> None:
 
     Raises UsageError for a budget that cannot be measured, NegativeAnswer when nothing holds it.
     """
-    if job.options.budget is None or asks_accuracy(job):
+    if job.options.budget is None:
         return
-    budget = parse_budget(job.options.budget)
+    budget, *others = asks_accuracy(job) or parse_budgets(job.options.budget)
+    if others and budget.metric not in METRICS:
+        raise UsageError(
+            f"{len(others) + 1} bounds at once", why=f"{budget.metric} is bounded alone"
+        )
     if not quantized_parts(job):
         job.report.note(f"no part is quantized: the budget {budget} needs no search")
         return
@@ -70,6 +76,7 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
         "parts": json.dumps([_identity(job, part) for part in job.parts]),
         "target": f"{job.target.name} {job.target.toolchain}",
         "budget": str(budget),
+        "data": digest_of([path for path in (options.data, options.val) if path is not None]),
         "coco": digest_of([options.coco] if options.coco else []),
         "images": digest_of([options.coco_images] if options.coco_images else []),
         "eval_samples": str(options.eval_samples),
@@ -127,7 +134,7 @@ def _shown(metrics: Mapping[str, float]) -> str:
 
 def check_budget(job: Job) -> None:
     """Measure the finished bundle, simulated where there is no device, and hold it to the budget."""
-    if job.options.budget is None or not job.search:
+    if job.options.budget is None or not job.search or asks_accuracy(job):
         return  # an anomaly detector's accuracy is checked by verify
     assert job.staged is not None
     assert job.manifest is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from adcompile.anomaly.chain import Chain
 from adcompile.anomaly.detector import Outcome, See, run_samples
 from adcompile.anomaly.remeasure.kinds import Head
 from adcompile.anomaly.samples import Sample
+from adcompile.check.emitted import EmittedPart
 from adcompile.check.memory import Memory
 from adcompile.contract import Preprocess
 from adcompile.interfaces import Part
@@ -16,43 +17,49 @@ from adcompile.job import Job
 from adcompile.steps.inputs import fixed_specs
 
 
-@dataclass
+@dataclass(frozen=True)
 class Runs:
-    """All runs of one rebuild. While constants of the head change, the lowered device parts stay as
-    they are: what they gave for an image is remembered."""
+    """Runs of one form of the device parts. While constants of the head change, these parts stay as
+    they are: what they gave for an image is remembered.
+
+    ``parts`` are all parts; those named in ``lowered`` run in that form, those in ``instead`` as a
+    bundle runs them.
+    """
 
     job: Job
     head: Head
     spec: Preprocess
+    parts: Sequence[Part]
+    lowered: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    instead: Mapping[str, EmittedPart] = field(default_factory=dict[str, EmittedPart])
     memory: Memory = field(default_factory=Memory)
 
     @property
-    def lowered(self) -> list[Part]:
-        """The parts as they will be emitted, with their constants of now."""
-        return [self.job.lowered.get(part.name, part) for part in self.job.parts]
+    def actual(self) -> list[Part]:
+        """The parts in the form that runs."""
+        return [self.lowered.get(part.name, part) for part in self.parts]
+
+    def having(self, parts: Sequence[Part]) -> Runs:
+        """The same device parts with other constants in the host parts."""
+        return replace(self, parts=parts)
 
     def chain(self) -> Chain:
-        """The lowered parts as one detector."""
-        return self._chain(self.lowered, self.memory)
-
-    def float_outcome(self, samples: Sequence[Sample], see: See) -> Outcome:
-        """What the float parts say of *samples*; *see* gets every image."""
-        return self._outcome(self._chain(self.job.parts, None), samples, see)
-
-    def outcome(self, samples: Sequence[Sample]) -> Outcome:
-        """What the lowered parts say of *samples*."""
-        return self._outcome(self.chain(), samples)
-
-    def _chain(self, parts: Sequence[Part], memory: Memory | None) -> Chain:
+        """The parts as one detector."""
         job, head = self.job, self.head
         assert job.source is not None
-        specs = fixed_specs(job)
-        return Chain(parts, specs, job.source.outputs, head.raw, head.site.reads, memory)
+        return Chain(
+            self.actual,
+            fixed_specs(job),
+            job.source.outputs,
+            head.raw,
+            head.site.reads,
+            self.memory,
+            self.instead,
+        )
 
-    def _outcome(
-        self, opened: Chain, samples: Sequence[Sample], see: See | None = None
-    ) -> Outcome:
-        with opened as chain:
+    def outcome(self, samples: Sequence[Sample], see: See | None = None) -> Outcome:
+        """What the parts say of *samples*; *see* gets every image."""
+        with self.chain() as chain:
             return run_samples(
                 chain,
                 samples,

@@ -28,9 +28,9 @@ PLACE = "judged"
 
 
 @dataclass
-class FloatAnswers:
-    """Collects what the float detector says of the judged images, as its outputs would give it: a
-    detector without a raw score is asked for the normalised one.
+class Collected:
+    """Collects what a detector says of the judged images, as its outputs would give it: one without a
+    raw score is asked for the normalised one.
 
     ``raw_map`` is False when the map that the contract names is normalised.
     """
@@ -42,7 +42,7 @@ class FloatAnswers:
 
     @property
     def score(self) -> Score:
-        """The float detector's own formula and threshold."""
+        """The detector's formula and threshold."""
         assert self.contract.score is not None
         return self.contract.score
 

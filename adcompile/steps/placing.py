@@ -41,7 +41,7 @@ def _made(job: Job) -> Plan:
 
 
 def in_float(job: Job) -> Mapping[str, Verdict]:
-    """Nodes that lose too much in 8 bits, by name: what compares an image with its reconstruction."""
+    """Nodes of an anomaly detector that lose too much in 8 bits, by name."""
     return {} if job.contract.score is None else better_in_float(job.ir)
 
 

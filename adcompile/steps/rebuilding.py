@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from adcompile.anomaly import rebuild
 from adcompile.anomaly.chain import raw_names
-from adcompile.anomaly.config import make_config
 from adcompile.anomaly.detector import Outcome
-from adcompile.anomaly.fitting import threshold_options
-from adcompile.anomaly.model_folder import read_config
-from adcompile.anomaly.presets import preset
-from adcompile.anomaly.remeasure.images import Images, read_images
-from adcompile.anomaly.remeasure.kind import Measurement, Recipe, Work, part_called
+from adcompile.anomaly.remeasure.images import Images
+from adcompile.anomaly.remeasure.kind import Measurement
 from adcompile.anomaly.remeasure.kinds import Head, find_head
-from adcompile.anomaly.remeasure.score import check_reachable, settled, with_new_score
 from adcompile.anomaly.samples import Sample
-from adcompile.anomaly.threshold import ThresholdOptions, fit_score
 from adcompile.check.golden import FOLDER, record_run
 from adcompile.contract import Score
 from adcompile.errors import UsageError
-from adcompile.interfaces import Part
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
-from adcompile.steps.judging import FloatAnswers, asks_accuracy, check_measurable, keep_judged
+from adcompile.steps.judging import Collected, asks_accuracy, check_measurable, keep_judged
 from adcompile.steps.r0_file import add_r0_file, check_r0
-
-PRESET = "anomalib"
-"""Whose habits are assumed for a model that no fit of ours made."""
+from adcompile.steps.remaking import Task, remake, task_of
 
 
 def rebuild_head(job: Job) -> None:
@@ -44,48 +33,29 @@ def rebuild_head(job: Job) -> None:
     if job.options.data is None:
         _say_float_head(job)
         return
-    score = _score(job)
-    head = find_head(job.parts, raw_names(job.parts, job.contract))
-    check_reachable(job.parts, score)
+    task = task_of(job)
+    head, images = task.head, task.images
     if job.options.bank_format == "r0":
-        check_r0(score, head.kind.what)
-    spec = next(iter(job.contract.inputs.values()), None)
-    if spec is None:
-        raise UsageError("the contract has no pre-processing", fix="--preprocess or --contract")
-    images = _images(job, head)
+        check_r0(task.score, head.kind.what)
+    _say_images(job, task)
     check_measurable(asks_accuracy(job), [s.label for s in images.judged])
-    recipe = _recipe(job, head, score)
-    runs = Runs(job, head, spec)
-    reference = FloatAnswers(job.contract, head.raw.map in job.contract.roles)
-    base = runs.float_outcome(images.judged, reference.see)
+    reference = Collected(job.contract, head.raw.map in job.contract.roles)
+    base = Runs(job, head, task.spec, job.parts).outcome(images.judged, reference.see)
+    runs = Runs(job, head, task.spec, job.parts, job.lowered)
     plain = runs.outcome(images.judged)
-    found = _measure(runs, images, recipe)
-    _check_k(score, found)
-    _change_parts(job, [head.site.part], found.change)
-    held = runs.outcome(images.validation)
-    fresh = fit_score(score, held.evidence(), _options(recipe, held, score))
-    fresh = settled(fresh, held.scores)
-    hosts = [part.name for part in job.parts if part.placement == "host"]
-    _change_parts(job, hosts, lambda part: with_new_score(part, head.raw, score, fresh))
-    job.contract = job.contract.model_copy(update={"score": fresh})
-    own = held if not images.others else runs.outcome(images.judged)
-    _report(job, head, images, found, ((base, score), (plain, score), (own, fresh)))
-    _record_again(runs)
+    remade = remake(task, runs)
+    for note in remade.found.notes:
+        job.report.note(note)
+    job.parts = remade.parts
+    job.contract = job.contract.model_copy(update={"score": remade.score})
+    results = ((base, task.score), (plain, task.score), (remade.own, remade.score))
+    _report(job, head, images, remade.found, results)
+    _record_again(runs.having(remade.parts))
     keep_judged(job, reference.answers(), images.judged)
     if job.options.bank_format == "r0":
-        assert found.bank is not None
-        add_r0_file(job, fresh, found.bank, recipe, len(images.train) * head.site.rows_per_image)
-
-
-def _score(job: Job) -> Score:
-    assert job.source is not None
-    if job.contract.score is None:
-        raise UsageError(
-            "--data needs an anomaly detector",
-            where=job.source.name,
-            why="the contract has no score and no head was found in the graph",
-        )
-    return job.contract.score
+        assert remade.found.bank is not None
+        rows = len(images.train) * head.site.rows_per_image
+        add_r0_file(job, remade.score, remade.found.bank, task.recipe, rows)
 
 
 def _say_float_head(job: Job) -> None:
@@ -105,11 +75,9 @@ def _say_float_head(job: Job) -> None:
     )
 
 
-def _images(job: Job, head: Head) -> Images:
-    """Images as the fit divides them, and what the user should know about them."""
-    assert job.options.data is not None
-    config = None if job.folder is None else read_config(job.folder)
-    found = read_images(job.options.data, job.options.val, config, job.options.seed)
+def _say_images(job: Job, task: Task) -> None:
+    """What the user should know about the images, and about what is measured on them."""
+    head, found = task.head, task.images
     for note in found.notes:
         job.report.note(note)
     if head.reason:
@@ -123,52 +91,6 @@ def _images(job: Job, head: Head) -> Images:
         job.report.note(
             f"{head.remade} from normal images of --data: if the networks were trained on them, "
             "new images score higher (--val DIR with images that were kept apart)"
-        )
-    return found
-
-
-def _recipe(job: Job, head: Head, score: Score) -> Recipe:
-    """The fit's own configuration, or one that makes a head of the same size."""
-    if job.folder is not None:
-        config = read_config(job.folder)
-        return Recipe(config, preset(config.method, config.preset, side=config.image_size or None))
-    size = next(iter(job.contract.inputs.values())).size[0]
-    name = PRESET if score.method != "vae" else ""
-    chosen = preset(score.method, name, side=size)
-    values = head.kind.defaults(head.site, job.parts, chosen)
-    return Recipe(make_config(score.method, {"preset": chosen.name, **values}), chosen)
-
-
-def _options(recipe: Recipe, outcome: Outcome, score: Score) -> ThresholdOptions:
-    """The fit's habits, with the normalisation that the graph has."""
-    found = threshold_options(recipe.config, recipe.chosen, outcome.evidence())
-    mode = "good_only" if score.normalisation == "sigma6" else found.mode
-    return replace(found, normalisation=score.normalisation, decision=score.decision, mode=mode)
-
-
-def _measure(runs: Runs, images: Images, recipe: Recipe) -> Measurement:
-    job, head = runs.job, runs.head
-    part = part_called(job.parts, head.site.part)
-    with runs.chain() as chain:
-        work = Work(chain, part, images.train, images.held, runs.spec, recipe, runs.watch)
-        found = head.kind.measure(head.site, work)
-    for note in found.notes:
-        job.report.note(note)
-    return found
-
-
-def _change_parts(job: Job, names: list[str], change: Callable[[Part], Part]) -> None:
-    job.parts = [change(part) if part.name in names else part for part in job.parts]
-
-
-def _check_k(score: Score, found: Measurement) -> None:
-    if found.bank is None or score.weighting != "own_neighbours":
-        return
-    if score.k > len(found.bank):
-        raise UsageError(
-            "the rebuilt bank has fewer rows than k",
-            why=f"k {score.k}, {len(found.bank)} rows",
-            fix="more images in --data",
         )
 
 
@@ -219,4 +141,4 @@ def _record_again(runs: Runs) -> None:
     )
     folder = job.work / FOLDER
     shutil.rmtree(folder)
-    job.golden = record_run(runs.lowered, fixed_specs(job), job.source.outputs, job.inputs, folder)
+    job.golden = record_run(runs.actual, fixed_specs(job), job.source.outputs, job.inputs, folder)

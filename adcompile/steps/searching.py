@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from adcompile.anomaly.accuracy import METRICS
 from adcompile.check.emitted import EmittedPart
 from adcompile.check.score import SNR, DetectionScorer, Scorer, SnrScorer
 from adcompile.errors import UsageError
@@ -18,6 +19,7 @@ from adcompile.interfaces import Drafting, LowerContext, Part, Report, Trial
 from adcompile.job import Job
 from adcompile.lower.search import Budget, Search, Step, fewest, node_macs, pareto, sensitivity
 from adcompile.place.facts import facts_of
+from adcompile.steps.accuracy_scorer import AccuracyScorer
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
 from adcompile.steps.lowering import context, emit_part
 from adcompile.steps.search_record import NodeScore, PartScore, SearchRecord, StepScore
@@ -28,10 +30,12 @@ def scorer_of(job: Job, budget: Budget) -> Scorer:
     options = job.options
     if budget.metric == SNR:
         return SnrScorer(quantized_parts(job), job.calibration)
+    if budget.metric in METRICS:
+        return AccuracyScorer(job)
     if options.coco is None or options.coco_images is None:
         raise UsageError(
             f"the budget {budget} needs annotated images",
-            why=f"only {SNR} is measured without",
+            why=f"only {SNR} is measured without, and of anomaly detectors what --data allows",
             fix="give --coco ANNOTATIONS --images FOLDER",
         )
     assert job.source is not None
@@ -145,7 +149,8 @@ class Searcher:
         rows: list[PartScore] = []
         for index, part in enumerate(self.parts):
             self.job.watch(f"search: part {part.name}")
-            alone = self.scorer(self._variants([part], (), {}))
+            only = len(self.parts) == 1
+            alone = base.metrics if only else self.scorer(self._variants([part], (), {}))
             last = index + 1 == len(self.parts)
             upto = (
                 base.metrics

@@ -20,11 +20,13 @@ from adcompile.compiler import BuildOptions, BuildResult, compile
 from adcompile.contract import Preprocess
 from adcompile.errors import UsageError
 from adcompile.interfaces import Array, CalibrationData
+from adcompile.ir import model_io
 from adcompile.lower.quantizers import QuantizeRequest
 from adcompile.manifest import read_manifest
 from adcompile.runtime.bundle import load
 from adcompile.steps import judging
-from tests.anomaly.conftest import SIDE
+from adcompile.steps.search_record import SearchRecord
+from tests.anomaly.conftest import SIDE, tiny_backbone
 
 LABELS = [0, 0, 1, 1]
 
@@ -100,12 +102,17 @@ class Dim:
             yield {n: np.multiply(a, 1e-3, dtype=np.float32) for n, a in feeds.items()}
 
 
-def destroy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on everything is quantized to a range in which no real image lies."""
+def destroy(monkeypatch: pytest.MonkeyPatch, *, repaired_by: int = 99) -> None:
+    """From here on everything is quantized to a range in which no real image lies, unless that many
+    nodes stay in float."""
     honest = lowering.quantizer
 
     def broken(name: str) -> Callable[[QuantizeRequest], ir.Model]:
-        return lambda request: honest(name)(replace(request, data=Dim(request.data)))
+        def quantize(request: QuantizeRequest) -> ir.Model:
+            lost = len(request.floats) < repaired_by
+            return honest(name)(replace(request, data=Dim(request.data)) if lost else request)
+
+        return quantize
 
     monkeypatch.setattr(lowering, "quantizer", broken)
 
@@ -184,6 +191,32 @@ def test_a_quantization_that_destroys_the_detector(
     assert "too far from the float model" in shown
     assert "auroc_loss" in shown or "map_correlation" in shown
     assert checked(out, "auroc_loss<=1", "map_correlation>=-1").ok
+
+
+def test_a_bound_promotes_nodes(
+    twill_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search keeps in float what it takes, measured with constants of each try's own; the bundle
+    is held to all bounds."""
+    model_io.save_model(tiny_backbone(), tmp_path / "net.onnx")
+    model = tmp_path / "pd"
+    command = ["fit", "padim", "--data", str(twill_folder), "-o", str(model), "--features", "8"]
+    assert main([*command, "--backbone", str(tmp_path / "net.onnx")]) == 0
+    destroy(monkeypatch, repaired_by=1)
+    options = {"budget": "map_correlation>=0.9,auroc_loss<=0.4"}
+    small = {"keep_small": "true"}  # or the host would take this network
+    result = build(model, tmp_path / "out", twill_folder, backend_options=small, **options)
+    assert result.ok, result.notes
+    record = SearchRecord.model_validate(result.search)
+    assert record.budget == "map_correlation>=0.9"
+    assert record.reference["map_correlation"] == pytest.approx(1.0)
+    assert record.steps[0].metrics["map_correlation"] < 0.9
+    assert record.chosen is not None
+    assert len(record.chosen.floats) == 1
+    measured = float(result.manifest.results["against float map_correlation"])
+    assert measured == pytest.approx(record.chosen.metrics["map_correlation"], abs=1e-3)
+    assert result.manifest.accuracy is not None
+    assert result.manifest.accuracy.budgets == ("map_correlation>=0.9", "auroc_loss<=0.4")
 
 
 def test_bounds_that_cannot_be_measured(model: Path, twill_folder: Path, tmp_path: Path) -> None:

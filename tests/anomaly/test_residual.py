@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from adcompile.anomaly.recognise.residual import REASON, better_in_float, residual_nodes
+from adcompile.anomaly.recognise.residual import BEHIND, REASON, better_in_float, residual_nodes
 from adcompile.backends.drpai.backend import DrpaiBackend
 from adcompile.errors import UsageError
 from adcompile.interfaces import Report
@@ -90,6 +90,17 @@ def test_it_stays_on_the_host_in_8_bits() -> None:
     assert len(host.nodes) == 3
     assert all(p.placement == "device" for p in planned("fp32").parts)
     assert all(p.placement == "device" for p in planned("int8", "Sub", "op:Mul").parts)
+
+
+def test_scores_and_maps_stay_in_float() -> None:
+    """Whatever follows an op of a head, plain operators too."""
+    body = "e = adcompile.SquaredErrorMap (x, x) flat = Flatten (e) y = Relu (flat)"
+    header = '<ir_version: 8, opset_import: ["" : 13, "adcompile" : 1]>'
+    head = ir.from_onnx_text(f"{header} g ({SHAPE} x) => (float[1, 256] y) {{ {body} }}")
+    NameNodes().run(head, Report())
+    found = better_in_float(head)
+    assert [found[n.name or ""].reason for n in list(head.graph)[1:]] == [BEHIND, BEHIND]
+    assert head.graph[0].name not in found
 
 
 def test_unknown_pins_are_still_refused() -> None:

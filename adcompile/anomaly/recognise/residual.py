@@ -1,4 +1,5 @@
-"""Where a detector compares an image with its own reconstruction.
+"""What of a detector is computed in float where the device has 8 bits: where it compares an image with
+its own reconstruction, and what comes behind its head.
 
 What is left there is a small difference of two large values. In 8 bits it is mostly the rounding of
 both, and its range comes from normal images, where it is smallest: the large errors of defects are cut
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from adcompile.anomaly.recognise.describe import head_nodes
 from adcompile.anomaly.recognise.slices import downstream
 from adcompile.interfaces import Verdict
 from adcompile.ir.graph import is_constant
@@ -17,6 +19,7 @@ from adcompile.place.cost import work
 LARGEST = 0.25
 """Share of the multiply-adds that may move to the host for this."""
 REASON = "image minus its reconstruction: 8 bits would round the small difference away"
+BEHIND = "score and map: 8 bits calibrated on normal images would cut off those of defects"
 FIX = "a precision of 16 bits, or --pin NODE=device"
 
 _LIGHT = frozenset({"Identity", "Cast", "Add", "Sub", "Mul", "Div"})
@@ -76,6 +79,11 @@ def _is_learned(value: ir.Value) -> bool:
 
 
 def better_in_float(model: ir.Model) -> dict[str, Verdict]:
-    """Name of each such node to why it is better off the device, in a coarse precision."""
-    verdict = Verdict.no(REASON, fix=FIX, source="accuracy")
-    return {node.name or "": verdict for node in residual_nodes(model)}
+    """Names of nodes that are better off the device in a coarse precision, each with the reason."""
+    heads = [value for node in head_nodes(model) for value in node.outputs]
+    groups = ((REASON, residual_nodes(model)), (BEHIND, downstream(heads)))
+    return {
+        node.name or "": Verdict.no(reason, fix=FIX, source="accuracy")
+        for reason, nodes in groups
+        for node in nodes
+    }
