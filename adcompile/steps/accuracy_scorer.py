@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from adcompile.anomaly.accuracy import Answers, distance
+from adcompile.anomaly.accuracy import Answers, distance, useless
 from adcompile.anomaly.detector import See
 from adcompile.check.score import Emitted, Metrics
 from adcompile.contract import Score
+from adcompile.errors import InputError
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
 from adcompile.steps.judging import Collected, asks_accuracy, check_measurable
@@ -50,7 +51,12 @@ class AccuracyScorer:
             seen.append(Collected(contract, self._raw_map))
             return seen[0].see
 
-        remake(task, runs, collect)
+        try:
+            remake(task, runs, collect)
+        except (
+            InputError
+        ):  # all features or scores are alike, or not finite: nothing is left of it
+            return useless(self.reference)
         return distance(self._reference(), seen[0].answers(), self.labels)
 
     @property

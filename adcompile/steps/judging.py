@@ -158,7 +158,7 @@ def check_measurable(budgets: Sequence[Budget], labels: Sequence[int]) -> None:
     if 0 < sum(labels) < len(labels):
         return
     for budget in budgets:
-        if budget.metric not in {"flips", "rank_correlation", "map_correlation"}:
+        if budget.metric not in {"flips", "rank_correlation", "map_agreement"}:
             raise UsageError(
                 f"the budget {budget} needs good and bad images",
                 why=f"of {len(labels)} judged images, {sum(labels)} are bad",

@@ -95,7 +95,7 @@ SLOW_BUILD = """
 import sys, time
 import adcompile.steps.emitting as emitting
 from adcompile.cli import entry
-def slow(folder):
+def slow(folder, **options):
     print("verifying", flush=True)
     time.sleep(60)
 emitting.verify_bundle = slow
