@@ -29,8 +29,8 @@ PAIRS = {
     "f1_loss": "F1 {float_f1:.4f} -> {f1:.4f}",
 }
 FIX = (
-    "a higher precision, more calibration images, nodes in float (--budget 'snr>=…'), "
-    "or another bound (--budget)"
+    "build with more calibration images, a higher precision, or --budget BOUND, which keeps nodes in "
+    "float until it holds"
 )
 
 

@@ -29,7 +29,10 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Check files and hashes of BUNDLE and compare its results with the golden data, by role."""
+    """Check files and hashes of BUNDLE and compare its results with the golden data, by role.
+
+    A detector whose constants were measured again is also held against its float model.
+    """
     from adcompile.check.reproducer import is_reproducer
     from adcompile.check.verify import verify_bundle
 
