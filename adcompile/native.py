@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,9 +54,17 @@ def find_compiler() -> str | None:
 def load(name: str, sources: tuple[str, ...], headers: tuple[str, ...] = ()) -> Loaded:
     """The library *name* made of *sources* (file names below ``SOURCES``); None with a reason.
 
-    *headers* are hashed with the sources. The answer is remembered for the life of the process.
+    *headers* are hashed with the sources. The answer is remembered for the life of the process; that
+    there is none is said once, as a RuntimeWarning: NumPy takes over, which can be 100 times slower.
     """
-    return load_from(name, sources, headers, default_root() / "native", find_compiler())
+    loaded = load_from(name, sources, headers, default_root() / "native", find_compiler())
+    if loaded.library is None:
+        warnings.warn(
+            f"NumPy takes over from the C++ kernels for {name}, slowly: {loaded.reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return loaded
 
 
 def load_from(

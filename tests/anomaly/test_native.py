@@ -56,6 +56,14 @@ def test_no_compiler_is_a_reason(tmp_path: Path) -> None:
     assert (loaded.library, "g++" in loaded.reason) == (None, True)
 
 
+def test_missing_kernels_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy is far slower: whoever waits for it should know why."""
+    monkeypatch.setattr(native, "find_compiler", lambda: None)
+    with pytest.warns(RuntimeWarning, match="slowly: no C"):
+        assert native.load("a", ("missing.cpp",)).library is None
+    assert native.load("a", ("missing.cpp",)).library is None  # filterwarnings is "error"
+
+
 def test_a_cache_others_can_write_is_not_used(tiny: Path, tmp_path: Path) -> None:
     """A library planted by another user must not be loaded."""
     cache = tmp_path / "cache"
