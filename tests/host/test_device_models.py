@@ -226,7 +226,8 @@ def test_whole_pictures_equal_python(
             assert [int(r["label"]) for r in rows] == wanted["labels"].tolist(), path.name
             scores = [float(r["score"]) for r in rows]
             np.testing.assert_allclose(scores, wanted["scores"], atol=1e-4, err_msg=path.name)
-            scale = np.array(Image.open(path).size * 2) / LARGE.size
+            with Image.open(path) as picture:
+                scale = np.array(picture.size * 2) / LARGE.size
             boxes = np.array([[float(r[k]) for k in ("x1", "y1", "x2", "y2")] for r in rows])
             pixels = wanted["boxes"].reshape(-1, 4) * scale
             np.testing.assert_allclose(boxes.reshape(-1, 4), pixels, atol=0.02, err_msg=path.name)
