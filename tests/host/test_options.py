@@ -1,7 +1,8 @@
-"""Options of the generated project: OpenMP, OpenCV, constants inside the program."""
+"""Options of the generated project: OpenMP, OpenCV, constants inside the program, Windows."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.host.test_images import converted, natural
 
 HERE = Path(__file__).parent
 OPENCV = Path("/usr/include/opencv4")
+WINDOWS = "x86_64-w64-mingw32-g++-posix"
 needs_opencv = pytest.mark.skipif(not OPENCV.exists(), reason="needs libopencv-imgcodecs-dev")
 
 
@@ -134,3 +136,17 @@ def test_all_options_through_cmake(compiler: str, bundle: TestBundle, tmp_path: 
     )
     assert build.returncode == 0, build.stdout[-3000:] + build.stderr[-3000:]
     subprocess.run([str(tmp_path / "selftest"), str(bundle.folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(WINDOWS) is None, reason="needs g++-mingw-w64-x86-64-posix")
+def test_compiles_for_windows(bundle: TestBundle, tmp_path: Path) -> None:
+    """Where Ryzen AI machines are: the same warnings are errors, nothing of POSIX is missed."""
+    configure = ["cmake", "-S", str(bundle.folder / "host"), "-B", str(tmp_path)]
+    configure += ["-DCMAKE_SYSTEM_NAME=Windows", f"-DCMAKE_CXX_COMPILER={WINDOWS}"]
+    configure += ["-DADC_WITH_PNG=OFF", "-DADC_WITH_JPEG=OFF", "-DCMAKE_BUILD_TYPE=Debug"]
+    subprocess.run(configure, check=True, capture_output=True)
+    command = ["cmake", "--build", str(tmp_path), "-j2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (tmp_path / "selftest.exe").exists()
