@@ -11,7 +11,7 @@ from tests.host.engines import Driver, run
 
 KINDS = ("tensorrt", "drpai", "onnxruntime")
 DOUBLED = "y [2, 3]: 2 4 6 8 10 12"
-SUMMED = "y [2, 3]: 202 404 606 208 410 612"
+SUMMED = "y [2, 3]: 402 604 806 408 610 812"
 # two inputs and two outputs, in another order than the model's, some in float16 on the device
 PORTS = "in x 1 {n} 3\nin scale 1 1 3\nout y 1 {n} 3\nout z 1 {n} 2\n"
 MODELS = {  # by each runtime's numbers of the types
@@ -48,7 +48,7 @@ def test_doubles_and_frees_everything(kind: str, driver: Driver, bundle: Path) -
 
 def is_right(code: int, lines: list[str]) -> bool:
     """Both outputs in all three runs, nothing leaked; the last run took no memory and made no value."""
-    if code != 0 or lines.count(SUMMED) != 3 or lines.count("z [2, 2]: 203 405 607 209") != 3:
+    if code != 0 or lines.count(SUMMED) != 3 or lines.count("z [2, 2]: 403 605 807 409") != 3:
         return False
     third = [i for i, x in enumerate(lines) if x == "run"][2]
     made = [x for x in lines[third:] if x.startswith(("Create", "cudaMalloc"))]
@@ -151,15 +151,20 @@ SLIPS = [
         "shared memory",
     ),
     ("tensorrt", "b.device.reserve(b.bytes())", "b.device.reserve(1)", "too little memory"),
-    ("tensorrt", "context_->setInputShape(b.name.c_str(), dims)", "true", "depends on the data"),
+    (
+        "tensorrt",
+        "context_->setInputShape(b.name.c_str(), dims)",
+        "(dims.nbDims >= 0)",
+        "depends on the data",
+    ),
     (
         "tensorrt",
         "context_->setTensorAddress(b.name.c_str(), device)",
-        "device != nullptr",
-        "no address for scale",
+        "(device != nullptr)",
+        "no address for",
     ),
     ("tensorrt", 'check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");', "", ""),
-    ("tensorrt", "for (Binding& b : bound_out_) place(b);", "", "depends on the data"),
+    ("tensorrt", "for (Binding& b : bound_out_) place(b);", "", "no address for"),
     ("drpai", "return {port.dtype, shape, to};", "return {port.dtype, shape, data};", ""),
     ("drpai", "feed(static_cast<int>(i), in[i]", "feed(static_cast<int>(i), in[0]", ""),
     ("drpai", "type == InOutDataType::FLOAT16 ? DType::kFloat16 :", "", ""),
@@ -195,7 +200,7 @@ def test_slips_are_noticed(
     (pair / "ports").write_text(PORTS.format(n=2 if kind == "drpai" else -1))
     code, lines = run(driver.sabotaged(f"engine_{kind}", right, wrong), kind, pair)
     assert not is_right(code, lines)
-    assert any(why in x for x in lines)
+    assert not why or any(why in x for x in lines), lines
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,7 +208,8 @@ def test_unknown_options_are_refused(kind: str, driver: Driver, bundle: Path) ->
     """A slip in ``--device-option`` is not ignored."""
     code, lines = run(driver.path, kind, bundle, options={"treads": "2"})
     assert code == 1
-    assert lines[0].startswith("error: part net: its runtime has no option 'treads' (known: plan")
+    why = "error: part net: its runtime has no option 'treads' (known: plan"
+    assert any(x.startswith(why) for x in lines)
 
 
 def test_tensorrt_call_order(driver: Driver, bundle: Path) -> None:

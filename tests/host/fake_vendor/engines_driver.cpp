@@ -1,7 +1,8 @@
 // engines_driver KIND FOLDER ROWS [NAME=VALUE…]: opens a part "net" on a fake runtime, runs ROWS rows of
-// 1, 2, 3 … three times, and prints the results, how many memory blocks the last run took, and what is
-// alive afterwards. FOLDER/ports has its tensors, "in|out NAME DTYPE DIMS…" (default: x [?, 3] -> y [?,
-// 3]); ROW_SIZES is a row count of the device, MOSAIC a layout whose grids of 4 and 12 tiles have files.
+// 1, 2, 3 … three times (a second input begins with 2), and prints the results, how many memory blocks
+// the last run took, and what is alive afterwards. FOLDER/ports has its tensors, "in|out NAME DTYPE DIMS…"
+// (default: x [?, 3] -> y [?, 3]); ROW_SIZES is a row count of the device, MOSAIC a layout whose grids of
+// 4 and 12 tiles have files.
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -46,12 +47,12 @@ void print(const adc::Port& port, const adc::AnyView& tensor) {
   std::printf("\n");
 }
 
-/// Rows of 1, 2, 3 … for a port.
-std::vector<float> numbers(const adc::Port& port, const adc::Shape& shape) {
+/// first, first + 1 … for a port.
+std::vector<float> numbers(const adc::Port& port, const adc::Shape& shape, std::size_t first) {
   std::vector<float> found(static_cast<std::size_t>(shape.size()) + 1);
   const bool half = port.dtype == adc::DType::kFloat16;
   for (adc::Index i = 0; i < shape.size(); ++i) {
-    write_number(found.data(), half, i, static_cast<float>(i + 1));
+    write_number(found.data(), half, i, static_cast<float>(i) + static_cast<float>(first));
   }
   return found;
 }
@@ -62,7 +63,7 @@ void run(adc::Stage& stage, const Ports& ports, adc::Index rows) {
   for (const adc::Port& port : ports.in) {
     adc::Shape shape;
     for (const adc::Index d : port.dims) shape.push_back(d == adc::kFree ? rows : d);
-    data.push_back(numbers(port, shape));
+    data.push_back(numbers(port, shape, data.size() + 1));
     in.emplace_back(port.dtype, shape, data.back().data());
   }
   std::vector<adc::AnyView> out(ports.out.size());

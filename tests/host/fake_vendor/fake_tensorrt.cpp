@@ -203,7 +203,8 @@ bool IExecutionContext::enqueueV3(cudaStream_t) noexcept {
       wrong = "too little memory for " + a.name;
     }
     for (const Bound& b : tensors) {
-      if (&a != &b && a.address == b.address) wrong = "shared memory of " + a.name + ", " + b.name;
+      const bool shared = &a != &b && a.address != nullptr && a.address == b.address;
+      if (shared) wrong = "shared memory of " + a.name + ", " + b.name;
     }
   }
   if (!wrong.empty()) logger->log(ILogger::Severity::kERROR, wrong.c_str());
