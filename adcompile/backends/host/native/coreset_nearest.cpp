@@ -59,6 +59,14 @@ int Nearest::far(std::int64_t first, std::int64_t last, double floor, std::int32
     return count;
 }
 
+void Nearest::lower(std::int32_t row, double high) {
+    Entry& e = entries_[static_cast<std::size_t>(row)];
+    if (high >= e.high) return;
+    e.high = high;
+    e.exact = false;
+    put_high(row, high);
+}
+
 void Nearest::offer(std::int32_t row, std::int32_t pick, Interval squared) {
     Entry& e = entries_[static_cast<std::size_t>(row)];
     if (!take(e, pick, squared)) {

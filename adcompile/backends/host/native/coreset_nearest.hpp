@@ -36,6 +36,10 @@ public:
     // Sets the upper end of a row of which no pick is known.
     void bound(std::int32_t row, double high) { put(row, {0, high, {}, 0, false}); }
 
+    // Lowers the upper end of a row that is left behind: its nearest pick becomes known when the row has
+    // been offered all picks since those of which it knows.
+    void lower(std::int32_t row, double high);
+
     // Takes a pick into account, whose squared distance is known to be in the interval.
     void offer(std::int32_t row, std::int32_t pick, Interval squared);
 

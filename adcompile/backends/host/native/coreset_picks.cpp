@@ -68,7 +68,7 @@ void Picks::fetch(const std::int32_t* rows, int count) const {
 #endif
 }
 
-void Picks::compare(const std::int32_t* rows, int count, std::int32_t first, Nearest& nearest, Scratch& s) const {
+unsigned Picks::compare(const std::int32_t* rows, int count, std::int32_t first, double floor, Nearest& nearest, Scratch& s) const {
     Point heads[kTogether];
     Probe probes[kTogether];
     const std::int64_t size = layout_.head.columns * kernels_.code_bytes;
@@ -78,16 +78,20 @@ void Picks::compare(const std::int32_t* rows, int count, std::int32_t first, Nea
         if (heads[i].probe.codes != codes) std::memcpy(codes, heads[i].probe.codes, at(size));
         probes[i] = heads[i].probe;
     }
+    unsigned all = (1u << count) - 1;
     const std::int64_t end = (this->count() + kLanes - 1) / kLanes;
     for (std::int64_t panel = first / kLanes; panel < end; panel += kPanels) {
         const auto panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
         kernels_.values(heads_.shadow(), s.head_codes.data(), probes, count, panel, panels, s.values.data());
         for (int i = 0; i < count; ++i)
-            compare(rows[i], heads[i], &s.values[at(i * panels * kLanes)], panel, panels, nearest, s);
+            if ((all >> i & 1) != 0 && !compare(rows[i], heads[i], &s.values[at(i * panels * kLanes)], panel, panels, floor, nearest, s))
+                all &= ~(1u << i);
     }
+    return all;
 }
 
-void Picks::compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels,
+// False when the row is left behind.
+bool Picks::compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels, double floor,
                     Nearest& nearest, Scratch& s) const {
     const BankView& view = layout_.view;
     Point whole = layout_.whole.point(row, kernels_, s.whole_codes.data());
@@ -99,13 +103,17 @@ void Picks::compare(std::int32_t row, Point head, const float* values, std::int6
         whole.probe.limit = std::numeric_limits<float>::infinity();
         kernels_.check(view_, whole.probe, s.near.data(), 1, s.checked.data());
         limit = std::min(limit, interval(view, whole, s.checked[0], error).high);
+        if (limit < floor) {
+            nearest.lower(row, limit);
+            return false;
+        }
     }
     head.reach(view, limit);
     int count = kernels_.within(heads_.shadow(), values, first_panel, panels, head.probe.slope, head.probe.limit, s.near.data());
-    if (count == 0) return;
+    if (count == 0) return true;
     whole.reach(view, limit);
     count = kernels_.check(view_, whole.probe, s.near.data(), count, s.checked.data());
-    if (count == 0) return;
+    if (count == 0) return true;
     // The pick that seems nearest first: the others are seldom needed then.
     const auto best = std::min_element(s.checked.begin(), s.checked.begin() + count) - s.checked.begin();
     std::swap(s.near[0], s.near[at(best)]);
@@ -114,6 +122,7 @@ void Picks::compare(std::int32_t row, Point head, const float* values, std::int6
         const std::int32_t t = s.near[at(i)];
         nearest.offer(row, rows_[at(t)], interval(view, whole, s.checked[at(i)], terms_[at(t * kRowTerms + 2)]));
     }
+    return true;
 }
 
 }  // namespace adc::search

@@ -38,11 +38,12 @@ public:
     // Starts to load what that needs of rows.
     void fetch(const std::int32_t* rows, int count) const;
 
-    // Compares rows with the picks from number `first` on.
-    void compare(const std::int32_t* rows, int count, std::int32_t first, Nearest& nearest, Scratch& scratch) const;
+    // Compares rows with the picks from number `first` on. A row that proves nearer than `floor` may be
+    // left behind: the bits of those that have been compared with all picks are returned.
+    unsigned compare(const std::int32_t* rows, int count, std::int32_t first, double floor, Nearest& nearest, Scratch& scratch) const;
 
 private:
-    void compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels,
+    bool compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels, double floor,
                  Nearest& nearest, Scratch& s) const;
 
     const CoresetLayout& layout_;

@@ -179,8 +179,9 @@ std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last)
     for (std::int64_t i = 0; i < behind; i += together) {
         std::int32_t* tile = tiles[i / together % 2];
         const int next = tile_at(i + together, tiles[1 - i / together % 2]);
-        picks_.compare(tile, n, done_[at(tile[0])], nearest_, m.scratch);
-        for (int j = 0; j < n; ++j) done_[at(tile[j])] = picks_.count();
+        const unsigned all = picks_.compare(tile, n, done_[at(tile[0])], floor_, nearest_, m.scratch);
+        for (int j = 0; j < n; ++j)
+            if ((all >> j & 1) != 0) done_[at(tile[j])] = picks_.count();
         n = next;
     }
     // Those still in question are seen to once their data is on the way.
