@@ -46,7 +46,6 @@ public:
     // Makes the interval as narrow as float32 allows, and the nearest pick known.
     void tighten(std::int32_t row);
 
-    void fetch_entry(std::int32_t row) const { __builtin_prefetch(&entries_[static_cast<std::size_t>(row)]); }
     // Starts to load what that needs.
     void fetch(std::int32_t row) const;
 

@@ -2,7 +2,8 @@
 // ----------------------------------------------------------------------
 // A row's distance to the picks is only known as of some pick (`done_`); later picks can only make it
 // smaller. A round sets a floor below the last radius and brings those rows up to date whose known
-// distance is at least the floor: on all threads, each row against all the picks it has not seen.
+// distance is at least the floor: on all threads, each row against all the picks it has not seen, or
+// until one of them proves that it is nearer than the floor (then `done_` stays).
 // Rows that are still as far make up the pool. While the farthest row of the pool is at least as
 // far as the floor, no other row can be farther or as far, so only the pool has to be compared
 // with each new pick. When it has run dry, the next round begins.
@@ -172,7 +173,6 @@ std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last)
         const auto n = static_cast<int>(std::max<std::int64_t>(0, std::min<std::int64_t>(together, behind - i)));
         for (int j = 0; j < n; ++j) tile[j] = static_cast<std::int32_t>(m.behind[at(i + j)] & 0x7fffffff);
         picks_.fetch(tile, n);
-        for (int j = 0; j < n; ++j) nearest_.fetch_entry(tile[j]);
         return n;
     };
     int n = tile_at(0, tiles[0]);
