@@ -85,13 +85,17 @@ def run(
     options: Mapping[str, str] | None = None,
     **variables: str,
 ) -> tuple[int, list[str]]:
-    """Exit code and output lines of one run; *options* are those of the engine."""
+    """Exit code and output lines of one run; *options* are those of the engine.
+
+    Sessions opened in this process left the provider's variables in its environment: not passed on.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("XLNX_")}
     given = [f"{name}={value}" for name, value in (options or {}).items()]
     done = subprocess.run(
         [str(program), kind, str(bundle), str(rows), *given],
         capture_output=True,
         text=True,
-        env={**os.environ, **variables},
+        env={**own, **variables},
         timeout=60,
     )
     return done.returncode, done.stdout.splitlines()
