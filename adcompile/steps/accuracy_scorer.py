@@ -53,9 +53,8 @@ class AccuracyScorer:
 
         try:
             remake(task, runs, collect)
-        except (
-            InputError
-        ):  # all features or scores are alike, or not finite: nothing is left of it
+        except InputError:
+            # all features or scores are alike, or not finite: nothing is left of it
             return useless(self.reference)
         return distance(self._reference(), seen[0].answers(), self.labels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from adcompile.anomaly.recognise.algebra import affine, scalar
+from adcompile.anomaly.recognise.slices import upstream
 from adcompile.ir.graph import DOMAIN
 from adcompile.rewrite.pattern import Any, Const, Match, op
 from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
@@ -20,28 +21,12 @@ def normalized_score(m: Match) -> ir.Node:
         raise Refuse("it is not a rising affine function")
     if found.base is m["x"]:
         raise Refuse("it only clamps")
-    if not _behind_head(found.base):
+    if all(node.domain != DOMAIN for node in upstream(found.base)):
         raise Refuse("no anomaly head comes before it")
     span = 1.0 / found.scale
     attributes = {"threshold": (0.5 - found.offset) * span, "minimum": 0.0, "maximum": span}
     node = ir.node("NormalizeScore", [found.base], attributes, domain=DOMAIN)
     return typed_like(node, m.output)
-
-
-def _behind_head(value: ir.Value) -> bool:
-    seen: set[ir.Value] = {value}
-    pending = [value]
-    while pending:
-        node = pending.pop().producer()
-        if node is None:
-            continue
-        if node.domain == DOMAIN:
-            return True
-        for each in node.inputs:
-            if each is not None and each not in seen:
-                seen.add(each)
-                pending.append(each)
-    return False
 
 
 RULES: tuple[Rule, ...] = (normalized_score,)

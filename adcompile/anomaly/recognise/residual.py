@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from adcompile.anomaly.recognise.describe import head_nodes
-from adcompile.anomaly.recognise.slices import downstream
+from adcompile.anomaly.recognise.slices import downstream, upstream
 from adcompile.interfaces import Verdict
 from adcompile.ir.graph import is_constant
 from adcompile.place.cost import work
@@ -64,18 +64,7 @@ def _is_image(value: ir.Value) -> bool:
 
 def _is_learned(value: ir.Value) -> bool:
     """Made by layers with weights."""
-    pending, seen = [value], set[ir.Value]()
-    while pending:
-        node = pending.pop().producer()
-        if node is None:
-            continue
-        if node.op_type in _LEARNED:
-            return True
-        for each in node.inputs:
-            if each is not None and each not in seen:
-                seen.add(each)
-                pending.append(each)
-    return False
+    return any(node.op_type in _LEARNED for node in upstream(value))
 
 
 def better_in_float(model: ir.Model) -> dict[str, Verdict]:

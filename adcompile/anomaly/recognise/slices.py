@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -24,6 +24,20 @@ def downstream(values: Collection[ir.Value]) -> list[ir.Node]:
                 pending += node.outputs
     graphs = {node.graph for node in found if node.graph is not None}
     return [node for graph in graphs for node in graph if node in found]
+
+
+def upstream(value: ir.Value) -> Iterator[ir.Node]:
+    """The nodes that *value* depends on, but not what only their bodies read."""
+    pending, seen = [value], {value}
+    while pending:
+        node = pending.pop().producer()
+        if node is None:
+            continue
+        yield node
+        for each in node.inputs:
+            if each is not None and each not in seen:
+                seen.add(each)
+                pending.append(each)
 
 
 def between(ends: Sequence[ir.Value], leaves: Collection[ir.Value]) -> list[ir.Node] | None:
