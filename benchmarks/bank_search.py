@@ -10,8 +10,9 @@ harder), or isotropic noise. The networks' weights are random and seeded. How ha
 share of pairs that lower bounds from the first principal axes and the rest's length rule out.
 Times are the best of --repeat runs, taken in turns, wall clock, and include everything from the
 float32 queries to indices and distances; the bank was prepared before, as faiss's index was. With
-two threads a rest and an untimed call come before each timed one: OpenMP's idle threads spin for a
-while after faiss's call, on a core that the next search would need.
+two threads a rest and some untimed calls come before each timed one, of either: OpenMP's idle
+threads spin for a while after faiss's call, on a core that the next search would need, and threads
+that have slept take a while to wake.
 `x faiss` above 1 means faster than faiss: of the best times, and the median over the turns, which
 tells more on a busy machine. GFLOP/s: what a search that evaluates every pair (2 operations for
 each query, row and column) would have needed; faiss does, and the machine's peak limits it. Indices
@@ -61,7 +62,7 @@ def in_turns(
 ) -> NDArray[np.float64]:
     """Milliseconds [repeat, runs], after one round of warming up.
 
-    With a *rest* (seconds) each timed call follows this rest and an untimed call of the same.
+    With a *rest* (seconds) each timed call follows this rest and AWAKE seconds of untimed calls.
     """
     took = np.empty((repeat + 1, len(runs)))
     for round_ in range(repeat + 1):
