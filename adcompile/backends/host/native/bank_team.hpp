@@ -35,12 +35,15 @@ private:
     void serve(int member);
     void work(int member);
     void stop();
+    void settle(int member);
 
+    std::vector<std::atomic<int>> places_;  // the processor of each member, as far as known
     std::vector<std::thread> others_;
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
     std::atomic<std::uint64_t> round_{0};
     bool open_ = false, stop_ = false;
+    int asleep_ = 0;
     std::atomic<int> busy_{0};
     const Body* body_ = nullptr;
     std::int64_t count_ = 0, block_ = 1;
