@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from adcompile.backends.host.codegen.facts import Facts
 from adcompile.errors import Unsupported
 
 Array = npt.NDArray[np.generic]
+Emitter = Callable[["Call"], str]
 
 
 class Writer(Protocol):
@@ -49,10 +50,13 @@ class Writer(Protocol):
 class Call:
     """One node and the part around it. Every method returns C++ text or plain Python data."""
 
-    def __init__(self, node: ir.Node, writer: Writer) -> None:
+    def __init__(
+        self, node: ir.Node, writer: Writer, pieces: Mapping[ir.Value, Emitter] | None = None
+    ) -> None:
         self.node = node
         self.facts = writer.facts
         self._writer = writer
+        self._pieces = pieces or {}
 
     @property
     def opset(self) -> int:
@@ -87,6 +91,16 @@ class Call:
     def args(self, start: int = 0) -> list[str]:
         """All given inputs from *start* on."""
         return [self._writer.name(v) for v in self.node.inputs[start:] if v is not None]
+
+    def pieces(self) -> list[str]:
+        """All inputs of a join: names, or the text of what writes itself into the result."""
+        return [self._piece(v) for v in self.node.inputs if v is not None]
+
+    def _piece(self, value: ir.Value) -> str:
+        emit, node = self._pieces.get(value), value.producer()
+        if emit is None or node is None:
+            return self._writer.name(value)
+        return emit(Call(node, self._writer))
 
     def constant(self, i: int) -> Array | None:
         """The i-th input when it is known at compile time."""
@@ -206,6 +220,3 @@ def call(function: str, *arguments: str, template: str = "") -> str:
     """``op::function<template>(a, b)``."""
     angle = f"<{template}>" if template else ""
     return f"op::{function}{angle}({', '.join(arguments)})"
-
-
-Emitter = Callable[[Call], str]

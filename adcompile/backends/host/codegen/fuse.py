@@ -45,7 +45,9 @@ def _graph(facts: Facts, graph: ir.Graph, table: Table, steps: Steps) -> None:
         chain: list[ir.Node] = []
         if op.expression is not None:
             chain = sorted(_chain(facts, node, table), key=lambda n: position[n])
-            absorbed.update(chain)
+        elif op.joins:
+            chain = _pieces(facts, node, table)
+        absorbed.update(chain)
         reads = tuple(v for n in (*chain, node) for v in values_read(n, table, facts))
         inner = {n.outputs[0] for n in chain}
         steps[node] = Step(op, node, tuple(v for v in reads if v not in inner), tuple(chain))
@@ -101,6 +103,27 @@ def _chain(facts: Facts, root: ir.Node, table: Table) -> list[ir.Node]:
             chain.append(producer)
             stack.append(producer)
     return chain
+
+
+def _pieces(facts: Facts, join: ir.Node, table: Table) -> list[ir.Node]:
+    """Producers that write their result into the result of *join*.
+
+    In a loop a join may extend a carried buffer (``plan.appends``), which takes ready tensors.
+    """
+    axis = join.attributes.get("axis")
+    if join.graph is not facts.graph and axis is not None and axis.as_int() == 0:
+        return []
+    found: list[ir.Node] = []
+    for value in join.inputs:
+        node = None if value is None else value.producer()
+        if value is None or node is None or node.graph is not join.graph:
+            continue
+        if node.domain not in {"", "ai.onnx"} or node.op_type not in table:
+            continue
+        alone = len(value.uses()) == 1 and not value.is_graph_output()
+        if alone and lookup(node, table, facts).piece is not None:
+            found.append(node)
+    return found
 
 
 def _absorbable(

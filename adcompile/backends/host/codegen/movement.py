@@ -94,17 +94,25 @@ def _slice(c: Call) -> str:
 def _concat(c: Call) -> str:
     if c.grows_in_place():
         return call("append", c.out(), *c.args())
-    return call("concat", c.out(), str(c.attr_int("axis", 1)), *c.args())
+    return call("concat", c.out(), str(c.attr_int("axis", 1)), *c.pieces())
 
 
 def _transpose(c: Call) -> str:
+    return call("transpose", c.out(), c.arg(0), _permutation(c))
+
+
+def _transposed(c: Call) -> str:
+    return call("transposed", c.arg(0), _permutation(c))
+
+
+def _permutation(c: Call) -> str:
     perm = c.attr_ints("perm")
     if not c.given("perm"):
         rank = c.rank()
         if rank is None:
             raise c.refuse("the rank is not known")
         perm = list(reversed(range(rank)))
-    return call("transpose", c.out(), c.arg(0), literals.shape(perm))
+    return literals.shape(perm)
 
 
 def _split(c: Call) -> str:
@@ -326,8 +334,8 @@ TABLE: Table = {
     "Shape": Op(_shape_of, ANY),
     "Size": Op(lambda c: call("size_of", c.out(), c.arg(0)), ANY),
     "Slice": Op(_slice, ANY),
-    "Concat": Op(_concat, ANY, 4),
-    "Transpose": Op(_transpose, ANY),
+    "Concat": Op(_concat, ANY, 4, joins=True),
+    "Transpose": Op(_transpose, ANY, piece=_transposed),
     "Split": Op(_split, ANY),
     "Expand": Op(lambda c: call("expand", c.out(), c.arg(0), c.shape_arg(1)), ANY, 8),
     "Tile": Op(lambda c: call("tile", c.out(), c.arg(0), c.shape_arg(1)), ANY, 6),

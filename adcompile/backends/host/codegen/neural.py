@@ -90,7 +90,7 @@ def _average_pool(c: Call) -> str:
 
 def _max_pool(c: Call) -> str:
     if len(c.node.outputs) == 1:
-        return call("max_pool", c.out(), c.arg(0), _window(c))
+        return call("max_pool", c.out(), SCRATCH, c.arg(0), _window(c))
     column_major = literals.boolean(c.attr_int("storage_order"))
     return call("max_pool_indices", c.out(0), c.out(1), c.arg(0), _window(c), column_major)
 

@@ -38,6 +38,8 @@ class Op:
     ``others`` adds claims for further inputs. ``views`` lists inputs whose memory the outputs may
     look at; ``reads`` names the values read when these are not the inputs; ``owns`` says whether
     outputs get memory of their own. ``control`` marks If, Loop, Scan.
+    ``piece`` is the text that stands for the node in a join: something that writes the result where
+    it belongs, when that is asked for. ``joins`` marks the operator that takes such inputs.
     """
 
     emit: Emit | None
@@ -50,6 +52,8 @@ class Op:
     control: bool = False
     expression: Expression | None = None
     reads: Reads | None = None
+    piece: Emit | None = None
+    joins: bool = False
     note: str = ""
 
 

@@ -52,8 +52,17 @@ def _given(c: Call, i: int) -> bool:
 
 
 def _resize(c: Call) -> str:
+    return call("resize", c.out(), SCRATCH, c.arg(0), *_plan(c))
+
+
+def _resized(c: Call) -> str:
+    return call("resized", SCRATCH, c.arg(0), *_plan(c))
+
+
+def _plan(c: Call) -> tuple[str, str]:
+    """The sizes and scales of all axes, and what else the model says."""
     if c.opset < 11:
-        return _upsample(c)
+        return _upsample_plan(c)
     mode = c.choice("coordinate_transformation_mode", "half_pixel", _COORDINATES)
     roi = c.arg(1) if _given(c, 1) and mode == "tf_crop_and_resize" else "op::absent<float>()"
     scales = c.arg(2) if _given(c, 2) else "op::absent<float>()"
@@ -63,15 +72,19 @@ def _resize(c: Call) -> str:
         raise c.refuse("roi is not float32")
     axes = literals.shape(c.attr_ints("axes"))
     plan = call("plan_resize", f"{c.arg(0)}.shape()", axes, roi, scales, sizes, spec)
-    return call("resize", c.out(), SCRATCH, c.arg(0), plan, spec)
+    return plan, spec
 
 
-def _upsample(c: Call) -> str:
+def _upsample_plan(c: Call) -> tuple[str, str]:
     """Upsample, and Resize before opset 11: scales only, corner-aligned, rounding down."""
     spec = _spec(c, "asymmetric").replace("prefer_floor", "floor")
     absent = "op::absent<float>()"
     plan = call("plan_resize", f"{c.arg(0)}.shape()", "Shape{}", absent, c.arg(1), "Shape{}", spec)
-    return call("resize", c.out(), SCRATCH, c.arg(0), plan, spec)
+    return plan, spec
+
+
+def _upsample(c: Call) -> str:
+    return call("resize", c.out(), SCRATCH, c.arg(0), *_upsample_plan(c))
 
 
 def _grid_sample(c: Call) -> str:
@@ -105,7 +118,7 @@ def _dynamic_quantize(c: Call) -> str:
 _QUANTIZED = (T.INT8, T.UINT8, T.INT16, T.UINT16, T.INT32)
 
 TABLE: Table = {
-    "Resize": Op(_resize, ANY, 10),
+    "Resize": Op(_resize, ANY, 10, piece=_resized),
     "Upsample": Op(_upsample, ANY, 9),
     "GridSample": Op(_grid_sample, FLOATS, 16),
     "QuantizeLinear": Op(_quantize, (T.FLOAT, T.FLOAT16), 10),

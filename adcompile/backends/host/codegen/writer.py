@@ -74,7 +74,8 @@ class PartWriter:
         if step.op.expression is not None:
             text = map_statement(step, self._scope)
         elif step.op.emit is not None:
-            text = step.op.emit(Call(node, self._scope))
+            pieces = {n.outputs[0]: TABLE[n.op_type].piece for n in step.absorbed}
+            text = step.op.emit(Call(node, self._scope, pieces))
         else:
             raise TypeError(f"operator {node.op_type} has neither emitter nor expression")
         return [Line(self._scope.declare(node, text), source_comment(step))]

@@ -1,4 +1,4 @@
-// Operators that copy numbers to other places: slices, joins, permutations, lookups.
+// Operators that copy numbers to other places: slices, pieces, repetitions.
 #pragma once
 
 #include "map.hpp"
@@ -93,124 +93,12 @@ View<T> slice(Out<T> out, View<T> x, const Shape& starts, const Shape& ends, con
   return {y, box};
 }
 
-/// Joins tensors along `axis`.
-template <class T, class... Rest>
-View<T> concat(Out<T> out, Index axis, View<T> first, Rest... rest) {
-  const std::array<View<T>, 1 + sizeof...(Rest)> parts{first, rest...};
-  const int a = wrap_axis(axis, first.rank());
-  Shape shape = first.shape();
-  shape[a] = 0;
-  for (const View<T>& part : parts) {
-    require(part.rank() == shape.rank(), "Concat: ranks differ");
-    for (int i = 0; i < shape.rank(); ++i) {
-      require(i == a || part.dim(i) == shape[i], "Concat: shapes differ off the axis");
-    }
-    shape[a] += part.dim(a);
-  }
-  T* y = out.make(shape);
-  const Index outer = shape.product(0, a);
-  const Index inner = shape.product(a + 1, shape.rank());
-  const Index row = shape[a] * inner;
-  Index at = 0;
-  for (const View<T>& part : parts) {
-    const Index run = part.dim(a) * inner;
-    if (run == 1) {
-      for (Index i = 0; i < outer; ++i) y[i * row + at] = part[i];
-    } else {
-      for (Index i = 0; i < outer; ++i) copy_elements(part.data() + i * run, run, y + i * row + at);
-    }
-    at += run;
-  }
-  return {y, shape};
-}
-
-/// Joins along axis 0 into a growing buffer. When `x` already lies at the buffer's start, only
-/// `tail` is copied: a loop that appends once per trip costs time linear in the result.
-template <class T>
-View<T> append(Out<T> out, View<T> x, View<T> tail) {
-  require(x.rank() == tail.rank() && x.rank() > 0, "Concat: ranks differ");
-  Shape shape = x.shape();
-  for (int i = 1; i < shape.rank(); ++i) {
-    require(shape[i] == tail.dim(i), "Concat: shapes differ off the axis");
-  }
-  shape[0] += tail.dim(0);
-  const auto bytes = [](Index n) { return static_cast<std::size_t>(checked_product(n, sizeof(T))); };
-  Buffer& buffer = *out.buffer();
-  const bool in_place = reinterpret_cast<const std::byte*>(x.data()) == buffer.data();
-  auto* y = reinterpret_cast<T*>(in_place ? buffer.extend(bytes(shape.size()), bytes(x.size()))
-                                          : buffer.reserve(bytes(shape.size())));
-  if (!in_place) copy_elements(x.data(), x.size(), y);
-  copy_elements(tail.data(), tail.size(), y + x.size());
-  return {y, shape};
-}
-
 /// Pieces of the given lengths along `axis`, one call per piece.
 template <class T>
 View<T> split(Out<T> out, View<T> x, Index axis, Index start, Index length) {
   const int a = wrap_axis(axis, x.rank());
   require(start >= 0 && length >= 0 && start + length <= x.dim(a), "Split: out of range");
   return slice(out, x, Shape{start}, Shape{start + length}, Shape{a}, Shape{});
-}
-
-/// Permutes dimensions. `perm` names, for each dimension of the result, that of the input.
-template <class T>
-View<T> transpose(Out<T> out, View<T> x, const Shape& perm) {
-  require(perm.rank() == x.rank(), "Transpose: wrong number of axes");
-  const Axes from = strides_of(x.shape());
-  Shape shape = x.shape();
-  Axes stride{};
-  for (int i = 0; i < perm.rank(); ++i) {
-    const int p = wrap_axis(perm[i], x.rank());
-    shape[i] = x.dim(p);
-    stride[static_cast<std::size_t>(i)] = from[static_cast<std::size_t>(p)];
-  }
-  T* y = out.make(shape);
-  if (shape.size() == 0) return {y, shape};
-  // Merge dimensions that stay neighbours, then copy; a plain matrix goes in tiles.
-  Shape box;
-  Axes step{};
-  for (int i = 0; i < shape.rank(); ++i) {
-    if (shape[i] == 1) continue;
-    const auto last = static_cast<std::size_t>(box.rank() > 0 ? box.rank() - 1 : 0);
-    const auto u = static_cast<std::size_t>(i);
-    if (box.rank() > 0 && step[last] == stride[u] * shape[i]) {
-      box[box.rank() - 1] *= shape[i];
-      step[last] = stride[u];
-    } else {
-      step[static_cast<std::size_t>(box.rank())] = stride[u];
-      box.push_back(shape[i]);
-    }
-  }
-  if (box.rank() >= 2 && step[static_cast<std::size_t>(box.rank() - 2)] == 1) {
-    constexpr Index kTile = 16;
-    const Index rows = box[box.rank() - 2];
-    const Index cols = box[box.rank() - 1];
-    const Index gap = step[static_cast<std::size_t>(box.rank() - 1)];
-    const Index planes = box.product(0, box.rank() - 2);
-    parallel_for(planes, 1 + kMapGrain / (rows * cols + 1), [&](Index first, Index last) {
-      for (Index p = first; p < last; ++p) {
-        const T* at = x.data();
-        Index rest = p;
-        for (int d = box.rank() - 3; d >= 0; --d) {
-          at += (rest % box[d]) * step[static_cast<std::size_t>(d)];
-          rest /= box[d];
-        }
-        T* to = y + p * rows * cols;
-        for (Index r = 0; r < rows; r += kTile) {
-          for (Index c = 0; c < cols; c += kTile) {
-            const Index r_end = std::min(rows, r + kTile);
-            const Index c_end = std::min(cols, c + kTile);
-            for (Index i = r; i < r_end; ++i) {
-              for (Index j = c; j < c_end; ++j) to[i * cols + j] = at[i + j * gap];
-            }
-          }
-        }
-      }
-    });
-  } else {
-    detail::copy_box(x.data(), step, box, y);
-  }
-  return {y, shape};
 }
 
 /// Repeats dimensions of size one.

@@ -8,6 +8,7 @@
 #include "einsum.hpp"
 #include "gemm.hpp"
 #include "grid.hpp"
+#include "join.hpp"
 #include "layout.hpp"
 #include "lookup.hpp"
 #include "map.hpp"
@@ -19,4 +20,5 @@
 #include "resize.hpp"
 #include "roi_align.hpp"
 #include "sort.hpp"
+#include "transpose.hpp"
 #include "view.hpp"

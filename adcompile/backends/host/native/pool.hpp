@@ -2,7 +2,7 @@
 #pragma once
 
 #include "reduce.hpp"
-#include "window.hpp"
+#include "sliding.hpp"
 
 namespace adc::op {
 
@@ -63,66 +63,64 @@ View<T> average_pool(Out<T> out, Scratch& scratch, View<T> x, const WindowSpec& 
                      bool with_padding) {
   using F = Compute<T>;
   const Window w = make_window(x.shape(), spec);
-  const Span& sx = w.dim[2];
-  // One over the number of taps, per output column; rows and depth multiply in.
-  F* columns = scratch.take<F>(0, sx.out);
-  for (Index o = 0; o < sx.out; ++o) {
-    columns[o] = static_cast<F>(detail::tap_count(sx, o, with_padding));
-  }
-  return detail::pool_planes(out, x, w, [&](const T* from, T* to, Index) {
-    constexpr Index kRow = 256;
-    std::array<F, kRow> sum;
-    for (Index oz = 0; oz < w.dim[0].out; ++oz) {
-      const Index nz = detail::tap_count(w.dim[0], oz, with_padding);
-      for (Index oy = 0; oy < w.dim[1].out; ++oy, to += sx.out) {
-        const auto nzy = static_cast<F>(nz * detail::tap_count(w.dim[1], oy, with_padding));
-        for (Index begin = 0; begin < sx.out; begin += kRow) {
-          const Index end = std::min(sx.out, begin + kRow);
-          std::fill_n(sum.data(), end - begin, F{});
-          detail::each_tap(w, oz, oy, [&](Index first, Index last, Index at) {
-            const Index low = std::max(first, begin);
-            const Index high = std::min(last, end);
-            const T* source = from + at + (low - first) * sx.stride;
-            F* total = sum.data() + (low - begin);
-            if (sx.stride == 1) {
-              for (Index i = 0; i < high - low; ++i) total[i] += static_cast<F>(source[i]);
-            } else {
-              for (Index i = 0; i < high - low; ++i) {
-                total[i] += static_cast<F>(source[i * sx.stride]);
-              }
-            }
-          });
-          for (Index o = begin; o < end; ++o) {
-            to[o] = T(sum[static_cast<std::size_t>(o - begin)] / (nzy * columns[o]));
-          }
+  const Shape shape = w.output(x.dim(0), x.dim(1));
+  T* y = out.make(shape);
+  const Index depth = w.dim[0].out;
+  const Index height = w.dim[1].out;
+  const Index width = w.dim[2].out;
+  // Elements per window: a product of three counts. Columns [left, right) all have the most of them.
+  Index* counts = scratch.take<Index>(0, depth + height + width);
+  Index* const lines = counts + depth;
+  Index* const columns = lines + height;
+  for (Index o = 0; o < depth; ++o) counts[o] = detail::tap_count(w.dim[0], o, with_padding);
+  for (Index o = 0; o < height; ++o) lines[o] = detail::tap_count(w.dim[1], o, with_padding);
+  for (Index o = 0; o < width; ++o) columns[o] = detail::tap_count(w.dim[2], o, with_padding);
+  const Index most = width > 0 ? *std::max_element(columns, columns + width) : 0;
+  Index left = 0;
+  Index right = width;
+  while (left < right && columns[left] != most) ++left;
+  while (right > left && columns[right - 1] != most) --right;
+  if (std::count(columns + left, columns + right, most) != right - left) right = left;
+  const bool even = std::count(counts, counts + depth, depth > 0 ? counts[0] : 0) == depth &&
+                    std::count(lines, lines + height, height > 0 ? lines[0] : 0) == height &&
+                    right - left == width;
+  fold_windows<SlidingSum<F>, F>(
+      scratch, w, x.dim(0) * x.dim(1), x.data(), y,
+      [&](const F* sums, Index first, Index rows, T* to) {
+        if (even) {
+          const F share = F{1} / static_cast<F>(counts[0] * lines[0] * most);
+          for (Index i = 0; i < rows * width; ++i) to[i] = T(sums[i] * share);
+          return;
         }
-      }
-    }
-  });
+        for (Index r = first; r < first + rows; ++r, sums += width, to += width) {
+          const Index above = counts[r / height % depth] * lines[r % height];
+          const auto border = [&](Index o) {
+            to[o] = T(sums[o] / static_cast<F>(above * columns[o]));
+          };
+          for (Index o = 0; o < left; ++o) border(o);
+          const F share = F{1} / static_cast<F>(above * most);
+          for (Index o = left; o < right; ++o) to[o] = T(sums[o] * share);
+          for (Index o = right; o < width; ++o) border(o);
+        }
+      });
+  return {y, shape};
 }
 
 /// Largest of each window.
 template <class T>
-View<T> max_pool(Out<T> out, View<T> x, const WindowSpec& spec) {
+View<T> max_pool(Out<T> out, Scratch& scratch, View<T> x, const WindowSpec& spec) {
+  using F = Compute<T>;
   const Window w = make_window(x.shape(), spec);
-  const Span& sx = w.dim[2];
-  return detail::pool_planes(out, x, w, [&](const T* from, T* to, Index) {
-    for (Index oz = 0; oz < w.dim[0].out; ++oz) {
-      for (Index oy = 0; oy < w.dim[1].out; ++oy, to += sx.out) {
-        std::fill_n(to, sx.out, ReduceMax<T>::lowest());
-        detail::each_tap(w, oz, oy, [&](Index first, Index last, Index at) {
-          const T* source = from + at;
-          if (sx.stride == 1) {
-            for (Index o = first; o < last; ++o) to[o] = math::max(source[o - first], to[o]);
-          } else {
-            for (Index o = first; o < last; ++o) {
-              to[o] = math::max(source[(o - first) * sx.stride], to[o]);
-            }
-          }
-        });
-      }
-    }
-  });
+  const Shape shape = w.output(x.dim(0), x.dim(1));
+  T* y = out.make(shape);
+  fold_windows<SlidingMax<F>, F>(scratch, w, x.dim(0) * x.dim(1), x.data(), y,
+                                 [&](const F* values, Index, Index rows, T* to) {
+                                   if constexpr (!std::is_same_v<F, T>) {
+                                     const Index n = rows * w.dim[2].out;
+                                     for (Index i = 0; i < n; ++i) to[i] = T(values[i]);
+                                   }
+                                 });
+  return {y, shape};
 }
 
 /// Largest of each window and where it was: a flat index into x. `column_major` counts the two

@@ -1,7 +1,7 @@
 // Pooling of regions of interest with bilinear samples.
 #pragma once
 
-#include "move.hpp"
+#include "transpose.hpp"
 
 namespace adc::op {
 
