@@ -14,7 +14,7 @@ from adcompile.backends.host.codegen.fuse import Steps, make_steps
 from adcompile.backends.host.codegen.loops import map_statement
 from adcompile.backends.host.codegen.names import comment, type_name
 from adcompile.backends.host.codegen.plan import Planner
-from adcompile.backends.host.codegen.registry import Step
+from adcompile.backends.host.codegen.registry import Emit, Step
 from adcompile.backends.host.codegen.scope import Constant, Scope
 from adcompile.backends.host.codegen.statements import Line, Statement
 from adcompile.backends.host.codegen.tables import TABLE
@@ -74,8 +74,7 @@ class PartWriter:
         if step.op.expression is not None:
             text = map_statement(step, self._scope)
         elif step.op.emit is not None:
-            pieces = {n.outputs[0]: TABLE[n.op_type].piece for n in step.absorbed}
-            text = step.op.emit(Call(node, self._scope, pieces))
+            text = step.op.emit(Call(node, self._scope, _pieces(step)))
         else:
             raise TypeError(f"operator {node.op_type} has neither emitter nor expression")
         return [Line(self._scope.declare(node, text), source_comment(step))]
@@ -106,6 +105,12 @@ class PartWriter:
             dims = (-2,)  # any rank
         name = self._scope.bind(value) if named else ""
         return Port(name, cpp_string(value.name or ""), cpp.cpp, cpp.numpy, dims)
+
+
+def _pieces(step: Step) -> dict[ir.Value, Emit]:
+    """What writes the absorbed inputs of a join."""
+    found = ((n.outputs[0], TABLE[n.op_type].piece) for n in step.absorbed)
+    return {value: emit for value, emit in found if emit is not None}
 
 
 def source_comment(step: Step) -> str:
