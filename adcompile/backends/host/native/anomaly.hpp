@@ -64,6 +64,23 @@ inline float softmax_rest(const float* d, Index k, float limit, Index first, Ind
   return part / all;
 }
 
+/// Where the entries of a row that count lie: [first, last).
+struct NonZero {
+  Index first;
+  Index last;
+};
+inline NonZero nonzero_of(const float* row, Index n) {
+  NonZero band{0, n};
+  while (band.first < n && row[band.first] == 0.0f) ++band.first;
+  while (band.last > band.first && row[band.last - 1] == 0.0f) --band.last;
+  return band;
+}
+
+/// y += weight * x
+inline void add_scaled(float weight, const float* x, Index n, float* __restrict__ y) {
+  for (Index i = 0; i < n; ++i) y[i] += weight * x[i];
+}
+
 }  // namespace detail
 
 /// Largest first-neighbour distance per image.
@@ -152,7 +169,7 @@ inline View<float> squared_error_map(Out<float> out, View<float> a, View<float> 
   return {y, shape};
 }
 
-/// rows · map · columns per image. The matrices hold an enlargement and a blur, so that most of their
+/// rows · (map · columns) per image. The matrices hold an enlargement and a blur, so that most of their
 /// entries are zero: only the others are multiplied, and equal rows (nearest enlargement) are copied.
 inline View<float> map_upsample_blur(Out<float> out, Scratch& scratch, View<float> map,
                                      View<float> rows, View<float> columns) {
@@ -164,36 +181,27 @@ inline View<float> map_upsample_blur(Out<float> out, Scratch& scratch, View<floa
   const Index width = columns.dim(1);
   const Shape shape{map.dim(0), 1, rows.dim(0), width};
   float* y = out.make(shape);
-  Index* band = scratch.take<Index>(0, 2 * w);  // first and one behind the last entry that counts
-  for (Index c = 0; c < w; ++c) {
-    const float* row = columns.data() + c * width;
-    Index first = 0;
-    Index last = width;
-    while (first < last && row[first] == 0.0f) ++first;
-    while (last > first && row[last - 1] == 0.0f) --last;
-    band[2 * c] = first;
-    band[2 * c + 1] = last;
-  }
-  float* line = scratch.take<float>(1, w);
+  // The sides of the map grow one after the other: `wide` is [h, width].
+  float* wide = scratch.take<float>(0, checked_product(h, width));
   for (Index n = 0; n < map.dim(0); ++n) {
-    const float* source = map.data() + n * h * w;
+    std::fill_n(wide, h * width, 0.0f);
+    for (Index c = 0; c < w; ++c) {
+      const detail::NonZero band = detail::nonzero_of(columns.data() + c * width, width);
+      for (Index r = 0; r < h; ++r) {
+        detail::add_scaled(map[(n * h + r) * w + c], columns.data() + c * width + band.first,
+                           band.last - band.first, wide + r * width + band.first);
+      }
+    }
     for (Index i = 0; i < rows.dim(0); ++i, y += width) {
       const float* weights = rows.data() + i * h;
       if (i > 0 && std::equal(weights, weights + h, weights - h)) {
         copy_elements(y - width, width, y);
         continue;
       }
-      std::fill_n(line, w, 0.0f);
-      for (Index k = 0; k < h; ++k) {
-        const float weight = weights[k];
-        if (weight == 0.0f) continue;
-        for (Index c = 0; c < w; ++c) line[c] += weight * source[k * w + c];
-      }
       std::fill_n(y, width, 0.0f);
-      for (Index c = 0; c < w; ++c) {
-        const float value = line[c];
-        const float* row = columns.data() + c * width;
-        for (Index x = band[2 * c]; x < band[2 * c + 1]; ++x) y[x] += value * row[x];
+      const detail::NonZero band = detail::nonzero_of(weights, h);
+      for (Index r = band.first; r < band.last; ++r) {
+        detail::add_scaled(weights[r], wide + r * width, width, y);
       }
     }
   }

@@ -133,7 +133,7 @@ void resample_row(const T* plane, const TapTable& table, Index j, Index inner, c
 /// needs by value: each thread has its copy, which stays in registers.
 template <class F>
 void each_line(Index outer, Index out, Index inner, F f) {
-  parallel_for(outer * out, 1 + (1 << 15) / (inner + 1), [&](Index from, Index to) {
+  parallel_for(outer * out, 1 + kCopyGrain / (inner + 1), [&](Index from, Index to) {
     const F line_of = f;
     Index o = from / out;
     Index j = from % out;

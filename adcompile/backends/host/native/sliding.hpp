@@ -267,7 +267,7 @@ void fold_windows(Scratch& scratch, const Window& window, Index planes, const T*
   const Window& w = blocks.w;
   const Index work = blocks.count() * blocks.scratch();
   const Index most = std::min(blocks.count(), Index{4} * threads());
-  const Index pieces = std::max(std::min(most, work >> 15), std::min(most, Index{1}));
+  const Index pieces = std::max(std::min(most, work / kCopyGrain), std::min(most, Index{1}));
   const Index size = blocks.scratch();
   F* spare = scratch.take<F>(1, checked_product(3 * size, pieces));
   parallel_for(pieces, 1, [&](Index from, Index to) {

@@ -19,6 +19,9 @@ void parallel_run(Index count, Index block, RangeBody body, void* context);
 
 }  // namespace detail
 
+/// Elements to copy or to add up (about 40 microseconds) for which it pays to wake another thread.
+inline constexpr Index kCopyGrain = 1 << 17;
+
 [[nodiscard]] inline int threads() {
   return detail::thread_count.load(std::memory_order_relaxed);
 }

@@ -110,7 +110,7 @@ void turn_all(const T* x, const Permuted& p, T* y, Index pitch) {
   const Index cols = p.box[rank - 1];
   const Index gap = p.step[static_cast<std::size_t>(rank - 1)];
   const Index lines = p.box.product(0, rank - 1);
-  parallel_for(lines, 1 + kMapGrain / (cols + 1), [&](Index first, Index last) {
+  parallel_for(lines, 1 + kCopyGrain / (cols + 1), [&](Index first, Index last) {
     while (first < last) {
       const Index plane = first / rows;
       const Index end = std::min(last, (plane + 1) * rows);
