@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from adcompile.backends.host.build import NATIVE, STRICT, find_compiler
 from adcompile.backends.host.codegen.text import generate
 from adcompile.backends.host.library import HostLibrary
 from tests.host.support import CHECKED, Array, assert_like_reference, build, model
+from tests.host.toolchains import TOOLCHAINS, Toolchain
 
 # input shape, attributes: borders, strides, dilations, whole planes, bands of large planes, depth
 POOLS = [
@@ -130,7 +136,7 @@ def models() -> dict[str, ir.Model]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
     """All models in one library, undefined behaviour checked."""
     made = models() | narrow_and_wide()
-    return build(list(made.items()), tmp_path_factory.mktemp("rows"), CHECKED)
+    return build(list(made.items()), tmp_path_factory.mktemp("rows"), ("-O0", *CHECKED[1:]))
 
 
 def feeds_of(made: ir.Model) -> dict[str, Array]:
@@ -165,17 +171,19 @@ def test_means_of_narrow_and_wide_floats(library: HostLibrary) -> None:
     """Sums are made in float for 16 bits, in double for 64."""
     shape = POOLS[0][0]
     x = np.random.default_rng(1).uniform(-1, 1, shape)
-    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    ones = np.pad(np.ones_like(x), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    sums, counts = (
-        sum(a[:, :, i : i + 14, j : j + 14] for i in range(3) for j in range(3))
-        for a in (wide, ones)
-    )
+    wanted = window_sums(x) / window_sums(np.ones_like(x))
     for dtype, tolerance in (("double", 1e-13), ("float16", 2e-3)):
         part = library.part(f"mean_{dtype}")
         got = part.run({"x": x.astype(TYPES[dtype])})["y"]
         assert got.dtype == TYPES[dtype]
-        np.testing.assert_allclose(got, sums / counts, atol=tolerance, rtol=tolerance)
+        np.testing.assert_allclose(got.astype(np.float64), wanted, atol=tolerance, rtol=tolerance)
+
+
+def window_sums(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sums over 3 x 3 neighbours."""
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(2, 3))
+    return np.asarray(windows.sum(axis=(4, 5)), np.float64)
 
 
 def text_of(made: ir.Model) -> str:
@@ -211,3 +219,38 @@ def test_transposes_stay_where_moving_them_gains_nothing(text: str) -> None:
     made = text_of(model(text))
     assert "op::transposed(" not in made
     assert "op::resized(" not in made
+
+
+OFTEN = ("arm64-fast",)
+MACHINES = [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in TOOLCHAINS]
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the program of digests prints when nothing is vectorised."""
+    return printed(Toolchain(find_compiler(), ("-O0",)), tmp_path_factory.mktemp("plain") / "a")
+
+
+def printed(toolchain: Toolchain, program: Path) -> str:
+    sources = [Path(__file__).parent / "feature_rows_main.cpp"]
+    sources += [NATIVE / name for name in ("threads.cpp", "part.cpp")]
+    command = [toolchain.compiler, *STRICT, *toolchain.flags, f"-I{NATIVE}", *map(str, sources)]
+    made = subprocess.run(
+        [*command, "-pthread", "-o", str(program)], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    done = subprocess.run([*toolchain.runner, str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_same_bits_on_every_machine(name: str, digests: str, tmp_path: Path) -> None:
+    """Compilers, instruction sets, sanitizers and threads change no bit of any result."""
+    toolchain = TOOLCHAINS[name]
+    if toolchain.missing:
+        pytest.skip(f"needs {toolchain.missing}")
+    assert printed(toolchain, tmp_path / "program") == digests
+    lines = digests.splitlines()
+    assert len(lines) == 18
+    assert lines[:9] == lines[9:]  # one thread, three threads
