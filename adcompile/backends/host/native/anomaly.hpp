@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "bank_search.hpp"
-#include "gemm.hpp"
 #include "reduce.hpp"
 
 namespace adc::op {
@@ -110,42 +109,6 @@ inline std::pair<View<float>, View<float>> patch_score_own(Out<float> score, Out
     s[n] = detail::softmax_rest(row, k, row[k - 1], 0, k - 1) * row[0];
   });
   return {View<float>(s, many), View<float>(m, maps)};
-}
-
-/// (x - mean)ᵀ · inverse · (x - mean) per patch, at least 0.
-inline View<float> mahalanobis_map(Out<float> out, Scratch& scratch, View<float> embedding,
-                                   View<float> mean, View<float> inverse) {
-  require(embedding.rank() == 4 && mean.rank() == 2 && inverse.rank() == 3,
-          "MahalanobisMap: wrong ranks");
-  const Index channels = embedding.dim(1);
-  const Index patches = embedding.dim(2) * embedding.dim(3);
-  require(mean.shape() == Shape(channels, patches) &&
-              inverse.shape() == Shape(patches, channels, channels),
-          "MahalanobisMap: statistics do not fit the embedding");
-  const Shape shape{embedding.dim(0), 1, embedding.dim(2), embedding.dim(3)};
-  float* y = out.make(shape);
-  float* gap = scratch.take<float>(0, channels);
-  float* turned = scratch.take<float>(1, channels);
-  for (Index n = 0; n < embedding.dim(0); ++n) {
-    const float* x = embedding.data() + n * channels * patches;
-    for (Index p = 0; p < patches; ++p) {
-      for (Index c = 0; c < channels; ++c) {
-        gap[c] = x[c * patches + p] - mean[c * patches + p];
-        turned[c] = 0.0f;
-      }
-      const float* matrix = inverse.data() + p * channels * channels;
-      for (Index r = 0; r < channels; ++r, matrix += channels) {
-        const float g = gap[r];
-        for (Index c = 0; c < channels; ++c) {
-          turned[c] = detail::multiply_add(g, matrix[c], turned[c]);
-        }
-      }
-      for (Index c = 0; c < channels; ++c) turned[c] *= gap[c];
-      const float form = detail::reduce_row<ReduceSum<float>>(turned, channels).result(channels);
-      y[n * patches + p] = math::max(form, 0.0f);
-    }
-  }
-  return {y, shape};
 }
 
 /// Mean over the channels of (a - b)².

@@ -11,6 +11,7 @@
 #include "join.hpp"
 #include "layout.hpp"
 #include "lookup.hpp"
+#include "mahalanobis.hpp"
 #include "map.hpp"
 #include "move.hpp"
 #include "norm.hpp"
