@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "bank_search.hpp"
-#include "reduce.hpp"
+#include "tensor.hpp"
 
 namespace adc::op {
 
