@@ -43,8 +43,8 @@ CORESET_SOURCES = (
 )  # fmt: skip
 CORESET_HEADERS = (
     "coreset.hpp", "coreset_axes.hpp", "coreset_first.hpp", "coreset_frame.hpp",
-    "coreset_layout.hpp", "coreset_nearest.hpp", "coreset_panels.hpp", "coreset_picks.hpp",
-    "coreset_rounds.hpp",
+    "coreset_layout.hpp", "coreset_list.hpp", "coreset_nearest.hpp", "coreset_panels.hpp",
+    "coreset_picks.hpp", "coreset_rounds.hpp",
 )  # fmt: skip
 """Selection of bank rows: part of the library Python loads, not of a host project."""
 

@@ -22,6 +22,8 @@ def program(request: pytest.FixtureRequest, kernel_compiler: Compiler) -> Progra
     return kernel_compiler.program(request.param, DRIVER, NATIVE_SOURCES + CORESET_SOURCES)
 
 
+HALVES = np.where(np.arange(256) % 32 % 3 == 1, np.float32(1), np.float32(0.1))
+"""Rows that differ mostly in some columns of each 32, so that these are compared first."""
 GRID = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3).astype(np.float32)
 FAR = np.concatenate([noise(1500, 20, 6), noise(3, 20, 7) * np.float32(1e6)])
 CASES = {
@@ -30,6 +32,7 @@ CASES = {
     "wide features": (features(700, 200, 7), 150, 2),
     "clusters": (clustered(900, 64, 12), 200, 2),
     "noise": (noise(600, 70, 1), 120, 2),
+    "half of the columns": (noise(700, 256, 5) * HALVES, 160, 2),
     "all rows, mostly ties": (GRID, 216, 2),
     "copies": (np.repeat(noise(40, 33, 2), 9, axis=0), 100, 1),
     "outliers that a sample misses": (FAR, 60, 2),

@@ -71,6 +71,15 @@ struct Floats {
         }
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + first), _mm512_cvtepi32_epi8(rank));
     }
+    ADC_INLINE void halve(const float* values, const std::uint8_t* order, std::int64_t count, float* out) {
+        for (std::int64_t i = 0; i < count; i += 32) {
+            const __m512 low = _mm512_loadu_ps(values + i), high = _mm512_loadu_ps(values + i + 16);
+            for (int part = 0; part < 2; ++part) {
+                const __m128i which = _mm_loadu_si128(reinterpret_cast<const __m128i*>(order + i + 16 * part));
+                _mm512_storeu_ps(out + (part * count + i) / 2, _mm512_permutex2var_ps(low, _mm512_cvtepu8_epi32(which), high));
+            }
+        }
+    }
     // Sums of the lanes of four registers.
     ADC_INLINE void fold(const __m512i (&s)[4], std::int32_t* out) {
         const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));

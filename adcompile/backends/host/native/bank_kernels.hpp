@@ -191,6 +191,10 @@ struct Kernels {
 
     // `project` the other way: out[16 * j + a] += the sum over n rows of u_i[j] * z_i[a].
     void (*spread)(const BankView&, const float* u, const float* z, int n, float* out);
+
+    // Of every 32 values those numbered order[0 … 15] go to the first half of `out`, those numbered
+    // order[16 … 31] to the second.
+    void (*halve)(const float* values, const std::uint8_t* order, std::int64_t count, float* out);
 };
 
 // Null when the machine cannot run it.

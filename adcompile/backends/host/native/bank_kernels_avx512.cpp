@@ -66,6 +66,11 @@ struct Plain512 : Floats {
 
 #include "bank_kernels_impl.hpp"
 
+template <>
+ADC_TARGET void halve_impl<Plain512>(const float* values, const std::uint8_t* order, std::int64_t count, float* out) {
+    Floats::halve(values, order, count, out);
+}
+
 }  // namespace
 
 const Kernels* avx512_kernels() {

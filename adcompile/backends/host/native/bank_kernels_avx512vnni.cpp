@@ -66,6 +66,11 @@ struct Vnni : Floats {
 #include "bank_kernels_impl.hpp"
 
 template <>
+ADC_TARGET void halve_impl<Vnni>(const float* values, const std::uint8_t* order, std::int64_t count, float* out) {
+    Floats::halve(values, order, count, out);
+}
+
+template <>
 ADC_TARGET void ranks_impl<Vnni>(const float* values, int count, std::uint8_t* ranks) {
     for (int first = 0; first < count; first += 16) Floats::ranks(values, count, first, ranks);
 }

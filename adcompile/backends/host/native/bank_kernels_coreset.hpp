@@ -48,3 +48,12 @@ ADC_TARGET void spread_impl(const BankView& b, const float* u, const float* z, i
             V::store(out + kLanes * j, V::fma(one, V::set(u[i * b.stride + j]), V::load(out + kLanes * j)));
     }
 }
+
+template <class V>
+ADC_TARGET void halve_impl(const float* values, const std::uint8_t* order, std::int64_t count, float* out) {
+    for (std::int64_t i = 0; i < count; i += 32)
+        for (int lane = 0; lane < kLanes; ++lane) {
+            out[i / 2 + lane] = values[i + order[i + lane]];
+            out[(count + i) / 2 + lane] = values[i + order[i + kLanes + lane]];
+        }
+}

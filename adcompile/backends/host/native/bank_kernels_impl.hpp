@@ -373,5 +373,6 @@ Kernels kernels_of(const char* name) {
     k.within = within_impl<V>;
     k.listed = listed_impl<V>;
     k.spread = spread_impl<V>;
+    k.halve = halve_impl<V>;
     return k;
 }

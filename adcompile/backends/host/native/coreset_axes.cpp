@@ -103,6 +103,16 @@ void mix(Matrix& b) {
             }
 }
 
+Matrix halved(const Matrix& b, const std::uint8_t* order) {
+    Matrix out(b.rows, b.columns);
+    for (std::int64_t j = 0; j < b.rows; ++j) {
+        const std::int64_t from = j / 32 * 32 + order[j];
+        const std::int64_t to = j / 32 * 16 + j % 16 + (j % 32 < 16 ? 0 : b.rows / 2);
+        std::copy_n(b[from], b.columns, out[to]);
+    }
+    return out;
+}
+
 // Rounds each column to int8 codes times a step; leaves the rounded matrix in b.
 void round_columns(Matrix& b, std::int8_t* codes, float* terms, std::int64_t code_stride) {
     for (std::int64_t a = 0; a < b.columns; ++a) {
@@ -133,8 +143,8 @@ double largest_eigenvalue(const Matrix& b) {
 
 }  // namespace
 
-void choose_axes(const BankView& view, const float* u, std::int64_t count, const Kernels& kernels, Team& team,
-                 CoresetAxes& out) {
+void choose_axes(const BankView& view, const float* u, std::int64_t count, const std::uint8_t* order, const Kernels& kernels,
+                 Team& team, CoresetAxes& out) {
     out.count = static_cast<int>(std::min<std::int64_t>(kCoresetAxes, (view.columns + kLanes - 1) / kLanes * kLanes));
     const std::int64_t codes = out.count * view.code_stride;
     if (!out.memory.allocate(static_cast<std::size_t>(codes) + static_cast<std::size_t>(3 * out.count) * sizeof(float)))
@@ -143,6 +153,7 @@ void choose_axes(const BankView& view, const float* u, std::int64_t count, const
     Matrix b = leading_space(view, u, count, out.count, kernels, team);
     orthonormalise(b, team);
     mix(b);
+    b = halved(b, order);
     round_columns(b, out.memory.as<std::int8_t>(), terms, view.code_stride);
     out.shrink = static_cast<float>((1 - 2e-7) / std::sqrt(largest_eigenvalue(b)));
     out.shadow.columns = view.code_stride;

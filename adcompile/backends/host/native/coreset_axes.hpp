@@ -10,7 +10,7 @@
 
 namespace adc::search {
 
-constexpr int kCoresetAxes = 64;  // at most
+constexpr int kCoresetAxes = 48;  // at most
 
 // Almost orthonormal columns A, kept as int8 codes with a step for each.
 struct CoresetAxes {
@@ -21,9 +21,10 @@ struct CoresetAxes {
 };
 
 // Close to the leading principal axes of `count` points u (view.stride values each, sizes about 1).
-// Good ones make the selection fast, any are safe. Throws std::bad_alloc.
-void choose_axes(const BankView& view, const float* u, std::int64_t count, const Kernels& kernels, Team& team,
-                 CoresetAxes& out);
+// Good ones make the selection fast, any are safe. The axes are those of points halved in this order
+// (Kernels::halve). Throws std::bad_alloc.
+void choose_axes(const BankView& view, const float* u, std::int64_t count, const std::uint8_t* order, const Kernels& kernels,
+                 Team& team, CoresetAxes& out);
 
 }  // namespace adc::search
 

@@ -52,15 +52,15 @@ std::int64_t farthest_from_mean(const CoresetLayout& layout, Team& team) {
         off += gap * gap;
     }
     off = std::sqrt(off);
-    const auto length = [&](std::int64_t row) { return std::sqrt(static_cast<double>(layout.whole.terms(row)[3])); };
+    const auto length = [&](std::int64_t row) { return std::sqrt(static_cast<double>(layout.terms(row).whole.square)); };
     double least = 0;  // of the farthest row
     for (std::int64_t i = 0; i < view.rows; ++i)
-        least = std::max(least, length(i) - static_cast<double>(layout.whole.terms(i)[2]) - off);
+        least = std::max(least, length(i) - static_cast<double>(layout.terms(i).whole.error) - off);
     least -= 1e-6 * (view.longest + off);
     std::int64_t found = 0;
     double most = -1;
     for (std::int64_t i = 0; i < view.rows; ++i) {
-        if (length(i) + static_cast<double>(layout.whole.terms(i)[2]) + off < least) continue;
+        if (length(i) + static_cast<double>(layout.terms(i).whole.error) + off < least) continue;
         const double squared = precise(view.row(i), mean);
         if (squared <= most) continue;
         most = squared;

@@ -1,5 +1,7 @@
-// Two points stand for a row x, with u = (x - centre) * scale:
-//   * whole: u itself, as int8 codes times a step, no farther from u than `error`;
+// Three points stand for a row x, with u = (x - centre) * scale:
+//   * whole: u itself, as int8 codes times a step, no farther from u than `error`; the columns in which rows
+//     differ most come first;
+//   * half: these columns of the whole point alone. No two are farther apart than the wholes; often almost as far;
 //   * head: with the axes A of coreset_axes.hpp, shrink * A'x' of the whole point x', as int8 codes.
 //     Because |shrink * A'v| <= |v|, two heads are no farther apart than their rows but for the errors
 //     of the whole points and of rounding the heads: bank_bounds.cpp, where this map is Φ.
@@ -22,6 +24,7 @@ namespace {
 
 constexpr double kLongest = 1e15;     // of a square, in units of the scale: beyond, the sample misled
 constexpr std::int64_t kBlock = 480;  // rows a thread takes at once, a multiple of kTogether
+constexpr double kEnough = 0.85;      // of the squared lengths, for the first halves to be compared
 constexpr int kTogether = 12;         // rows whose heads are computed together
 
 void reserve(AlignedBytes& bytes, std::int64_t size, bool zeros = false) {
@@ -42,44 +45,54 @@ const void* as_query(const std::int8_t* codes, std::int64_t count, const Kernels
     return out;
 }
 
-// The terms of a point; `more` is between what was encoded and the true point. Gives the point's length.
-double set_terms(float* terms, const Quantised& q, std::int64_t count, double more) {
+// The terms of a point; `more` is between what was encoded and the true point.
+PointTerms terms_of(const Quantised& q, std::int64_t count, double more) {
     const double inflate = 1 + (static_cast<double>(count) / 16 + 12) * kRounding;
     const float error = rounded_up(q.error * inflate + more + kUnderflow);
-    terms[0] = q.step;
-    terms[1] = static_cast<float>(q.square - static_cast<double>(error) * static_cast<double>(error));
-    terms[2] = error;
-    terms[3] = static_cast<float>(q.square);
-    return std::sqrt(q.square);
+    const double base = q.square - static_cast<double>(error) * static_cast<double>(error);
+    return {q.step, static_cast<float>(base), error, static_cast<float>(q.square)};
+}
+
+double length_of(const PointTerms& t) { return std::sqrt(static_cast<double>(t.square)); }
+
+Point point_of(const void* codes, const PointTerms& t, std::int32_t bias) {
+    Point p;
+    p.probe = {codes, -2 * t.step, 0, 0, 0, bias};
+    p.rest = 0;
+    p.square = static_cast<double>(t.square);
+    p.error = static_cast<double>(t.error);
+    return p;
 }
 
 }  // namespace
 
-void CodedRows::allocate(std::int64_t rows, std::int64_t width) {
-    columns = width;
-    reserve(code_bytes, rows * width);
-    reserve(term_bytes, rows * kRowTerms * 4);
-    biases.resize(static_cast<std::size_t>(rows));
+Point CoresetLayout::head(std::int64_t row, const Kernels& kernels, void* out) const {
+    return point_of(as_query(head_codes(row), head_columns, kernels, out), terms(row).head, terms(row).head_bias);
 }
 
-Point CodedRows::point(std::int64_t row, const Kernels& kernels, void* out) const {
-    const void* query = as_query(codes(row), columns, kernels, out);
-    const float* t = terms(row);
-    Point p;
-    p.probe = {query, -2 * t[0], 0, 0, 0, biases[static_cast<std::size_t>(row)]};
-    p.rest = 0;
-    p.square = static_cast<double>(t[3]);
-    p.error = static_cast<double>(t[2]);
-    return p;
+Point CoresetLayout::whole(std::int64_t row, const Kernels& kernels, void* out) const {
+    return point_of(as_query(codes(row), whole_columns, kernels, out), terms(row).whole, terms(row).whole_bias);
+}
+
+Point CoresetLayout::half(std::int64_t row, const Point& point) const {
+    return point_of(point.probe.codes, terms(row).half, terms(row).half_bias);
+}
+
+void CoresetLayout::fetch(std::int64_t row) const {
+#if defined(__GNUC__)
+    const auto* bytes = reinterpret_cast<const char*>(&record(row));
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(sizeof(Record)) + whole_columns; i += 64) __builtin_prefetch(bytes + i, 0, 2);
+#endif
 }
 
 struct CoresetLayout::Scratch {
     explicit Scratch(const CoresetLayout& layout)
-        : u(static_cast<std::size_t>(layout.view.stride)),
-          z(static_cast<std::size_t>(kTogether * layout.axes_.count)),
-          queries(static_cast<std::size_t>(kTogether * layout.view.code_stride)) {}
+        : u(static_cast<std::size_t>(layout.view.stride)), halved(u.size()),
+          z(static_cast<std::size_t>(kTogether * layout.frame_.axes.count)),
+          codes(static_cast<std::size_t>(kTogether * layout.whole_columns)), queries(codes.size()) {}
 
-    std::vector<float> u, z;
+    std::vector<float> u, halved, z;
+    std::vector<std::int8_t> codes;
     std::vector<std::int16_t> queries;
     double longest = 0;
 };
@@ -97,12 +110,12 @@ int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, T
                         static_cast<std::size_t>(job.columns) * sizeof(float));
         view.row_data = padded_.as<float>();
     }
-    reserve(centre_, view.stride * 4);
-    choose_frame(view, view.row_data, kernels, team, centre_.as<float>(), axes_);
-    whole.allocate(job.count, view.code_stride);
-    head.allocate(job.count, axes_.count);
-    view.row_codes = whole.codes(0);
-    view.row_terms = whole.terms(0);
+    choose_frame(view, view.row_data, kernels, team, frame_);
+    head_columns = frame_.axes.count;
+    whole_columns = view.code_stride;
+    if (frame_.first_half >= kEnough) half_columns = (view.stride / 2 + 63) / 64 * 64;
+    if (half_columns == whole_columns) half_columns = 0;
+    reserve(records_, job.count * (static_cast<std::int64_t>(sizeof(Record)) + whole_columns));
     if (measure(kernels, team)) return ADC_OK;
     // A row is far longer than those of the sample, or not finite: seldom, so time does not matter.
     if (!finite(job.rows, job.count * job.columns)) return ADC_NOT_FINITE;
@@ -128,40 +141,52 @@ bool CoresetLayout::measure(const Kernels& kernels, Team& team) {
 double CoresetLayout::measure(const Kernels& kernels, std::int64_t first, std::int64_t last, Scratch& s) {
     Probe probes[kTogether];
     double longest = 0;
+    const CoresetAxes& axes = frame_.axes;
     for (std::int64_t start = first; start < last; start += kTogether) {
         const auto n = static_cast<int>(std::min<std::int64_t>(kTogether, last - start));
-        for (int i = 0; i < n; ++i) longest = std::max(longest, encode(kernels, start + i, s.u.data()));
-        const void* queries = as_query(whole.codes(start), n * whole.columns, kernels, s.queries.data());
+        for (int i = 0; i < n; ++i) longest = std::max(longest, encode(kernels, start + i, &s.codes[static_cast<std::size_t>(i * whole_columns)], s));
+        const void* queries = as_query(s.codes.data(), n * whole_columns, kernels, s.queries.data());
         for (int i = 0; i < n; ++i) {
-            const void* query = static_cast<const char*>(queries) + i * whole.columns * kernels.code_bytes;
-            std::int32_t& bias = whole.biases[static_cast<std::size_t>(start + i)];
-            bias = kernels.bias(query, whole.columns);
-            probes[i] = {nullptr, axes_.shrink * whole.terms(start + i)[0], 0, 0, 0, bias};
+            const void* query = static_cast<const char*>(queries) + i * whole_columns * kernels.code_bytes;
+            RowTerms& t = record(start + i).terms;
+            t.whole_bias = kernels.bias(query, whole_columns);
+            t.half_bias = kernels.bias(query, half_columns);
+            probes[i] = {nullptr, axes.shrink * t.whole.step, 0, 0, 0, t.whole_bias};
         }
-        kernels.values(axes_.shadow, queries, probes, n, 0, axes_.count / kLanes, s.z.data());
-        for (int i = 0; i < n; ++i) longest = std::max(longest, encode_head(kernels, start + i, &s.z[static_cast<std::size_t>(i * axes_.count)]));
+        kernels.values(axes.shadow, queries, probes, n, 0, axes.count / kLanes, s.z.data());
+        for (int i = 0; i < n; ++i) longest = std::max(longest, encode_head(kernels, start + i, &s.z[static_cast<std::size_t>(i * axes.count)]));
     }
     return longest;
 }
 
-double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, float* u) {
+double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, std::int8_t* to, Scratch& s) {
     float square, largest;
-    kernels.centre(view, view.row(row), u, &square, &largest);
-    std::int8_t* codes = whole.codes(row);
-    const Quantised q = kernels.quantise_row(u, view.stride, largest, codes);
-    std::memset(codes + view.stride, 0, static_cast<std::size_t>(view.code_stride - view.stride));
+    kernels.centre(view, view.row(row), s.u.data(), &square, &largest);
+    kernels.halve(s.u.data(), frame_.order.data(), view.stride, s.halved.data());
+    const std::int64_t half = view.stride / 2;
+    const Quantised one = kernels.quantise_row(s.halved.data(), half, largest, to);
+    const Quantised two = kernels.quantise_row(s.halved.data() + half, half, largest, to + half);
+    std::memset(to + view.stride, 0, static_cast<std::size_t>(whole_columns - view.stride));
+    std::memcpy(&record(row) + 1, to, static_cast<std::size_t>(whole_columns));
+    Quantised all = one;
+    all.square += two.square;
+    all.error = std::sqrt(one.error * one.error + two.error * two.error);
     const double high = static_cast<double>(square) * (1 + (static_cast<double>(view.stride) / 32 + 10) * kRounding) + kUnderflow;
-    const double length = set_terms(whole.terms(row), q, view.stride, 4.1 * kRounding * std::sqrt(high));
-    return std::isfinite(square) ? std::max(length, std::sqrt(high)) : 1e300;
+    const double rounding = 4.1 * kRounding * std::sqrt(high);
+    RowTerms& t = record(row).terms;
+    t.half = terms_of(one, view.stride, rounding);
+    t.whole = terms_of(all, view.stride, rounding);
+    return std::isfinite(square) ? std::max(std::sqrt(all.square), std::sqrt(high)) : 1e300;
 }
 
 double CoresetLayout::encode_head(const Kernels& kernels, std::int64_t row, const float* z) {
-    const Quantised q = kernels.quantise_row(z, axes_.count, -1, head.codes(row));
+    std::int8_t* to = record(row).codes;
+    const Quantised q = kernels.quantise_row(z, head_columns, -1, to);
     std::int16_t wide[kCoresetAxes];
-    head.biases[static_cast<std::size_t>(row)] = kernels.bias(as_query(head.codes(row), axes_.count, kernels, wide), axes_.count);
-    const float* terms = whole.terms(row);
-    const double error = static_cast<double>(terms[2]) + 5.5 * kRounding * std::sqrt(static_cast<double>(terms[3]));
-    return set_terms(head.terms(row), q, axes_.count, error);
+    RowTerms& t = record(row).terms;
+    t.head_bias = kernels.bias(as_query(to, head_columns, kernels, wide), head_columns);
+    t.head = terms_of(q, head_columns, static_cast<double>(t.whole.error) + 5.5 * kRounding * length_of(t.whole));
+    return std::sqrt(q.square);
 }
 
 }  // namespace adc::search

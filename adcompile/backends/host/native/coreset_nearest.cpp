@@ -13,6 +13,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Beyond these float32 does not keep its promise: squares underflow or overflow.
 constexpr float kLeast = 1e-27f, kMost = 1e30f;
 
+float rounded_down(double squared) { return squared > kUnderflow ? static_cast<float>(squared * (1 - 1e-7)) : 0.0f; }
+
 }  // namespace
 
 // The margin as for the search: a sum over 32 lanes and the roundings of difference and square.
@@ -20,7 +22,7 @@ Nearest::Nearest(const BankView& view, const Kernels& kernels)
     : view_(view), kernels_(kernels),
       scale_square_(static_cast<double>(view.scale) * static_cast<double>(view.scale)), margin_((static_cast<double>(view.stride) / 32 + 10) * kRounding) {
     const auto rows = static_cast<std::size_t>(view.rows);
-    entries_.assign(rows, {kInfinity, kInfinity, {}, 0, false});
+    entries_.assign(rows, {kInfinity, {}, {}, 0, false});
     minus_.assign((rows + kLanes - 1) / kLanes * kLanes, 1.0f);
     std::fill_n(minus_.begin(), rows, -std::numeric_limits<float>::infinity());
 }
@@ -35,14 +37,22 @@ double Nearest::precise(std::int32_t row, std::int32_t pick) const {
 // False when there is no room for one more candidate.
 bool Nearest::take(Entry& e, std::int32_t pick, Interval squared) {
     if (squared.low > e.high) return true;
-    if (e.count == 0 || squared.high < e.low) {
-        e = {squared.low, std::min(squared.high, e.high), {pick}, 1, false};
-        return true;
+    for (int i = 0; i < e.count; ++i)
+        if (e.picks[i] == pick) return true;
+    if (squared.high < e.high) {
+        e.high = squared.high;
+        e.exact = false;
+        std::int8_t kept = 0;
+        for (int i = 0; i < e.count; ++i) {
+            if (static_cast<double>(e.lows[i]) > e.high) continue;
+            e.picks[kept] = e.picks[i];
+            e.lows[kept++] = e.lows[i];
+        }
+        e.count = kept;
     }
     if (e.count == kCandidates) return false;
-    e.picks[e.count++] = pick;
-    e.low = std::min(e.low, squared.low);
-    e.high = std::min(e.high, squared.high);
+    e.picks[e.count] = pick;
+    e.lows[e.count++] = rounded_down(squared.low);
     e.exact = false;
     return true;
 }
@@ -70,44 +80,64 @@ void Nearest::lower(std::int32_t row, double high) {
 void Nearest::offer(std::int32_t row, std::int32_t pick, Interval squared) {
     Entry& e = entries_[static_cast<std::size_t>(row)];
     if (!take(e, pick, squared)) {
-        tighten(row);
+        still_far(row, 0);  // leaves one
         take(e, pick, squared);
     }
     put_high(row, e.high);
 }
 
-void Nearest::tighten(std::int32_t row) {
-    const Entry& e = entries_[static_cast<std::size_t>(row)];
-    if (e.exact) return;
+// Offers some picks with distances in float32.
+void Nearest::measure(std::int32_t row, const std::int32_t* picks, int count, Entry& e) const {
     float distances[kCandidates];
-    kernels_.distances(view_, view_.row(row), e.picks, e.count, distances);
-    Entry now = {kInfinity, kInfinity, {}, 0, false};
-    for (int i = 0; i < e.count; ++i) {
+    kernels_.distances(view_, view_.row(row), picks, count, distances);
+    for (int i = 0; i < count; ++i) {
         const double value = static_cast<double>(distances[i]) * scale_square_;
         const bool kept = distances[i] >= kLeast && distances[i] <= kMost;
-        take(now, e.picks[i], kept ? Interval{value * (1 - margin_), value * (1 + margin_)} : Interval{0, kInfinity});
+        take(e, picks[i], kept ? Interval{value * (1 - margin_), value * (1 + margin_)} : Interval{0, kInfinity});
+    }
+}
+
+bool Nearest::still_far(std::int32_t row, double floor) {
+    const Entry& e = entries_[static_cast<std::size_t>(row)];
+    if (e.exact || e.count == 0) return e.high >= floor;
+    // The one that seems nearest rules most of the others out.
+    const int best = e.likeliest();
+    Entry now = {e.high, {}, {}, 0, false}, rest = now;
+    measure(row, &e.picks[best], 1, now);
+    for (int i = 0; i < e.count; ++i)
+        if (i != best && static_cast<double>(e.lows[i]) <= now.high) {
+            rest.picks[rest.count] = e.picks[i];
+            rest.lows[rest.count++] = e.lows[i];
+        }
+    if (now.high >= floor && rest.count > 0) {
+        measure(row, rest.picks, rest.count, now);
+        rest.count = 0;
+    }
+    for (int i = 0; i < rest.count; ++i) {
+        now.picks[now.count] = rest.picks[i];
+        now.lows[now.count++] = rest.lows[i];
     }
     put(row, now);
-    if (now.count > 1 || now.high == kInfinity) settle(row);
+    if (now.high < floor) return false;
+    if (now.count > 1) settle(row);
+    return squared(row) >= floor;
 }
 
 void Nearest::fetch(std::int32_t row) const {
 #if defined(__GNUC__)
     const Entry& e = entries_[static_cast<std::size_t>(row)];
-    for (int i = -1; i < e.count; ++i) {
-        const float* data = view_.row(i < 0 ? row : e.picks[i]);
+    for (const float* data : {view_.row(row), view_.row(e.count > 0 ? e.picks[e.likeliest()] : row)})
         for (std::int64_t j = 0; j < view_.stride; j += 16) __builtin_prefetch(data + j);
-    }
 #endif
 }
 
 void Nearest::settle(std::int32_t row) {
     const Entry& e = entries_[static_cast<std::size_t>(row)];
     if (e.exact) return;
-    Entry now = {kInfinity, kInfinity, {}, 0, true};
+    Entry now = {kInfinity, {}, {}, 0, true};
     for (int i = 0; i < e.count; ++i) {
         const double value = precise(row, e.picks[i]);
-        if (value < now.high) now = {value, value, {e.picks[i]}, 1, true};
+        if (value < now.high) now = {value, {rounded_down(value)}, {e.picks[i]}, 1, true};
     }
     put(row, now);
 }

@@ -34,7 +34,7 @@ public:
     bool exact(std::int32_t row) const { return entries_[static_cast<std::size_t>(row)].exact; }
 
     // Sets the upper end of a row of which no pick is known.
-    void bound(std::int32_t row, double high) { put(row, {0, high, {}, 0, false}); }
+    void bound(std::int32_t row, double high) { put(row, {high, {}, {}, 0, false}); }
 
     // Lowers the upper end of a row that is left behind: its nearest pick becomes known when the row has
     // been offered all picks since those of which it knows.
@@ -43,8 +43,9 @@ public:
     // Takes a pick into account, whose squared distance is known to be in the interval.
     void offer(std::int32_t row, std::int32_t pick, Interval squared);
 
-    // Makes the interval as narrow as float32 allows, and the nearest pick known.
-    void tighten(std::int32_t row);
+    // Whether a row that knows its nearest pick is at least as far as `floor`, by distances in float32. If so, one
+    // candidate is left.
+    bool still_far(std::int32_t row, double floor);
 
     // Starts to load what that needs.
     void fetch(std::int32_t row) const;
@@ -52,16 +53,27 @@ public:
     // Makes the distance exact.
     void settle(std::int32_t row);
 
-    void become_pick(std::int32_t row) { put(row, {-1, -1, {}, 0, true}); }
+    void become_pick(std::int32_t row) { put(row, {-1, {}, {}, 0, true}); }
 
 private:
-    static constexpr int kCandidates = 3;
-    struct Entry {
-        double low, high;
-        std::int32_t picks[kCandidates];  // one of them is the nearest
+    static constexpr int kCandidates = 6;
+    // A cache line. One of the picks is the nearest; `lows` are at most their squared distances.
+    struct alignas(64) Entry {
+        double high;
+        float lows[kCandidates];
+        std::int32_t picks[kCandidates];
         std::int8_t count;
         bool exact;
+
+        int likeliest() const {
+            int best = 0;
+            for (int i = 1; i < count; ++i)
+                if (lows[i] < lows[best]) best = i;
+            return best;
+        }
     };
+
+    void measure(std::int32_t row, const std::int32_t* picks, int count, Entry& e) const;
 
     static bool take(Entry& e, std::int32_t pick, Interval squared);
     void put(std::int32_t row, const Entry& e);

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "bank_kernels.hpp"
+#include "coreset_layout.hpp"
 
 namespace adc::search {
 
@@ -25,11 +25,13 @@ public:
         shadow_.terms = terms_.data();
     }
 
-    // codes: `columns` of them; terms: step, base, error.
-    void put(std::int64_t place, const std::int8_t* codes, const float* terms) {
+    // codes: `columns` of them.
+    void put(std::int64_t place, const std::int8_t* codes, const PointTerms& terms) {
         std::int8_t* panel = &codes_[static_cast<std::size_t>(place / kLanes * kLanes * shadow_.columns)] + place % kLanes * 4;
         for (std::int64_t i = 0; i < shadow_.columns; i += 4) std::memcpy(panel + kLanes * i, codes + i, 4);
-        for (int term = 0; term < 3; ++term) *at(place, term) = terms[term];
+        *at(place, 0) = terms.step;
+        *at(place, 1) = terms.base;
+        *at(place, 2) = terms.error;
     }
 
     void remove(std::int64_t place) { *at(place, 1) = std::numeric_limits<float>::infinity(); }

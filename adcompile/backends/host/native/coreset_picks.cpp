@@ -1,5 +1,5 @@
-// For a row and a pick, two bounds come before an evaluation: of their heads (Kernels::values, for a
-// few rows and all picks at once), and of the whole int8 points (Kernels::check).
+// For a row and a pick, up to three bounds come before an evaluation: of their heads (Kernels::values, for a
+// few rows and all picks at once), of the halves of their int8 points, and of the whole points (Kernels::check).
 #include "coreset_picks.hpp"
 
 #include <algorithm>
@@ -11,37 +11,46 @@
 namespace adc::search {
 namespace {
 
-constexpr int kPanels = 128;  // taken at once
+constexpr int kPanels = 128;   // taken at once
 constexpr int kFewPanels = 2;  // that are compared without looking for a better limit
+constexpr int kFew = 8;        // picks whose whole points are compared without their halves
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// What is known of a distance.
+struct Gap {
+    Gap(const BankView& view, double square, double error, float value, float other_error)
+        : apart(static_cast<double>(value) + static_cast<double>(other_error) * static_cast<double>(other_error) + square),
+          slack(28 * kRounding * (square + view.longest * view.longest) + kUnderflow), errors(error + static_cast<double>(other_error)) {}
+
+    double least() const { return std::max(0.0, std::sqrt(std::max(0.0, apart - slack)) - errors); }
+    double most() const { return std::sqrt(std::max(0.0, apart + slack)) + errors; }
+
+    double apart, slack, errors;  // squared distance of the points, its rounding; how far the points may be off
+};
 
 }  // namespace
 
 Interval interval(const BankView& view, const Point& point, float value, float error) {
-    const double e = static_cast<double>(error);
-    const double slack = 28 * kRounding * (point.square + view.longest * view.longest) + kUnderflow;
-    const double apart = static_cast<double>(value) + e * e + point.square;
-    const double least = std::max(0.0, std::sqrt(std::max(0.0, apart - slack)) - point.error - e);
-    const double most = std::sqrt(std::max(0.0, apart + slack)) + point.error + e;
+    const Gap gap(view, point.square, point.error, value, error);
+    const double least = gap.least(), most = gap.most();
     return {least * least * (1 - 1e-7), most * most * (1 + 1e-7)};
 }
 
 Picks::Picks(const CoresetLayout& layout, const Kernels& kernels, std::int64_t most)
-    : layout_(layout), kernels_(kernels), heads_(layout.head.columns), view_(layout.view) {
+    : layout_(layout), kernels_(kernels), heads_(layout.head_columns), halves_(layout.view, layout.half_columns),
+      wholes_(layout.view, layout.whole_columns) {
     rows_.reserve(at(most));
     heads_.clear(most);
-    if (!codes_.allocate(at(most * layout.whole.columns), false)) throw std::bad_alloc();
-    terms_.resize(at(most * kRowTerms));
-    view_.row_codes = codes_.as<std::int8_t>();
-    view_.row_terms = terms_.data();
+    halves_.clear(layout.half_columns != 0 ? most : 0);
+    wholes_.clear(most);
 }
 
 Picks::Scratch Picks::scratch() const {
     const std::size_t most = kPanels * kLanes + kLanes;
     Scratch s;
-    s.head_codes.resize(at(kTogether * layout_.head.columns * kernels_.code_bytes));
-    s.whole_codes.resize(at(layout_.whole.columns * kernels_.code_bytes));
+    s.head_codes.resize(at(kTogether * layout_.head_columns * kernels_.code_bytes));
+    s.whole_codes.resize(at(layout_.whole_columns * kernels_.code_bytes));
     s.values.resize(at(together()) * most);
     s.checked.resize(most);
     s.near.resize(most);
@@ -53,76 +62,95 @@ int Picks::together() const { return std::min(kernels_.tile, kTogether); }
 void Picks::add(std::int32_t row) {
     const std::int64_t t = count();
     rows_.push_back(row);
-    heads_.put(t, layout_.head.codes(row), layout_.head.terms(row));
-    std::copy_n(layout_.whole.codes(row), layout_.whole.columns, codes_.as<std::int8_t>() + t * layout_.whole.columns);
-    std::copy_n(layout_.whole.terms(row), kRowTerms, &terms_[at(t * kRowTerms)]);
+    const RowTerms& terms = layout_.terms(row);
+    heads_.put(t, layout_.head_codes(row), terms.head);
+    if (layout_.half_columns != 0) halves_.put(t, layout_.codes(row), layout_.view.stride / 2, terms.half);
+    wholes_.put(t, layout_.codes(row), layout_.whole_columns, terms.whole);
 }
 
-void Picks::fetch(const std::int32_t* rows, int count) const {
-    kernels_.fetch(layout_.view, rows, count);
-#if defined(__GNUC__)
-    for (int i = 0; i < count; ++i) {
-        for (std::int64_t c = 0; c < layout_.head.columns; c += 64) __builtin_prefetch(layout_.head.codes(rows[i]) + c);
-        __builtin_prefetch(layout_.head.terms(rows[i]));
-    }
-#endif
-}
-
-unsigned Picks::compare(const std::int32_t* rows, int count, std::int32_t first, double floor, Nearest& nearest, Scratch& s) const {
+unsigned Picks::compare(const Tile& tile, double floor, Nearest& nearest, Scratch& s) const {
     Point heads[kTogether];
     Probe probes[kTogether];
-    const std::int64_t size = layout_.head.columns * kernels_.code_bytes;
-    for (int i = 0; i < count; ++i) {
+    const std::int64_t size = layout_.head_columns * kernels_.code_bytes;
+    for (int i = 0; i < tile.count; ++i) {
         unsigned char* codes = &s.head_codes[at(i * size)];
-        heads[i] = layout_.head.point(rows[i], kernels_, codes);
-        if (heads[i].probe.codes != codes) std::memcpy(codes, heads[i].probe.codes, at(size));
+        heads[i] = layout_.head(tile.rows[i], kernels_, codes);
+        if (heads[i].probe.codes != codes)
+            for (std::int64_t c = 0; c < size; c += 16) std::memcpy(codes + c, layout_.head_codes(tile.rows[i]) + c, 16);
         probes[i] = heads[i].probe;
     }
-    unsigned all = (1u << count) - 1;
-    const std::int64_t end = (this->count() + kLanes - 1) / kLanes;
-    for (std::int64_t panel = first / kLanes; panel < end; panel += kPanels) {
-        const auto panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
-        kernels_.values(heads_.shadow(), s.head_codes.data(), probes, count, panel, panels, s.values.data());
-        for (int i = 0; i < count; ++i)
-            if ((all >> i & 1) != 0 && !compare(rows[i], heads[i], &s.values[at(i * panels * kLanes)], panel, panels, floor, nearest, s))
+    unsigned all = (1u << tile.count) - 1;
+    bool fetched = false;
+    const std::int64_t end = (count() + kLanes - 1) / kLanes;
+    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
+        const Span span = {panel, static_cast<int>(std::min<std::int64_t>(kPanels, end - panel))};
+        kernels_.values(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, span.panels, s.values.data());
+        double limits[kTogether];
+        for (int i = 0; i < tile.count; ++i) limits[i] = nearest.squared(tile.rows[i]);
+        if (span.panels > kFewPanels) {
+            closest(tile, span, limits, s);
+            fetched = true;
+            for (int i = 0; i < tile.count; ++i) {
+                if (limits[i] >= floor) continue;
+                nearest.lower(tile.rows[i], limits[i]);
                 all &= ~(1u << i);
+            }
+        }
+        for (int i = 0; i < tile.count; ++i)
+            if ((all >> i & 1) != 0) compare(tile.rows[i], heads[i], limits[i], &s.values[at(i * span.panels * kLanes)], span, nearest, s);
     }
+    for (int i = 0; i < tile.next_count && !fetched; ++i) layout_.fetch(tile.next[i]);
     return all;
 }
 
-// False when the row is left behind.
-bool Picks::compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels, double floor,
-                    Nearest& nearest, Scratch& s) const {
-    const BankView& view = layout_.view;
-    Point whole = layout_.whole.point(row, kernels_, s.whole_codes.data());
-    double limit = nearest.squared(row);
-    if (panels > kFewPanels) {
-        // The int8 distance to the pick that seems nearest by the heads limits the search.
-        s.near[0] = static_cast<std::int32_t>(first_panel * kLanes) + kernels_.smallest(values, panels);
-        const float error = terms_[at(s.near[0] * kRowTerms + 2)];
-        whole.probe.limit = std::numeric_limits<float>::infinity();
-        kernels_.check(view_, whole.probe, s.near.data(), 1, s.checked.data());
-        limit = std::min(limit, interval(view, whole, s.checked[0], error).high);
-        if (limit < floor) {
-            nearest.lower(row, limit);
-            return false;
-        }
+// Lowers limits on the rows' squared distances by the int8 distances to the picks that seem nearest by the heads.
+// Step by step for all rows: what one waits for, memory above all, the others hide.
+void Picks::closest(const Tile& tile, Span span, double* limits, Scratch& s) const {
+    std::int32_t best[kTogether];
+    float values[kTogether];
+    for (int i = 0; i < tile.count; ++i) {
+        best[i] = static_cast<std::int32_t>(span.first * kLanes) + kernels_.smallest(&s.values[at(i * span.panels * kLanes)], span.panels);
+        kernels_.fetch(wholes_.view(), &best[i], 1);
+        if (i < tile.next_count) layout_.fetch(tile.next[i]);
     }
+    for (int i = 0; i < tile.count; ++i) {
+        Point whole = layout_.whole(tile.rows[i], kernels_, s.whole_codes.data());
+        whole.probe.limit = std::numeric_limits<float>::infinity();
+        s.near[0] = best[i];
+        kernels_.check(wholes_.view(), whole.probe, s.near.data(), 1, s.checked.data());
+        values[i] = s.checked[0];
+    }
+    for (int i = 0; i < tile.count; ++i) {
+        const PointTerms& terms = layout_.terms(tile.rows[i]).whole;
+        const double most = Gap(layout_.view, static_cast<double>(terms.square), static_cast<double>(terms.error), values[i], wholes_.terms(best[i]).error).most();
+        limits[i] = std::min(limits[i], most * most * (1 + 1e-7));
+    }
+}
+
+// Offers the picks that may be nearer than `limit`.
+void Picks::compare(std::int32_t row, Point head, double limit, const float* values, Span span, Nearest& nearest, Scratch& s) const {
+    const BankView& view = layout_.view;
     head.reach(view, limit);
-    int count = kernels_.within(heads_.shadow(), values, first_panel, panels, head.probe.slope, head.probe.limit, s.near.data());
-    if (count == 0) return true;
+    int count = kernels_.within(heads_.shadow(), values, span.first, span.panels, head.probe.slope, head.probe.limit, s.near.data());
+    if (count == 0) return;
+    Point whole = layout_.whole(row, kernels_, s.whole_codes.data());
+    if (count > kFew && layout_.half_columns != 0) {
+        Point half = layout_.half(row, whole);
+        half.reach(view, limit);
+        count = kernels_.check(halves_.view(), half.probe, s.near.data(), count, s.checked.data());
+        if (count == 0) return;
+    }
     whole.reach(view, limit);
-    count = kernels_.check(view_, whole.probe, s.near.data(), count, s.checked.data());
-    if (count == 0) return true;
+    count = kernels_.check(wholes_.view(), whole.probe, s.near.data(), count, s.checked.data());
+    if (count == 0) return;
     // The pick that seems nearest first: the others are seldom needed then.
-    const auto best = std::min_element(s.checked.begin(), s.checked.begin() + count) - s.checked.begin();
-    std::swap(s.near[0], s.near[at(best)]);
-    std::swap(s.checked[0], s.checked[at(best)]);
+    const auto least = std::min_element(s.checked.begin(), s.checked.begin() + count) - s.checked.begin();
+    std::swap(s.near[0], s.near[at(least)]);
+    std::swap(s.checked[0], s.checked[at(least)]);
     for (int i = 0; i < count; ++i) {
         const std::int32_t t = s.near[at(i)];
-        nearest.offer(row, rows_[at(t)], interval(view, whole, s.checked[at(i)], terms_[at(t * kRowTerms + 2)]));
+        nearest.offer(row, rows_[at(t)], interval(view, whole, s.checked[at(i)], wholes_.terms(t).error));
     }
-    return true;
 }
 
 }  // namespace adc::search

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "coreset_layout.hpp"
+#include "coreset_list.hpp"
 #include "coreset_nearest.hpp"
 #include "coreset_panels.hpp"
 
@@ -35,24 +36,34 @@ public:
     static constexpr int kTogether = 16;
     int together() const;
 
-    // Starts to load what that needs of rows.
-    void fetch(const std::int32_t* rows, int count) const;
+    // Rows to be compared with the picks from number `first` on, and rows that will be next, whose data starts
+    // to be loaded meanwhile.
+    struct Tile {
+        const std::int32_t* rows;
+        int count;
+        std::int32_t first;
+        const std::int32_t* next;
+        int next_count;
+    };
 
-    // Compares rows with the picks from number `first` on. A row that proves nearer than `floor` may be
-    // left behind: the bits of those that have been compared with all picks are returned.
-    unsigned compare(const std::int32_t* rows, int count, std::int32_t first, double floor, Nearest& nearest, Scratch& scratch) const;
+    // A row that proves nearer than `floor` may be left behind: the bits of those that have been compared with
+    // all picks are returned.
+    unsigned compare(const Tile& tile, double floor, Nearest& nearest, Scratch& scratch) const;
 
 private:
-    bool compare(std::int32_t row, Point head, const float* values, std::int64_t first_panel, int panels, double floor,
-                 Nearest& nearest, Scratch& s) const;
+    struct Span {
+        std::int64_t first;
+        int panels;
+    };
+
+    void closest(const Tile& tile, Span span, double* limits, Scratch& s) const;
+    void compare(std::int32_t row, Point head, double limit, const float* values, Span span, Nearest& nearest, Scratch& s) const;
 
     const CoresetLayout& layout_;
     const Kernels& kernels_;
     std::vector<std::int32_t> rows_;
     Panels heads_;
-    AlignedBytes codes_;  // whole points
-    std::vector<float> terms_;
-    BankView view_;       // of the last two
+    PointList halves_, wholes_;
 };
 
 }  // namespace adc::search

@@ -16,12 +16,13 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <utility>
 
 namespace adc::search {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr std::int64_t kBlock = 1024;  // rows a thread takes at once
+constexpr std::int64_t kBlock = 512;  // rows a thread takes at once
 constexpr int kPanels = 128;           // of the pool, compared with a pick at once
 constexpr double kFirstShrink = 0.02, kLeastShrink = 0.0005, kMostShrink = 0.2;
 constexpr std::size_t kFewRows = 50, kManyRows = 125;  // of a pool
@@ -41,8 +42,9 @@ Rounds::Rounds(const CoresetLayout& layout, const Kernels& kernels, Team& team, 
     : layout_(layout), view_(layout.view), kernels_(kernels), team_(team),
       scale_square_(static_cast<double>(view_.scale) * static_cast<double>(view_.scale)),
       nearest_(view_, kernels), picks_(layout, kernels, picks), floor_(kInfinity), shrink_(kFirstShrink),
-      pool_heads_(layout.head.columns) {
+      pool_heads_(layout.head_columns), pool_wholes_(layout.view, layout.whole_columns) {
     done_.assign(at(view_.rows), 0);
+    rounds_.assign(at(picks + 1), 0);
     lane_.assign(at(view_.rows), -1);
     const std::int64_t blocks = (view_.rows + kBlock - 1) / kBlock;
     found_.resize(at(blocks * kBlock));
@@ -51,12 +53,13 @@ Rounds::Rounds(const CoresetLayout& layout, const Kernels& kernels, Team& team, 
     for (Member& m : members_) {
         m.scratch = picks_.scratch();
         m.rows.resize(at(kBlock + kLanes));
-        m.behind.reserve(at(kBlock));
+        m.behind.resize(at(kBlock));
     }
 }
 
 Rounds::Farthest Rounds::pick(std::int32_t row) {
     picks_.add(row);
+    rounds_[at(picks_.count())] = round_;
     if (picks_.count() == 1) start(row);
     // At distance 0 nothing comes nearer.
     if (!heap_.empty() && heap_.front().squared > 0) thin_pool(row);
@@ -86,8 +89,8 @@ Rounds::Farthest Rounds::pick(std::int32_t row) {
 // A row is no farther from the first pick than both are from the centre together.
 void Rounds::start(std::int32_t pick) {
     const auto length = [this](std::int32_t row) {
-        const float* terms = layout_.whole.terms(row);
-        return std::sqrt(static_cast<double>(terms[3])) + static_cast<double>(terms[2]);
+        const PointTerms& t = layout_.terms(row).whole;
+        return std::sqrt(static_cast<double>(t.square)) + static_cast<double>(t.error);
     };
     team_.run(view_.rows, kBlock, [&](int, std::int64_t first, std::int64_t last) {
         for (auto row = static_cast<std::int32_t>(first); row < last; ++row) {
@@ -105,8 +108,8 @@ void Rounds::leave_pool(std::int32_t row) {
 // Compares the pool with a new pick, which is its farthest row.
 void Rounds::thin_pool(std::int32_t pick) {
     Picks::Scratch& s = members_[0].scratch;
-    Point head = layout_.head.point(pick, kernels_, s.head_codes.data());
-    Point whole = layout_.whole.point(pick, kernels_, s.whole_codes.data());
+    Point head = layout_.head(pick, kernels_, s.head_codes.data());
+    Point whole = layout_.whole(pick, kernels_, s.whole_codes.data());
     leave_pool(pick);
     head.reach(view_, nearest_.squared(pick));
     whole.reach(view_, nearest_.squared(pick));
@@ -120,16 +123,16 @@ void Rounds::thin_panels(std::int32_t pick, Point& head, Point& whole, std::int6
     Picks::Scratch& s = members_[0].scratch;
     kernels_.values(pool_heads_.shadow(), head.probe.codes, &head.probe, 1, first, panels, s.values.data());
     int count = kernels_.collect(pool_heads_.shadow(), s.values.data(), first, panels, lowest, head.probe.slope, head.probe.limit, s.near.data());
-    for (int i = 0; i < count; ++i) s.near[at(i)] = pool_[at(s.near[at(i)])];
-    count = kernels_.check(view_, whole.probe, s.near.data(), count, s.checked.data());
+    count = kernels_.check(pool_wholes_.view(), whole.probe, s.near.data(), count, s.checked.data());
     for (int i = 0; i < count; ++i) {
-        const std::int32_t row = s.near[at(i)];
-        nearest_.offer(row, pick, interval(view_, whole, s.checked[at(i)], layout_.whole.terms(row)[2]));
+        const std::int32_t row = pool_[at(s.near[at(i)])];
+        nearest_.offer(row, pick, interval(view_, whole, s.checked[at(i)], pool_wholes_.terms(s.near[at(i)]).error));
         if (nearest_.squared(row) < floor_) leave_pool(row);
     }
 }
 
 void Rounds::start_round() {
+    ++round_;
     floor_ *= 1 - shrink_;
     fill_pool();
     if (pool_.empty()) {
@@ -155,34 +158,33 @@ void Rounds::keep_farthest() {
     pool_.erase(std::remove_if(pool_.begin(), pool_.end(), near), pool_.end());
 }
 
+// How many rounds ago a row was compared with picks: 0 where it has seen all.
+int Rounds::age(std::int32_t row) const {
+    const std::int32_t done = done_[at(row)];
+    return done == picks_.count() ? 0 : std::min(kAges, 1 + round_ - rounds_[at(done)]);
+}
+
 // Brings a block of rows up to date; lists those at least as far as the floor and returns how many.
 std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last) {
     Member& m = members_[at(member)];
     const int count = nearest_.far(first, last, floor_, m.rows.data());
-    // Rows that have seen the same picks go together.
-    m.behind.clear();
-    for (int i = 0; i < count; ++i) {
-        const std::int32_t row = m.rows[at(i)];
-        if (done_[at(row)] < picks_.count()) m.behind.push_back(static_cast<std::int64_t>(done_[at(row)]) << 32 | row);
-    }
-    std::sort(m.behind.begin(), m.behind.end());
-    std::int32_t tiles[2][Picks::kTogether];
-    const auto behind = static_cast<std::int64_t>(m.behind.size());
+    // Rows that have seen about the same picks go together: those of long ago first.
+    std::int32_t starts[kAges + 1] = {};
+    for (int i = 0; i < count; ++i) ++starts[age(m.rows[at(i)])];
+    std::int32_t behind = 0;
+    for (int a = kAges; a >= 0; --a) behind += std::exchange(starts[a], behind);
+    for (int i = 0; i < count; ++i) m.behind[at(starts[age(m.rows[at(i)])]++)] = m.rows[at(i)];
+    behind = starts[1];  // those of age 0 have seen all
     const int together = picks_.together();
-    const auto tile_at = [&](std::int64_t i, std::int32_t* tile) {
-        const auto n = static_cast<int>(std::max<std::int64_t>(0, std::min<std::int64_t>(together, behind - i)));
-        for (int j = 0; j < n; ++j) tile[j] = static_cast<std::int32_t>(m.behind[at(i + j)] & 0x7fffffff);
-        picks_.fetch(tile, n);
-        return n;
-    };
-    int n = tile_at(0, tiles[0]);
-    for (std::int64_t i = 0; i < behind; i += together) {
-        std::int32_t* tile = tiles[i / together % 2];
-        const int next = tile_at(i + together, tiles[1 - i / together % 2]);
-        const unsigned all = picks_.compare(tile, n, done_[at(tile[0])], floor_, nearest_, m.scratch);
+    for (std::int32_t i = 0; i < std::min(together, behind); ++i) layout_.fetch(m.behind[at(i)]);
+    for (std::int32_t i = 0; i < behind; i += together) {
+        const std::int32_t* tile = &m.behind[at(i)];
+        const int n = std::min(together, behind - i), next = std::min(together, behind - i - n);
+        std::int32_t least = done_[at(tile[0])];
+        for (int j = 1; j < n; ++j) least = std::min(least, done_[at(tile[j])]);
+        const unsigned all = picks_.compare({tile, n, least, tile + n, next}, floor_, nearest_, m.scratch);
         for (int j = 0; j < n; ++j)
             if ((all >> j & 1) != 0) done_[at(tile[j])] = picks_.count();
-        n = next;
     }
     // Those still in question are seen to once their data is on the way.
     int left = 0;
@@ -192,8 +194,7 @@ std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last)
     for (int i = 0; i < left; ++i) {
         const std::int32_t row = m.rows[at(i)];
         if (i + 2 < left) nearest_.fetch(m.rows[at(i + 2)]);
-        nearest_.tighten(row);
-        if (nearest_.squared(row) >= floor_) found_[at(first + found++)] = row;
+        if (nearest_.still_far(row, floor_)) found_[at(first + found++)] = row;
     }
     return found;
 }
@@ -210,10 +211,12 @@ void Rounds::fill_pool() {
     if (pool_.size() > 2 * kManyRows) keep_farthest();
     const auto size = static_cast<std::int64_t>(pool_.size());
     pool_heads_.clear(size);
+    pool_wholes_.clear(size);
     heap_.clear();
     for (std::int64_t i = 0; i < size; ++i) {
         const std::int32_t row = pool_[at(i)];
-        pool_heads_.put(i, layout_.head.codes(row), layout_.head.terms(row));
+        pool_heads_.put(i, layout_.head_codes(row), layout_.terms(row).head);
+        pool_wholes_.put(i, layout_.codes(row), layout_.whole_columns, layout_.terms(row).whole);
         lane_[at(row)] = static_cast<std::int32_t>(i);
         heap_.push_back({nearest_.squared(row), row});
     }

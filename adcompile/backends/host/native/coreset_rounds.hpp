@@ -7,6 +7,7 @@
 
 #include "bank_team.hpp"
 #include "coreset_layout.hpp"
+#include "coreset_list.hpp"
 #include "coreset_nearest.hpp"
 #include "coreset_panels.hpp"
 #include "coreset_picks.hpp"
@@ -35,6 +36,8 @@ private:
     void leave_pool(std::int32_t row);
     void start_round();
     void fill_pool();
+    static constexpr int kAges = 15;
+    int age(std::int32_t row) const;
     std::int64_t catch_up(int member, std::int64_t first, std::int64_t last);
     void keep_farthest();
 
@@ -45,6 +48,8 @@ private:
     const double scale_square_;
     Nearest nearest_;
     std::vector<std::int32_t> done_;    // per row: of how many picks nearest_ knows
+    std::vector<std::int32_t> rounds_;  // in which round there came to be so many picks
+    std::int32_t round_ = 0;
     Picks picks_;
 
     double floor_;                      // rows at least this far are in the pool
@@ -52,13 +57,14 @@ private:
     std::vector<std::int32_t> pool_;    // rows, in order
     std::vector<std::int32_t> lane_;    // per row: where it is in the pool
     Panels pool_heads_;
+    PointList pool_wholes_;
     std::vector<Farthest> heap_;        // of the pool; entries may be out of date
     std::vector<std::int32_t> found_;   // per block of rows: those at least as far as the floor
     std::vector<std::int64_t> counts_;  // … how many
     struct Member {
         Picks::Scratch scratch;
         std::vector<std::int32_t> rows;
-        std::vector<std::int64_t> behind;
+        std::vector<std::int32_t> behind;
     };
     std::vector<Member> members_;       // one for each thread
 };
