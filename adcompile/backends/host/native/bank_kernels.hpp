@@ -155,8 +155,9 @@ struct Kernels {
     // what `values` would give. Returns how many.
     int (*check)(const BankView&, const Probe& probe, std::int32_t* rows, int count, float* values);
 
-    // The first of the 16 · panels values that none is less than.
-    int (*smallest)(const float* values, int panels);
+    // Lists the rows whose value, of one query or of two (16 · panels values each), does not exceed what
+    // `limits` says of that query; ascending. Room for 16 more. Returns how many.
+    int (*either)(const float* values, const float* limits, int queries, int panels, std::int32_t* rows);
 
     // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
     // smallest: the k-th smallest of the lanes' minima.
@@ -168,8 +169,9 @@ struct Kernels {
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
-    // The same of each vector to a row of its own: out[i] = squared distance of x[i] to rows[i].
-    void (*pair_distances)(const BankView&, const float* const* x, const std::int32_t* rows, int count, float* out);
+    // The same of one or two vectors: out[q * out_stride + i] = squared distance of x[q] to rows[i].
+    void (*two_distances)(const BankView&, const float* const* x, int queries, const std::int32_t* rows, int count,
+                          float* out, std::int64_t out_stride);
 
     // The same for `count` queries and every row: out[q * 16 * panels + row]; infinite in the padding.
     void (*all_distances)(const BankView&, const float* const* x, int count, float* out);

@@ -16,7 +16,7 @@ struct Avx2 {
     struct Bank { __m256i a, b; };
     struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
-    static constexpr int kPairQueries = 1, kPairRows = 3, kPairs = 2, kDirectRows = 5, kDirectHalf = 5;
+    static constexpr int kPairQueries = 1, kPairRows = 3, kTwoRows = 1, kDirectRows = 5, kDirectHalf = 5;
     static constexpr int kTileQueries = 4, kTilePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }

@@ -191,28 +191,20 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
     take_rows<V, 1>(b, x, rows, i, count, out);
 }
 
-template <class V, int... q>
-ADC_INLINE void add_pairs(Pack<q...>, typename V::F* sum, const float* const* x, const float* const* y, std::int64_t i) {
-    ((sum[q] = add_square<V>(sum[q], V::load(x[q] + i), V::load(y[q] + i))), ...);
-}
-
-template <class V, int... q>
-ADC_INLINE void pair_tile(Pack<q...> pairs, const BankView& b, const float* const* x, const std::int32_t* rows, float* out) {
-    const float* y[] = {b.row(rows[q])...};
-    typename V::F low[sizeof...(q)], high[sizeof...(q)];
-    ((low[q] = high[q] = V::zero()), ...);
-    for (std::int64_t i = 0; i < b.stride; i += 32) {
-        add_pairs<V>(pairs, low, x, y, i);
-        add_pairs<V>(pairs, high, x, y, i + 16);
-    }
-    ((out[q] = V::sum(V::add(low[q], high[q]))), ...);
+template <class V, int n>
+ADC_INLINE void two_by_rows(const BankView& b, const float* const* x, const std::int32_t* rows, float* out, std::int64_t out_stride) {
+    const float* y[n];
+    for (int r = 0; r < n; ++r) y[r] = b.row(rows[r]);
+    distance_tile<V>(Count<2>(), Count<n>(), x, y, b.stride, out, out_stride);
 }
 
 template <class V>
-ADC_TARGET void pair_distances_impl(const BankView& b, const float* const* x, const std::int32_t* rows, int count, float* out) {
+ADC_TARGET void two_distances_impl(const BankView& b, const float* const* x, int queries, const std::int32_t* rows, int count,
+                                   float* out, std::int64_t out_stride) {
+    if (queries == 1) return distances_impl<V>(b, x[0], rows, count, out);
     int i = 0;
-    for (; i + V::kPairs <= count; i += V::kPairs) pair_tile<V>(Count<V::kPairs>(), b, x + i, rows + i, out + i);
-    for (; i < count; ++i) pair_tile<V>(Count<1>(), b, x + i, rows + i, out + i);
+    for (; i + V::kTwoRows <= count; i += V::kTwoRows) two_by_rows<V, V::kTwoRows>(b, x, rows + i, out + i, out_stride);
+    for (; i < count; ++i) two_by_rows<V, 1>(b, x, rows + i, out + i, out_stride);
 }
 
 template <class V>
@@ -317,13 +309,16 @@ ADC_TARGET std::int32_t bias_impl(const void* codes, std::int64_t count) {
 #include "bank_kernels_int8.hpp"
 
 template <class V>
-ADC_TARGET int smallest_impl(const float* values, int panels) {
-    typename V::F least = V::load(values);
-    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
-    const typename V::F all = V::set(-V::largest(V::sub(V::zero(), least)));
-    for (int p = 0; p < panels; ++p)
-        if (const unsigned mask = V::below(V::load(values + 16 * p), all)) return 16 * p + __builtin_ctz(mask);
-    return 0;
+ADC_TARGET int either_impl(const float* values, const float* limits, int queries, int panels, std::int32_t* rows) {
+    using F = typename V::F;
+    const F first = V::set(limits[0]), second = V::set(limits[queries - 1]);
+    const float* other = values + (queries - 1) * 16 * panels;
+    int found = 0;
+    for (int p = 0; p < panels; ++p) {
+        const unsigned mask = V::below(V::load(values + 16 * p), first) | V::below(V::load(other + 16 * p), second);
+        if (mask != 0) found += V::append(mask, 16 * p, rows + found);
+    }
+    return found;
 }
 
 template <class V>
@@ -351,8 +346,8 @@ Kernels kernels_of(const char* name) {
     k.direct_rows = V::kDirectRows;
     k.direct_half = V::kDirectHalf;
     k.code_bytes = V::kCodeBytes;
-    k.pair_distances = pair_distances_impl<V>;
-    k.smallest = smallest_impl<V>;
+    k.two_distances = two_distances_impl<V>;
+    k.either = either_impl<V>;
     k.centre = centre_impl<V>;
     k.encode = encode_impl<V>;
     k.quantise = quantise_impl<V>;

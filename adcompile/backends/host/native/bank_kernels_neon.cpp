@@ -24,7 +24,7 @@ namespace {
 struct Floats {
     struct F { float32x4_t v[4]; };
     static constexpr int kProjectQueries = 4, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kPairs = 1, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kDirectRows = 0, kDirectHalf = 0;
 
     template <class Op>
     ADC_INLINE F map(const F& x, const F& y, Op op) {

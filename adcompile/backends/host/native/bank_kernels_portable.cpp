@@ -19,7 +19,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kPairs = 1, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kDirectRows = 0, kDirectHalf = 0;
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
     template <class Op>

@@ -1,19 +1,35 @@
-// The nearest row of a bank of few panels. Each step takes a tile of queries: int8 codes, the value of
-// every row by them, in float32 the row that looks nearest, which gives a limit, then the few others
-// within it. Nearly every query is decided by float32 distances that differ by more than their errors;
-// Top decides the others. The bounds are those of bank_bounds.cpp.
+// The nearest rows of a bank of few panels. Each step takes a tile of queries: int8 codes, then the value
+// of every row by them. The rows that will probably be among the nearest are evaluated in float32, for
+// two queries at a time: neighbours in a feature map resemble each other and need nearly the same rows.
+// Their distances give a limit, and any other row within it is evaluated as well. Nearly every query is
+// decided by float32 distances that differ by more than their errors; Top decides the others. The bounds
+// are those of bank_bounds.cpp.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "bank_worker.hpp"
 
 namespace adc::search {
+namespace {
 
-// Codes, values and, of each query, the row with the smallest value. False when a query is not finite.
-bool Worker::look_at_tile(int first, int tile, std::int32_t* looks) {
+// How much farther the k-th row may be than it looks before a second pass is needed. It costs time only.
+constexpr float kSlack = 1.04f;
+
+}  // namespace
+
+// Mean error of the rows' codes.
+float Worker::usual_error() const {
+    double sum = 0;
+    const Shadow& s = seen_.whole;
+    for (std::int64_t r = 0; r < seen_.rows; ++r) sum += static_cast<double>(s.terms[(r / kLanes * s.term_count() + 2) * kLanes + r % kLanes]);
+    return static_cast<float>(sum / static_cast<double>(seen_.rows));
+}
+
+// Codes and values of a tile's queries. False when one of them is not finite.
+bool Worker::look_at_tile(int first, int tile) {
     const std::int64_t size = seen_.stride * kernels_.code_bytes, step = seen_.code_stride * kernels_.code_bytes;
-    const int panels = static_cast<int>(bank_.panels);
     for (int t = 0; t < tile; ++t) {
         if (!encode(first + t)) return false;
         probes_[static_cast<std::size_t>(t)] = queries_[static_cast<std::size_t>(first + t)].whole.probe;
@@ -23,77 +39,121 @@ bool Worker::look_at_tile(int first, int tile, std::int32_t* looks) {
         for (int t = 0; t < tile; ++t) std::memcpy(tile_ + t * size, codes + t * step, static_cast<std::size_t>(size));
         codes = tile_;
     }
-    kernels_.values(seen_.whole, codes, probes_.get(), tile, 0, panels, values_);
-    for (int t = 0; t < tile; ++t) {
-        float* values = values_ + t * panels * kLanes;
-        looks[t] = queries_[static_cast<std::size_t>(first + t)].slow ? 0 : kernels_.smallest(values, panels);
-        values[looks[t]] = std::numeric_limits<float>::max();  // `within` is about the others
-    }
+    kernels_.values(seen_.whole, codes, probes_.get(), tile, 0, static_cast<int>(bank_.panels), values_);
     return true;
 }
 
-// Lists the other rows that may be within this squared distance (of u) of query first + t.
-int Worker::within(int first, int t, double square_limit, std::int32_t* rows) {
-    const int panels = static_cast<int>(bank_.panels);
-    Point& point = queries_[static_cast<std::size_t>(first + t)].whole;
-    point.reach(seen_, square_limit);
-    return kernels_.collect(seen_.whole, values_ + t * panels * kLanes, 0, panels, std::numeric_limits<float>::lowest(),
-                            point.probe.slope, point.probe.limit, rows);
+// A value that the k nearest rows, and few others, will not exceed.
+float Worker::likely(int i, const float* values, int k) const {
+    const Query& query = queries_[static_cast<std::size_t>(i)];
+    if (query.slow) return std::numeric_limits<float>::lowest();
+    const float square = static_cast<float>(query.whole.square);
+    const float kth = kernels_.roughly_kth(values, static_cast<int>(bank_.panels), k);
+    const float reach = std::sqrt(std::max(0.0f, kth + square) * kSlack) + static_cast<float>(query.whole.error) + usual_error_;
+    return std::max(reach * reach - square, kth);
 }
 
-// The nearest of these rows.
-void Worker::decide(int i, const Pair& look, const std::int32_t* rows, const float* distances, int count,
-                    std::int64_t* index, double* squared) {
-    Pair best = look;
-    bool clear = true;
+// Lists the rows that will probably be needed, those of two queries together, and evaluates them.
+void Worker::evaluate_likely(int first, int tile, int k) {
+    NearTile& near = *near_;
+    const int panels = static_cast<int>(bank_.panels);
+    for (int t = 0; t < tile; ++t) near.seen[t] = likely(first + t, values_ + t * panels * kLanes, k);
+    for (int t = 0; t < tile; t += 2) {
+        std::int32_t* rows = near.rows[t / 2];
+        int found = kernels_.either(values_ + t * panels * kLanes, near.seen + t, std::min(2, tile - t), panels, rows);
+        while (found > 0 && rows[found - 1] >= bank_.rows) --found;  // padding of the last panel
+        near.count[t] = near.count[t + 1] = found;
+    }
+    for (int t = 0; t < tile; t += 2) {
+        const int two = std::min(2, tile - t), found = near.count[t];
+        if (found > kRanked) continue;
+        const float* x[2] = {queries_[static_cast<std::size_t>(first + t)].x, queries_[static_cast<std::size_t>(first + t + two - 1)].x};
+        kernels_.two_distances(bank_, x, two, near.rows[t / 2], found, near.distances[t], kRanked);
+        counts.exact += static_cast<std::uint64_t>(two) * static_cast<std::uint64_t>(found);
+    }
+}
+
+// Puts what query t of the tile evaluated in order of distance. False where float32 is not exact enough.
+bool Worker::put_in_order(int t, int k) {
+    NearTile& near = *near_;
+    const int count = near.count[t];
+    if (count < k || count > kRanked) return false;
+    const std::int32_t* rows = near.rows[t / 2];
+    const float* distances = near.distances[t];
+    bool sound = true;
+    for (int j = 0; j < count; ++j) sound &= Top::keeps_error(distances[j]);
+    if (!sound) return false;
+    std::uint8_t ranks[kRanked];
+    kernels_.ranks(distances, count, ranks);
     for (int j = 0; j < count; ++j) {
-        const double low = static_cast<double>(distances[j]) * (1 - margin_), high = static_cast<double>(distances[j]) * (1 + margin_);
-        const bool nearer = high < static_cast<double>(best.distance) * (1 - margin_);
-        clear = clear && (nearer || static_cast<double>(best.distance) * (1 + margin_) < low);
-        if (nearer) best = {rows[j], distances[j]};
+        near.sorted[t][ranks[j]] = distances[j];
+        near.sorted_rows[t][ranks[j]] = rows[j];
     }
-    if (clear && Top::keeps_error(best.distance)) {
-        *index = bank_.order[best.row];
-        *squared = static_cast<double>(best.distance);
-        return;
+    near.sorted[t][count] = std::numeric_limits<float>::infinity();
+    return true;
+}
+
+// Adds to query t's list the rows that its k-th distance does not rule out. False: too many.
+bool Worker::add_within(int first, int t, int k) {
+    NearTile& near = *near_;
+    const double scale = static_cast<double>(bank_.scale);
+    const double limit = static_cast<double>(near.sorted[t][k - 1]) * ((1 + margin_) * scale * scale);
+    if (limit > kLongest) return false;
+    Query& query = queries_[static_cast<std::size_t>(first + t)];
+    query.whole.reach(seen_, limit);
+    const Probe& probe = query.whole.probe;
+    const int panels = static_cast<int>(bank_.panels);
+    int found = kernels_.collect(seen_.whole, values_ + t * panels * kLanes, 0, panels, near.seen[t], probe.slope, probe.limit, rows_);
+    if (found == 0) return true;
+    while (found > 0 && rows_[found - 1] >= bank_.rows) --found;  // padding of the last panel
+    std::int32_t* rows = near.rows[t / 2];
+    const int known = near.count[t];
+    int count = known;
+    for (int j = 0; j < found; ++j) {
+        if (std::find(rows, rows + known, rows_[j]) != rows + known) continue;
+        if (count == kRanked) return false;
+        rows[count++] = rows_[j];
     }
-    Top& top = tops_[static_cast<std::size_t>(i)];
-    top.offer(look.row, look.distance);
-    for (int j = 0; j < count; ++j) top.offer(rows[j], distances[j]);
-    top.finish(index, squared);
+    if (count == known) return true;
+    near.count[t] = count;
+    kernels_.distances(bank_, query.x, rows + known, count - known, near.distances[t] + known);
+    counts.exact += static_cast<std::uint64_t>(count - known);
+    return put_in_order(t, k);
+}
+
+// The answer for query t, where float32 tells its k nearest rows from each other and from the next.
+bool Worker::answer(int t, int k, std::int64_t* indices, double* squared) const {
+    const float* distances = near_->sorted[t];
+    const std::int32_t* rows = near_->sorted_rows[t];
+    bool clear = true;
+    for (int j = 0; j < k; ++j) clear &= distances[j] * apart_ < distances[j + 1];
+    for (int j = 0; j < k; ++j) {
+        indices[j] = bank_.order[rows[j]];
+        squared[j] = static_cast<double>(distances[j]);
+    }
+    return clear;
 }
 
 // False when a query is not finite.
-bool Worker::nearest(int all, std::int64_t* indices, double* squared) {
-    const double scale = static_cast<double>(bank_.scale), margin = (1 + margin_) * scale * scale;
+bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
     const int most = std::min(kDirectTile, kernels_.tile);
     for (int first = 0; first < all; first += most) {
         const int tile = std::min(all - first, most);
-        std::int32_t looks[kDirectTile];
-        float distances[kDirectTile];
-        int from[kDirectTile + 1] = {};
-        if (!look_at_tile(first, tile, looks)) return false;
-        for (int t = 0; t < tile; ++t) pair_x_[t] = queries_[static_cast<std::size_t>(first + t)].x;
-        kernels_.pair_distances(bank_, pair_x_, looks, tile, distances);
-        for (int t = 0; t < tile; ++t) {
-            Query& query = queries_[static_cast<std::size_t>(first + t)];
-            const double limit = static_cast<double>(distances[t]) * margin;
-            query.slow = query.slow || !Top::keeps_error(distances[t]) || limit > kLongest;
-            from[t + 1] = from[t] + (query.slow ? 0 : within(first, t, limit, pairs_ + from[t]));
-            std::fill(pair_x_ + from[t], pair_x_ + from[t + 1], query.x);
-        }
-        kernels_.pair_distances(bank_, pair_x_, pairs_, from[tile], pair_distances_);
-        counts.exact += static_cast<std::uint64_t>(tile + from[tile]);
+        if (!look_at_tile(first, tile)) return false;
+        evaluate_likely(first, tile, k);
+        bool decided[kDirectTile];
+        // Steps of all queries together: each waits for less that way.
+        for (int t = 0; t < tile; ++t) decided[t] = !queries_[static_cast<std::size_t>(first + t)].slow && put_in_order(t, k);
+        for (int t = 0; t < tile; ++t) decided[t] = decided[t] && add_within(first, t, k);
         for (int t = 0; t < tile; ++t) {
             const int i = first + t;
-            if (!queries_[static_cast<std::size_t>(i)].slow) {
-                decide(i, {looks[t], distances[t]}, pairs_ + from[t], pair_distances_ + from[t], from[t + 1] - from[t], indices + i, squared + i);
-                continue;
-            }
-            if (!finite(i)) return false;
+            std::int64_t* index = indices + static_cast<std::int64_t>(i) * k;
+            double* square = squared + static_cast<std::int64_t>(i) * k;
+            if (decided[t] && answer(t, k, index, square)) continue;
+            if (!finite(i)) return false;  // what is wrong may be in columns that were not compared
             ++counts.slow_queries;
             exhaustive(i);
-            tops_[static_cast<std::size_t>(i)].finish(indices + i, squared + i);
+            tops_[static_cast<std::size_t>(i)].finish(index, square);
         }
     }
     return true;

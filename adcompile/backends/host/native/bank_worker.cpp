@@ -18,7 +18,8 @@ std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlign
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
     : bank_(bank), seen_(bank.half == nullptr ? bank : bank.half->view), kernels_(kernels),
-      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
+      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)),
+      apart_(static_cast<float>((1 + margin_) / (1 - margin_) * (1 + 3e-7))), usual_error_(usual_error()) {}
 
 bool Worker::allocate() {
     const auto n = [](std::int64_t v) { return static_cast<std::size_t>(v); };
@@ -26,7 +27,6 @@ bool Worker::allocate() {
     const std::size_t tile = n(kernels_.tile), most = n(block());
     const bool pad = bank_.stride != bank_.columns;
     const std::size_t values = std::max<std::size_t>(std::max(kListedPanels, kDirectTile * kDirectPanels), tile * kDensePanels) * kLanes;
-    const std::size_t pairs = static_cast<std::size_t>((kDirectTile * kDirectPanels + 1) * kLanes);  // a compressed store may overwrite 16 more
     const std::size_t sizes[] = {
         padded(kProjected * stride * sizeof(float)),
         padded(kProjected * axes * sizeof(float)),
@@ -41,9 +41,6 @@ bool Worker::allocate() {
         padded(kListed * sizeof(float)),
         padded(axes == 0 ? 0 : kListedQueries * kGroupPanels * kLanes * sizeof(std::int32_t)),
         padded(n(bank_.code_stride) * sizeof(float)),
-        padded(pairs * sizeof(const float*)),
-        padded(pairs * sizeof(std::int32_t)),
-        padded(pairs * sizeof(float)),
         padded(n(bank_.stride) * sizeof(float)),
     };
     std::size_t total = 0;
@@ -52,7 +49,8 @@ bool Worker::allocate() {
     bounds_.reset(new (std::nothrow) Bounds[most]);
     queries_.reset(new (std::nothrow) Query[most]);
     probes_.reset(new (std::nothrow) Probe[most]);
-    if (!tops_ || !bounds_ || !queries_ || !probes_ || !memory_.allocate(total)) return false;
+    near_.reset(new (std::nothrow) NearTile());
+    if (!near_ || !tops_ || !bounds_ || !queries_ || !probes_ || !memory_.allocate(total)) return false;
     unsigned char* next = memory_.data();
     const auto take = [&next, &sizes](int i) {
         unsigned char* start = next;
@@ -72,10 +70,7 @@ bool Worker::allocate() {
     row_values_ = static_cast<float*>(take(10));
     listed_ = static_cast<std::int32_t*>(take(11));
     shift_ = static_cast<float*>(take(12));
-    pair_x_ = static_cast<const float**>(take(13));
-    pairs_ = static_cast<std::int32_t*>(take(14));
-    pair_distances_ = static_cast<float*>(take(15));
-    picked_ = static_cast<float*>(take(16));
+    picked_ = static_cast<float*>(take(13));
     set_shift();
     return true;
 }
@@ -186,7 +181,7 @@ void Worker::exhaustive(int i) {
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
     for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
-    if (only_nearest(k)) return nearest(count, indices, squared);
+    if (of_few(k) && !directly(k)) return nearest(count, k, indices, squared);
     const bool finite = directly(k)             ? direct(count, k)
                         : along_copy(k)         ? small(count, k)
                         : bank_.axis_panels > 0 ? scan(count, k)

@@ -85,16 +85,24 @@ private:
     void choose(int i, const float* values, int k);
 
     // bank_nearest.cpp
-    struct Pair {
-        std::int32_t row;
-        float distance;
+    // What the queries of a tile evaluate; two that follow each other share a list of rows.
+    struct NearTile {
+        float seen[kDirectTile];         // the rows with values up to this are in the list
+        int count[kDirectTile + 1];
+        std::int32_t rows[(kDirectTile + 1) / 2][(kDirectPanels + 1) * kLanes];  // a compressed store may overwrite 16 more
+        float distances[kDirectTile + 1][kRanked];
+        float sorted[kDirectTile][kRanked + 1];
+        std::int32_t sorted_rows[kDirectTile][kRanked];
     };
-    bool only_nearest(int k) const { return k == 1 && bank_.axis_panels == 0 && bank_.panels <= kDirectPanels; }
-    bool nearest(int count, std::int64_t* indices, double* squared);
-    bool look_at_tile(int first, int tile, std::int32_t* looks);
-    int within(int first, int t, double square_limit, std::int32_t* rows);
-    void decide(int i, const Pair& look, const std::int32_t* rows, const float* distances, int count, std::int64_t* index,
-                double* squared);
+    bool of_few(int k) const { return k <= kLanes && bank_.axis_panels == 0 && bank_.panels <= kDirectPanels; }
+    float usual_error() const;
+    bool nearest(int count, int k, std::int64_t* indices, double* squared);
+    bool look_at_tile(int first, int tile);
+    float likely(int i, const float* values, int k) const;
+    void evaluate_likely(int first, int tile, int k);
+    bool put_in_order(int t, int k);
+    bool add_within(int first, int t, int k);
+    bool answer(int t, int k, std::int64_t* indices, double* squared) const;
 
     // bank_direct.cpp
     bool directly(int k) const;
@@ -109,6 +117,8 @@ private:
     const BankView& seen_;               // the bank in half its columns, where these suffice
     const Kernels& kernels_;
     double margin_;
+    float apart_;                        // one distance this many times another is surely the greater one
+    float usual_error_ = 0;              // of the rows' codes
     std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
     int seed_count_ = 0;
     AlignedBytes memory_;
@@ -131,9 +141,7 @@ private:
     std::int32_t* rows_ = nullptr;
     std::int32_t* listed_ = nullptr;     // rows that the axes left to kListedQueries queries
     float* row_values_ = nullptr;
-    const float** pair_x_ = nullptr;     // queries, rows and distances of a tile's pairs
-    std::int32_t* pairs_ = nullptr;
-    float* pair_distances_ = nullptr;
+    std::unique_ptr<NearTile> near_;
 };
 
 }  // namespace adc::search
