@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from types import TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,8 @@ NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
     "bank_file.hpp", "bank_axes.hpp", "bank_half.hpp", "bank_paths.hpp", "bank_status.hpp",
     "bank_team.hpp",
-    "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_coreset.hpp",
+    "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_near.hpp",
+    "bank_kernels_coreset.hpp",
     "bank_floats_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
@@ -156,6 +157,13 @@ class _NativeSearch:
         self._library = library
         self._data = _aligned(pack_bank(bank))
         self._bank, self._searcher = ctypes.c_void_p(), ctypes.c_void_p()
+        self._message = ctypes.create_string_buffer(256)
+        # A function object of our own, with types: a call converts nothing else.
+        self._run = library["adc_searcher_run"]
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        self._run.argtypes = [
+            pointer, pointer, size, ctypes.c_int, pointer, pointer, ctypes.c_char_p, ctypes.c_size_t,
+        ]  # fmt: skip
         self._call(
             "adc_bank_open_memory",
             ctypes.c_void_p(self._data.ctypes.data),
@@ -177,15 +185,18 @@ class _NativeSearch:
     def run(self, queries: NDArray[np.float32], k: int) -> tuple[Distances, Indices]:
         squared = np.empty((len(queries), k), np.float64)
         indices = np.empty((len(queries), k), np.int64)
-        self._call(
-            "adc_searcher_run",
+        status = self._run(
             self._searcher,
-            ctypes.c_void_p(queries.ctypes.data),
-            ctypes.c_int64(len(queries)),
-            ctypes.c_int(k),
-            ctypes.c_void_p(indices.ctypes.data),
-            ctypes.c_void_p(squared.ctypes.data),
+            queries.ctypes.data,
+            len(queries),
+            k,
+            indices.ctypes.data,
+            squared.ctypes.data,
+            self._message,
+            len(self._message),
         )
+        if status != 0:
+            self._refuse(status)
         return squared, indices
 
     def close(self) -> None:
@@ -198,15 +209,17 @@ class _NativeSearch:
         self.close()
 
     def _call(self, name: str, *arguments: object) -> None:
-        message = ctypes.create_string_buffer(256)
         status: int = getattr(self._library, name)(
-            *arguments, message, ctypes.c_size_t(len(message))
+            *arguments, self._message, ctypes.c_size_t(len(self._message))
         )
         if status != 0:
-            text = message.value.decode(errors="replace")
-            if status == NOT_FINITE:
-                raise InputError("queries hold NaN or an infinity", why=text)
-            raise ToolMissing("the native search refused", why=text)
+            self._refuse(status)
+
+    def _refuse(self, status: int) -> NoReturn:
+        text = self._message.value.decode(errors="replace")
+        if status == NOT_FINITE:
+            raise InputError("queries hold NaN or an infinity", why=text)
+        raise ToolMissing("the native search refused", why=text)
 
 
 def _aligned(data: bytes) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 struct Floats {
     using F = __m512;
     static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 5;
-    static constexpr int kPairQueries = 3, kPairRows = 4, kTwoRows = 4, kDirectRows = 5;
+    static constexpr int kPairQueries = 3, kPairRows = 4, kTwoRows = 4, kSorts = 1, kDirectRows = 5;
 
     ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
     ADC_INLINE F kept(F x) {
@@ -29,6 +29,7 @@ struct Floats {
         const __m128 p = _mm_add_ps(q, _mm_movehl_ps(q, q));
         return _mm_cvtss_f32(_mm_add_ss(p, _mm_movehdup_ps(p)));
     }
+    ADC_INLINE F sqrt(F x) { return _mm512_sqrt_ps(x); }
     ADC_INLINE float largest(F x) { return _mm512_reduce_max_ps(x); }
     ADC_INLINE int append(unsigned mask, std::int32_t row, std::int32_t* rows) {
         const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -79,6 +80,94 @@ struct Floats {
                 _mm512_storeu_ps(out + (part * count + i) / 2, _mm512_permutex2var_ps(low, _mm512_cvtepu8_epi32(which), high));
             }
         }
+    }
+    // A network that puts 16 lanes in ascending order: each step compares every lane with one other.
+    // `upper`: the lanes that keep the greater value.
+    struct Keys {
+        F key;
+        ADC_INLINE void exchange(Keys& own, const Keys& other, __mmask16 upper) {
+            own.key = _mm512_mask_max_ps(_mm512_min_ps(own.key, other.key), upper, own.key, other.key);
+        }
+        template <int pattern>
+        ADC_INLINE Keys within_four(const Keys& own) { return {_mm512_permute_ps(own.key, pattern)}; }
+        ADC_INLINE Keys across(const Keys& own, __m512i with) { return {_mm512_permutexvar_ps(with, own.key)}; }
+    };
+    // Keys with numbers. Equal keys may end up with the number of one of them.
+    struct Numbered {
+        F key;
+        __m512i number;
+        ADC_INLINE void exchange(Numbered& own, const Numbered& other, __mmask16 upper) {
+            const __mmask16 swap = static_cast<__mmask16>(_mm512_cmp_ps_mask(other.key, own.key, _CMP_LT_OQ) ^ upper);
+            own.number = _mm512_mask_mov_epi32(own.number, swap, other.number);
+            own.key = _mm512_mask_max_ps(_mm512_min_ps(own.key, other.key), upper, own.key, other.key);
+        }
+        template <int pattern>
+        ADC_INLINE Numbered within_four(const Numbered& own) {
+            return {_mm512_permute_ps(own.key, pattern), _mm512_shuffle_epi32(own.number, static_cast<_MM_PERM_ENUM>(pattern))};
+        }
+        ADC_INLINE Numbered across(const Numbered& own, __m512i with) {
+            return {_mm512_permutexvar_ps(with, own.key), _mm512_permutexvar_epi32(with, own.number)};
+        }
+    };
+    template <class K>
+    ADC_INLINE void sort(K& x) {
+        const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        K::exchange(x, K::template within_four<0xB1>(x), 0xAAAA);
+        K::exchange(x, K::template within_four<0x1B>(x), 0xCCCC);
+        K::exchange(x, K::template within_four<0xB1>(x), 0xAAAA);
+        K::exchange(x, K::across(x, _mm512_xor_si512(lanes, _mm512_set1_epi32(7))), 0xF0F0);
+        K::exchange(x, K::template within_four<0x4E>(x), 0xCCCC);
+        K::exchange(x, K::template within_four<0xB1>(x), 0xAAAA);
+        K::exchange(x, K::across(x, _mm512_xor_si512(lanes, _mm512_set1_epi32(15))), 0xFF00);
+        K::exchange(x, K::across(x, _mm512_xor_si512(lanes, _mm512_set1_epi32(4))), 0xF0F0);
+        K::exchange(x, K::template within_four<0x4E>(x), 0xCCCC);
+        K::exchange(x, K::template within_four<0xB1>(x), 0xAAAA);
+    }
+    ADC_INLINE float kth(F values, int k) {
+        Keys keys{values};
+        sort(keys);
+        return _mm512_cvtss_f32(_mm512_permutexvar_ps(_mm512_set1_epi32(k - 1), keys.key));
+    }
+    // Kernels::in_order of up to 16 rows.
+    ADC_INLINE bool in_order(NearTile& near, int t, int k, const NearLimits& limits) {
+        const unsigned listed = (1u << near.found[t]) - 1;
+        const F infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+        Numbered x{_mm512_mask_loadu_ps(infinity, static_cast<__mmask16>(listed), near.distances[t]), _mm512_loadu_si512(near.rows[t / 2])};
+        const unsigned sound = _mm512_cmp_ps_mask(x.key, _mm512_set1_ps(limits.smallest), _CMP_GE_OQ) &
+                               _mm512_cmp_ps_mask(x.key, _mm512_set1_ps(limits.largest), _CMP_LE_OQ);
+        if ((listed & ~sound) != 0) return false;
+        if (k == 1) {
+            const float least = -largest(sub(zero(), x.key));
+            const unsigned at = _mm512_cmp_ps_mask(x.key, _mm512_set1_ps(least), _CMP_EQ_OQ);
+            const unsigned apart = _mm512_cmp_ps_mask(_mm512_set1_ps(least * limits.apart), x.key, _CMP_LT_OQ);
+            near.kth[t] = near.sorted[t][0] = least;
+            near.sorted_rows[t][0] = near.rows[t / 2][__builtin_ctz(at)];
+            return (apart | (at & -at)) == 0xffff;
+        }
+        sort(x);
+        const F next = _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(infinity), _mm512_castps_si512(x.key), 1));
+        const unsigned clear = _mm512_cmp_ps_mask(_mm512_mul_ps(x.key, _mm512_set1_ps(limits.apart)), next, _CMP_LT_OQ);
+        _mm512_storeu_ps(near.sorted[t], x.key);
+        _mm512_storeu_si512(near.sorted_rows[t], x.number);
+        near.kth[t] = near.sorted[t][k - 1];
+        return (~clear & ((1u << k) - 1)) == 0;
+    }
+    // Sums, in the order of `sum`, of the lanes of eight registers: four of one query, four of another.
+    ADC_INLINE F add_halves(F x, F y) {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xEE));
+    }
+    ADC_INLINE F add_quarters(F x, F y) {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xDD));
+    }
+    ADC_INLINE void sums(const F (&first)[4], const F (&second)[4], float* out, float* other) {
+        const F x = add_quarters(add_halves(first[0], first[1]), add_halves(first[2], first[3]));
+        const F y = add_quarters(add_halves(second[0], second[1]), add_halves(second[2], second[3]));
+        const F pairs = _mm512_add_ps(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xEE));
+        const F all = _mm512_add_ps(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xDD));
+        const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        const F sorted = _mm512_permutexvar_ps(order, all);
+        _mm_storeu_ps(out, _mm512_castps512_ps128(sorted));
+        _mm_storeu_ps(other, _mm512_extractf32x4_ps(sorted, 1));
     }
     // Sums of the lanes of four registers.
     ADC_INLINE void fold(const __m512i (&s)[4], std::int32_t* out) {

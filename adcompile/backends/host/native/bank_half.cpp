@@ -15,7 +15,6 @@ namespace {
 
 constexpr double kShare = 0.9;  // of the rows' squared differences, which half the columns must hold
 constexpr int kPickedOf = 2 * kLanes;
-constexpr float kFar = 1e30f;   // base of the padding of the last panel
 
 float up(double value) { return std::nextafter(static_cast<float>(value * (1 + 1e-12)), std::numeric_limits<float>::infinity()); }
 
@@ -89,7 +88,7 @@ bool halve(const BankView& b, HalfBank& out) {
     out.picks.clear();
     for (std::size_t j = 0; j < kept.size(); ++j) {
         centre[j] = b.centre[kept[j]];
-        out.picks.push_back(static_cast<std::uint8_t>(kept[j] % kPickedOf));
+        out.picks.push_back(static_cast<std::int32_t>(kept[j] % kPickedOf));
     }
     BankView& view = out.view;
     view.longest = 0;
@@ -98,7 +97,7 @@ bool halve(const BankView& b, HalfBank& out) {
         const std::int64_t panel = r / kLanes, lane = r % kLanes;
         float* row_terms = terms + panel * 3 * kLanes + lane;
         if (r >= b.rows) {
-            row_terms[kLanes] = kFar;
+            row_terms[kLanes] = kFarAway;
             continue;
         }
         for (std::size_t j = 0; j < kept.size(); ++j)
@@ -116,6 +115,7 @@ bool halve(const BankView& b, HalfBank& out) {
     view.whole.columns = columns;
     view.whole.codes = codes;
     view.whole.terms = terms;
+    view.whole.thin = b.whole.thin;
     return true;
 }
 

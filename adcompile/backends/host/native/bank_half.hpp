@@ -13,7 +13,7 @@ namespace adc::search {
 struct HalfBank {
     BankView view;  // of these columns: `centre`, `picks` and `whole`, no rows
     AlignedBytes memory;
-    std::vector<std::uint8_t> picks;
+    std::vector<std::int32_t> picks;
 };
 
 // Halves a bank without axes. False where half the columns do not hold enough of what distinguishes its

@@ -21,6 +21,7 @@ constexpr int kBoxAxes = 8;
 constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 constexpr int kRanked = 32;        // values that are put in order together
+constexpr float kFarAway = 1e30f;  // value of a panel's padding
 constexpr int kRowTerms = 4;       // step, base, error, padding
 
 // 0, 1, … n - 1 as template arguments.
@@ -44,6 +45,7 @@ struct Shadow {
     const std::int8_t* codes = nullptr;  // [panels][columns / 4][16 rows][4]
     const float* terms = nullptr;        // [panels][3 or 4][16]: step, base, error, float coordinate
     bool rest = false;                   // the float coordinate exists
+    std::int64_t thin = -1;              // number of a last panel of up to 8 rows; the others are padding
 
     int term_count() const { return rest ? 4 : 3; }
 };
@@ -70,7 +72,7 @@ struct BankView {
     const float* boxes = nullptr;              // [groups / 16][kBoxTerms][16]
     const AxesCopy* axes_copy = nullptr;       // of a bank that bank_small.cpp may search
     const HalfBank* half = nullptr;            // of a bank that bank_tiny.cpp may search so
-    const std::uint8_t* picks = nullptr;       // [columns / 16][16]: which of 32 columns of a vector each is
+    const std::int32_t* picks = nullptr;       // [columns / 16][16]: which of 32 columns of a vector each is
     Shadow head;                               // the axes and the length of the rest
     const std::int8_t* row_codes = nullptr;    // whole's codes row by row, code_stride apart
     const float* row_terms = nullptr;          // [rows][kRowTerms]: whole's terms
@@ -98,6 +100,34 @@ struct Probe {
     const void* codes;
     float factor, rest, slope, limit;
     std::int32_t bias;  // what Kernels::bias gave for the codes
+};
+
+// The queries of a tile of bank_nearest.cpp, one in each lane, and what they evaluate: two that follow
+// each other share a list of rows.
+constexpr int kNearTile = 12;
+constexpr int kNearPanels = 10;
+struct NearTile {
+    int count;                            // of queries
+    float square[kLanes], error[kLanes];  // |x'|², and how far x' may be from the point
+    std::int32_t bias[kLanes];            // of the codes
+    float seen[kLanes];                   // the rows with values up to this are in the list
+    float kth[kLanes];                    // of the distances in the list
+    float slope[kLanes], limit[kLanes];   // of the test of rows that are not in it
+    int found[kLanes];                    // rows in the list, and distances
+    std::int32_t rows[kLanes / 2][(kNearPanels + 1) * kLanes];  // a compressed store may overwrite 16 more
+    float distances[kLanes][kRanked];
+    float sorted[kLanes][kRanked + 1];
+    std::int32_t sorted_rows[kLanes][kRanked];
+};
+
+struct NearLimits {
+    float apart;              // a distance this many times another is surely the greater one
+    float smallest, largest;  // distances between these have the relative error they should
+    float scale;              // of the bank, and what the error of a distance adds
+    float longest;            // of the bank
+    float usual_error;        // of the rows' codes
+    float step;               // of the queries' codes
+    float error_scale, error_per_length, shift_error;  // from the computed error of the codes to a bound
 };
 
 struct Kernels {
@@ -155,9 +185,29 @@ struct Kernels {
     // what `values` would give. Returns how many.
     int (*check)(const BankView&, const Probe& probe, std::int32_t* rows, int count, float* values);
 
-    // Lists the rows whose value, of one query or of two (16 · panels values each), does not exceed what
-    // `limits` says of that query; ascending. Room for 16 more. Returns how many.
-    int (*either)(const float* values, const float* limits, int queries, int panels, std::int32_t* rows);
+    // `encode` of the queries x of a tile, with `limits.step`, codes code_stride columns apart: their square,
+    // error and bias. A bit for each query where it returns true.
+    unsigned (*encode_tile)(const BankView&, const float* shift, const float* const* x, const NearLimits& limits, void* codes, NearTile& near);
+
+    // `seen` of a tile: a value that the k nearest rows, and few others, will probably not exceed, and
+    // that k values do not exceed for certain. Values: 16 · panels of each query.
+    void (*likely)(const float* values, int panels, int k, float usual_error, NearTile& near);
+
+    // The lists of a tile: rows whose value is seen by either of two queries, ascending.
+    void (*list_pairs)(const float* values, std::int64_t rows, NearTile& near);
+
+    // Puts what query t evaluated in order of distance. True when the k nearest are surely apart from
+    // each other and from the next, and all distances are sound.
+    bool (*in_order)(NearTile& near, int t, int k, const NearLimits& limits);
+
+    // The same of all queries with k to kRanked rows: a bit each.
+    unsigned (*order_all)(NearTile& near, int k, const NearLimits& limits);
+
+    // Bits of the queries that rows with greater values than `seen` may be as near to as the k-th found.
+    unsigned (*not_listed)(const Shadow& s, const float* values, std::int64_t rows, const NearLimits& limits, NearTile& near);
+
+    // The first of the 16 · panels values that none is less than.
+    int (*smallest)(const float* values, int panels);
 
     // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
     // smallest: the k-th smallest of the lanes' minima.
@@ -169,9 +219,8 @@ struct Kernels {
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 
-    // The same of one or two vectors: out[q * out_stride + i] = squared distance of x[q] to rows[i].
-    void (*two_distances)(const BankView&, const float* const* x, int queries, const std::int32_t* rows, int count,
-                          float* out, std::int64_t out_stride);
+    // The same of a tile's queries to the rows of their lists, of which those with more than kRanked are left out.
+    void (*listed_distances)(const BankView&, const float* const* x, NearTile& near);
 
     // The same for `count` queries and every row: out[q * 16 * panels + row]; infinite in the padding.
     void (*all_distances)(const BankView&, const float* const* x, int count, float* out);

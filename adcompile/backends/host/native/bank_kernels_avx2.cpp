@@ -11,12 +11,13 @@ namespace adc::search {
 namespace {
 
 struct Avx2 {
+    using Thin = Avx2;
     struct F { __m256 a, b; };
     struct I { __m256i a, b; };
     struct Bank { __m256i a, b; };
     struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
-    static constexpr int kPairQueries = 1, kPairRows = 3, kTwoRows = 1, kDirectRows = 5, kDirectHalf = 5;
+    static constexpr int kPairQueries = 1, kPairRows = 3, kTwoRows = 1, kSorts = 0, kDirectRows = 5, kDirectHalf = 5;
     static constexpr int kTileQueries = 4, kTilePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -35,6 +36,7 @@ struct Avx2 {
         const __m256 sign = _mm256_set1_ps(-0.0f);
         return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
     }
+    ADC_INLINE F sqrt(F x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
     ADC_INLINE F round(F x) {
         return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
                 _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};

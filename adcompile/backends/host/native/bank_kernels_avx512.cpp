@@ -18,6 +18,7 @@ namespace {
 #include "bank_floats_avx512.hpp"
 
 struct Plain512 : Floats {
+    using Thin = Plain512;
     using I = __m512i;
     struct Bank { __m512i low, high; };  // int16 columns 0, 1 and 2, 3
     struct Code { __m512i low, high; };

@@ -1,6 +1,8 @@
 // AVX-512 with the dot-product instructions (VNNI).
 #include "bank_kernels.hpp"
 
+#include <algorithm>
+
 #if defined(__GNUC__) && defined(__x86_64__)
 #if !defined(__clang__)  // false alarms inside GCC 12's own intrinsics (its bug 105593)
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -17,7 +19,41 @@ namespace {
 
 #include "bank_floats_avx512.hpp"
 
+// The first 8 of 16 rows.
+struct Eight {
+    using Thin = Eight;
+    using F = __m256;
+    using I = __m256i;
+    using Bank = __m256i;
+    using Code = __m256i;
+    static constexpr int kCodeBytes = 1;
+
+    ADC_INLINE F load(const float* p) { return _mm256_loadu_ps(p); }
+    ADC_INLINE void store(float* p, F x) {
+        _mm256_storeu_ps(p, x);
+        _mm256_storeu_ps(p + 8, _mm256_set1_ps(kFarAway));
+    }
+    ADC_INLINE F set(float x) { return _mm256_set1_ps(x); }
+    ADC_INLINE F mul(F x, F y) { return _mm256_mul_ps(x, y); }
+    ADC_INLINE F fma(F x, F y, F z) { return _mm256_fmadd_ps(x, y, z); }
+    ADC_INLINE I dot(I s, Bank b, Code c) {
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(b), "v"(c));
+        return s;
+    }
+    ADC_INLINE Bank bank(const std::int8_t* p) {
+        return _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
+    }
+    ADC_INLINE I start(std::int32_t bias) { return _mm256_set1_epi32(bias); }
+    ADC_INLINE F to_float(I x) { return _mm256_cvtepi32_ps(x); }
+    ADC_INLINE Code code(const unsigned char* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, 4);
+        return _mm256_set1_epi32(four);
+    }
+};
+
 struct Vnni : Floats {
+    using Thin = Eight;
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;
@@ -94,12 +130,17 @@ ADC_TARGET inline int passing<Vnni>(const BankView& b, const Probe& probe, const
     return __builtin_popcount(near);
 }
 
+// Of the codes of one vector, before the lanes are summed: squared differences, squared codes, codes.
+struct CodeSums {
+    __m512 error;
+    __m512i square, sum;
+};
+
 // 64 columns at a time, all but the error in integers. Packing saturates: what leaves the range of the
 // codes, or is not finite (it becomes the smallest integer), shows as a size of 127 or more.
 template <bool picked>
-ADC_TARGET inline bool encode_vnni(const BankView& b, const float* shift, const float* x, float step, void* codes,
-                                   Quantised* out) {
-    const __m512 scale = _mm512_set1_ps(b.scale / step);
+ADC_INLINE bool codes_of(const BankView& b, const float* shift, const float* x, float factor, void* codes, CodeSums& out) {
+    const __m512 scale = _mm512_set1_ps(factor);
     const __m512i ones = _mm512_set1_epi8(1);
     // The packs work within 128-bit parts: this puts groups of four columns back in order.
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -119,16 +160,16 @@ ADC_TARGET inline bool encode_vnni(const BankView& b, const float* shift, const 
                 u = _mm512_loadu_ps(from + 16 * part);
             } else if (i + 16 * part < b.columns) {
                 const float* pair = x + 2 * i + 32 * part;
-                const __m512i which = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.picks + i + 16 * part)));
+                const __m512i which = _mm512_loadu_si512(b.picks + i + 16 * part);
                 u = _mm512_permutex2var_ps(_mm512_loadu_ps(pair), which, _mm512_loadu_ps(pair + 16));
             } else {
                 u = _mm512_setzero_ps();
             }
             const __m512 value = _mm512_fmadd_ps(u, scale, _mm512_loadu_ps(shift + i + 16 * part));
-            const __m512 rest = _mm512_reduce_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+            whole[part] = _mm512_cvtps_epi32(value);
+            const __m512 rest = _mm512_sub_ps(value, _mm512_cvtepi32_ps(whole[part]));
             __m512& error = part % 2 == 0 ? error0 : error1;
             error = _mm512_fmadd_ps(rest, rest, error);
-            whole[part] = _mm512_cvtps_epi32(value);
         }
         const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
         const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
@@ -138,18 +179,61 @@ ADC_TARGET inline bool encode_vnni(const BankView& b, const float* shift, const 
         square = Vnni::dot(square, sizes, sizes);
         sum = Vnni::dot(sum, ones, bytes);
     }
-    // Sums of squares: 127² · 65536 columns is below 2^31.
-    out->step = step;
-    out->error = static_cast<double>(std::sqrt(Floats::sum(_mm512_add_ps(error0, error1)))) * step;
-    out->square = static_cast<double>(_mm512_reduce_add_epi32(square)) * step * step;
-    out->bias = -128 * _mm512_reduce_add_epi32(sum);
+    out = {_mm512_add_ps(error0, error1), square, sum};
     return _mm512_cmpge_epu8_mask(top, _mm512_set1_epi8(127)) == 0;
 }
 
 template <>
 ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const float* x, float step, void* codes,
                                   Quantised* out) {
-    return b.picks != nullptr ? encode_vnni<true>(b, shift, x, step, codes, out) : encode_vnni<false>(b, shift, x, step, codes, out);
+    CodeSums s;
+    const float factor = b.scale / step;
+    const bool good = b.picks != nullptr ? codes_of<true>(b, shift, x, factor, codes, s)
+                                         : codes_of<false>(b, shift, x, factor, codes, s);
+    // Sums of squares: 127² · 65536 columns is below 2^31.
+    out->step = step;
+    out->error = static_cast<double>(std::sqrt(Floats::sum(s.error))) * step;
+    out->square = static_cast<double>(_mm512_reduce_add_epi32(s.square)) * step * step;
+    out->bias = -128 * _mm512_reduce_add_epi32(s.sum);
+    return good;
+}
+
+template <bool picked>
+ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, const float* const* x, const NearLimits& limits, void* codes,
+                                     NearTile& near) {
+    unsigned good = 0;
+    float error[kLanes] = {}, unused[4];
+    std::int32_t square[kLanes] = {}, sum[kLanes] = {};
+    const float scale = b.scale / limits.step;
+    for (int first = 0; first < near.count; first += 4) {
+        __m512 errors[4] = {};
+        __m512i squares[4] = {}, sums[4] = {};
+        for (int t = first; t < first + 4 && t < near.count; ++t) {
+            CodeSums s;
+            if (codes_of<picked>(b, shift, x[t], scale, static_cast<std::int8_t*>(codes) + t * b.code_stride, s)) good |= 1u << t;
+            errors[t - first] = s.error;
+            squares[t - first] = s.square;
+            sums[t - first] = s.sum;
+        }
+        Floats::sums(errors, errors, error + first, unused);
+        Floats::fold(squares, square + first);
+        Floats::fold(sums, sum + first);
+    }
+    const __m512 squared = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(square)), _mm512_set1_ps(limits.step * limits.step));
+    const __m512 computed = _mm512_mul_ps(_mm512_sqrt_ps(_mm512_loadu_ps(error)), _mm512_set1_ps(limits.error_scale));
+    const __m512 length = _mm512_fmadd_ps(_mm512_add_ps(squared, _mm512_set1_ps(1)), _mm512_set1_ps(0.5f), computed);
+    const __m512 bound = _mm512_fmadd_ps(length, _mm512_set1_ps(limits.error_per_length), _mm512_add_ps(computed, _mm512_set1_ps(limits.shift_error)));
+    _mm512_storeu_ps(near.square, squared);
+    _mm512_storeu_ps(near.error, _mm512_mul_ps(bound, _mm512_set1_ps(1 + 1e-6f)));
+    _mm512_storeu_si512(near.bias, _mm512_mullo_epi32(_mm512_loadu_si512(sum), _mm512_set1_epi32(-128)));
+    return good;
+}
+
+template <>
+ADC_TARGET unsigned encode_tile_impl<Vnni>(const BankView& b, const float* shift, const float* const* x, const NearLimits& limits,
+                                           void* codes, NearTile& near) {
+    return b.picks != nullptr ? encode_tile_vnni<true>(b, shift, x, limits, codes, near)
+                              : encode_tile_vnni<false>(b, shift, x, limits, codes, near);
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 //   store_signed(F, int8*)             the same to signed bytes
 //   D                                  16 doubles: no_doubles add_squares sum_doubles
 //   int append(mask, row, rows)        lists row + i for each bit i; may write 16 entries
+//   Thin                               V, or what does the same for the first 8 rows of a panel: its store
+//                                      says of the others that they are far
 
 template <class V>
 ADC_TARGET void centre_impl(const BankView& b, const float* x, float* u, float* square,
@@ -146,7 +148,12 @@ ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...>, const float* const
         const F second[] = {V::load(x[q] + i + 16)...};
         (add_squares<V>(queries, high[n], second, y[n] + i + 16), ...);
     }
-    (finish_distances<V>(queries, low[n], high[n], out + n, out_stride), ...);
+    if constexpr (V::kSorts && sizeof...(q) == 2 && sizeof...(n) == 4) {
+        const F first[] = {V::add(low[n][0], high[n][0])...}, second[] = {V::add(low[n][1], high[n][1])...};
+        V::sums(first, second, out, out + out_stride);
+    } else {
+        (finish_distances<V>(queries, low[n], high[n], out + n, out_stride), ...);
+    }
 }
 
 // N rows, which stay in the first-level cache, with all queries.
@@ -189,22 +196,6 @@ ADC_TARGET void distances_impl(const BankView& b, const float* x, const std::int
     if (V::kDistanceRows > 3) i = take_rows<V, 3>(b, x, rows, i, count, out);
     if (V::kDistanceRows > 2) i = take_rows<V, 2>(b, x, rows, i, count, out);
     take_rows<V, 1>(b, x, rows, i, count, out);
-}
-
-template <class V, int n>
-ADC_INLINE void two_by_rows(const BankView& b, const float* const* x, const std::int32_t* rows, float* out, std::int64_t out_stride) {
-    const float* y[n];
-    for (int r = 0; r < n; ++r) y[r] = b.row(rows[r]);
-    distance_tile<V>(Count<2>(), Count<n>(), x, y, b.stride, out, out_stride);
-}
-
-template <class V>
-ADC_TARGET void two_distances_impl(const BankView& b, const float* const* x, int queries, const std::int32_t* rows, int count,
-                                   float* out, std::int64_t out_stride) {
-    if (queries == 1) return distances_impl<V>(b, x[0], rows, count, out);
-    int i = 0;
-    for (; i + V::kTwoRows <= count; i += V::kTwoRows) two_by_rows<V, V::kTwoRows>(b, x, rows + i, out + i, out_stride);
-    for (; i < count; ++i) two_by_rows<V, 1>(b, x, rows + i, out + i, out_stride);
 }
 
 template <class V>
@@ -309,32 +300,16 @@ ADC_TARGET std::int32_t bias_impl(const void* codes, std::int64_t count) {
 #include "bank_kernels_int8.hpp"
 
 template <class V>
-ADC_TARGET int either_impl(const float* values, const float* limits, int queries, int panels, std::int32_t* rows) {
-    using F = typename V::F;
-    const F first = V::set(limits[0]), second = V::set(limits[queries - 1]);
-    const float* other = values + (queries - 1) * 16 * panels;
-    int found = 0;
-    for (int p = 0; p < panels; ++p) {
-        const unsigned mask = V::below(V::load(values + 16 * p), first) | V::below(V::load(other + 16 * p), second);
-        if (mask != 0) found += V::append(mask, 16 * p, rows + found);
-    }
-    return found;
-}
-
-template <class V>
-ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
+ADC_TARGET int smallest_impl(const float* values, int panels) {
     typename V::F least = V::load(values);
     for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
-    float lane[kLanes];
-    V::store(lane, least);
-    if (k == 1) return -V::largest(V::sub(V::zero(), least));
-    float kth = std::numeric_limits<float>::max();
-    for (float value : lane) {
-        const bool enough = V::count(V::below(least, V::set(value))) >= k;
-        kth = enough && value < kth ? value : kth;
-    }
-    return kth;
+    const typename V::F all = V::set(-V::largest(V::sub(V::zero(), least)));
+    for (int p = 0; p < panels; ++p)
+        if (const unsigned mask = V::below(V::load(values + 16 * p), all)) return 16 * p + __builtin_ctz(mask);
+    return 0;
 }
+
+#include "bank_kernels_near.hpp"
 
 #include "bank_kernels_coreset.hpp"
 
@@ -346,8 +321,14 @@ Kernels kernels_of(const char* name) {
     k.direct_rows = V::kDirectRows;
     k.direct_half = V::kDirectHalf;
     k.code_bytes = V::kCodeBytes;
-    k.two_distances = two_distances_impl<V>;
-    k.either = either_impl<V>;
+    k.listed_distances = listed_distances_impl<V>;
+    k.smallest = smallest_impl<V>;
+    k.encode_tile = encode_tile_impl<V>;
+    k.likely = likely_impl<V>;
+    k.list_pairs = list_pairs_impl<V>;
+    k.in_order = in_order_impl<V>;
+    k.order_all = order_all_impl<V>;
+    k.not_listed = not_listed_impl<V>;
     k.centre = centre_impl<V>;
     k.encode = encode_impl<V>;
     k.quantise = quantise_impl<V>;

@@ -4,14 +4,18 @@
 // What becomes of the values of a tile: stored, or compared and kept as masks.
 template <class V>
 struct StoreValues {
+    using Vector = V;
     using Out = float;
+    using Thin = StoreValues<typename V::Thin>;
     static constexpr int kPerPanel = kLanes;
     ADC_INLINE void put(typename V::F value, const float*, const Probe&, float* out) { V::store(out, value); }
 };
 
 template <class V>
 struct StoreMasks {
+    using Vector = V;
     using Out = std::uint16_t;
+    using Thin = StoreMasks<V>;
     static constexpr int kPerPanel = 1;
     ADC_INLINE void put(typename V::F value, const float* terms, const Probe& probe, std::uint16_t* out) {
         value = V::fma(V::load(terms + 2 * kLanes), V::set(probe.slope), value);
@@ -66,8 +70,13 @@ ADC_TARGET void tile_panels(const Shadow& s, const unsigned char* codes, const P
     for (; p + V::kTilePanels <= panels; p += V::kTilePanels)
         tile_impl<V, Store>(Count<Q>(), Count<V::kTilePanels>(), s, codes, probes, first + p,
                             out + p * Store::kPerPanel, stride);
-    for (; p < panels; ++p)
-        tile_impl<V, Store>(Count<Q>(), Count<1>(), s, codes, probes, first + p, out + p * Store::kPerPanel, stride);
+    for (; p < panels; ++p) {
+        typename Store::Out* to = out + p * Store::kPerPanel;
+        if (Store::kPerPanel == kLanes && first + p == s.thin)
+            tile_impl<typename Store::Thin::Vector, typename Store::Thin>(Count<Q>(), Count<1>(), s, codes, probes, s.thin, to, stride);
+        else
+            tile_impl<V, Store>(Count<Q>(), Count<1>(), s, codes, probes, first + p, to, stride);
+    }
 }
 
 // Tiles of n queries from query q on; returns the first query that is left.

@@ -24,7 +24,7 @@ namespace {
 struct Floats {
     struct F { float32x4_t v[4]; };
     static constexpr int kProjectQueries = 4, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
 
     template <class Op>
     ADC_INLINE F map(const F& x, const F& y, Op op) {
@@ -51,6 +51,7 @@ struct Floats {
     }
     ADC_INLINE F fused(const F& x, const F& y, const F& z) { return fma(x, y, z); }
     ADC_INLINE F abs(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vabsq_f32(a); }); }
+    ADC_INLINE F sqrt(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vsqrtq_f32(a); }); }
     ADC_INLINE F round(const F& x) { return map(x, x, [](float32x4_t a, float32x4_t) { return vrndnq_f32(a); }); }
     ADC_INLINE unsigned below(const F& x, const F& y) {
         const uint32x4_t bit = {1, 2, 4, 8};
@@ -135,6 +136,7 @@ ADC_INLINE void row_dots_of(const std::int8_t* const (&rows)[4], const unsigned 
 }
 
 struct Neon : Floats {
+    using Thin = Neon;
     struct I { int32x4_t v[8]; };  // two half sums per row
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
@@ -165,6 +167,7 @@ struct Neon : Floats {
 
 #if ADC_HAS_SDOT
 struct NeonDot : Floats {
+    using Thin = NeonDot;
     struct I { int32x4_t v[4]; };
     static constexpr int kTileQueries = 5, kTilePanels = 1, kCodeBytes = 1;
 

@@ -14,12 +14,13 @@ namespace adc::search {
 namespace {
 
 struct Portable {
+    using Thin = Portable;
     struct F { float v[16]; };
     struct I { std::int32_t v[16]; };
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
     template <class Op>
@@ -45,6 +46,7 @@ struct Portable {
     static F max(const F& a, const F& b) { return map(a, b, [](float x, float y) { return x > y ? x : y; }); }
     static F fma(const F& a, const F& b, const F& c) { return add(mul(a, b), c); }
     static F abs(const F& a) { return map(a, a, [](float x, float) { return x < 0 ? -x : x; }); }
+    static F sqrt(const F& a) { return map(a, a, [](float x, float) { return std::sqrt(x); }); }
     static F round(const F& a) {
         // Adding and taking away 1.5·2^23 rounds |x| < 2^22 to the nearest integer.
         return map(a, set(12582912.0f), [](float x, float big) { return (x + big) - big; });

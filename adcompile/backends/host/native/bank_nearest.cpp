@@ -12,146 +12,110 @@
 #include "bank_worker.hpp"
 
 namespace adc::search {
-namespace {
 
-// How much farther the k-th row may be than it looks before a second pass is needed. It costs time only.
-constexpr float kSlack = 1.04f;
-
-}  // namespace
-
-// Mean error of the rows' codes.
-float Worker::usual_error() const {
+// What the kernels need to know of the bank.
+void Worker::set_near_limits() {
     double sum = 0;
     const Shadow& s = seen_.whole;
     for (std::int64_t r = 0; r < seen_.rows; ++r) sum += static_cast<double>(s.terms[(r / kLanes * s.term_count() + 2) * kLanes + r % kLanes]);
-    return static_cast<float>(sum / static_cast<double>(seen_.rows));
+    near_limits_.usual_error = static_cast<float>(sum / static_cast<double>(seen_.rows));
+    near_limits_.apart = rounded_up((1 + margin_) / (1 - margin_));
+    near_limits_.smallest = Top::kSmallest;
+    near_limits_.largest = Top::kLargest;
+    near_limits_.scale = rounded_up(static_cast<double>(bank_.scale) * (1 + margin_));
+    near_limits_.longest = rounded_up(seen_.longest);
+    // As whole_point and point_of do.
+    near_limits_.step = seen_.query_step;
+    near_limits_.error_scale = rounded_up(static_cast<double>(seen_.query_step) * (1 + (static_cast<double>(seen_.stride) / 16 + 12) * kRounding));
+    near_limits_.error_per_length = rounded_up(4.1 * kRounding);
+    near_limits_.shift_error = rounded_up(shift_error_ + kUnderflow);
 }
 
 // Codes and values of a tile's queries. False when one of them is not finite.
-bool Worker::look_at_tile(int first, int tile) {
-    const std::int64_t size = seen_.stride * kernels_.code_bytes, step = seen_.code_stride * kernels_.code_bytes;
-    for (int t = 0; t < tile; ++t) {
-        if (!encode(first + t)) return false;
-        probes_[static_cast<std::size_t>(t)] = queries_[static_cast<std::size_t>(first + t)].whole.probe;
+bool Worker::look_at_tile(int first) {
+    NearTile& near = *near_;
+    const float* x[kNearTile];
+    for (int t = 0; t < near.count; ++t) x[t] = queries_[static_cast<std::size_t>(first + t)].x;
+    const unsigned good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
+    for (int t = 0; t < near.count; ++t) {
+        Probe& probe = probes_[static_cast<std::size_t>(t)];
+        probe = {nullptr, -2 * near_limits_.step, 0, 0, 0, near.bias[t]};
+        if ((good >> t & 1) != 0) continue;
+        float square;
+        if (!encode(first + t, u_, &square)) return false;
+        const Point& point = queries_[static_cast<std::size_t>(first + t)].whole;
+        probe = point.probe;
+        near.square[t] = static_cast<float>(point.square);
+        near.error[t] = rounded_up(point.error);
     }
+    const std::int64_t size = seen_.stride * kernels_.code_bytes, step = seen_.code_stride * kernels_.code_bytes;
     const unsigned char* codes = whole_codes(first);
     if (size != step) {
-        for (int t = 0; t < tile; ++t) std::memcpy(tile_ + t * size, codes + t * step, static_cast<std::size_t>(size));
+        for (int t = 0; t < near.count; ++t) std::memcpy(tile_ + t * size, codes + t * step, static_cast<std::size_t>(size));
         codes = tile_;
     }
-    kernels_.values(seen_.whole, codes, probes_.get(), tile, 0, static_cast<int>(bank_.panels), values_);
+    kernels_.values(seen_.whole, codes, probes_.get(), near.count, 0, static_cast<int>(bank_.panels), values_);
     return true;
 }
 
-// A value that the k nearest rows, and few others, will not exceed.
-float Worker::likely(int i, const float* values, int k) const {
-    const Query& query = queries_[static_cast<std::size_t>(i)];
-    if (query.slow) return std::numeric_limits<float>::lowest();
-    const float square = static_cast<float>(query.whole.square);
-    const float kth = kernels_.roughly_kth(values, static_cast<int>(bank_.panels), k);
-    const float reach = std::sqrt(std::max(0.0f, kth + square) * kSlack) + static_cast<float>(query.whole.error) + usual_error_;
-    return std::max(reach * reach - square, kth);
-}
-
-// Lists the rows that will probably be needed, those of two queries together, and evaluates them.
-void Worker::evaluate_likely(int first, int tile, int k) {
+// Evaluates, of each two queries, the rows that one of them will probably need.
+void Worker::evaluate_likely(int first, int k) {
     NearTile& near = *near_;
-    const int panels = static_cast<int>(bank_.panels);
-    for (int t = 0; t < tile; ++t) near.seen[t] = likely(first + t, values_ + t * panels * kLanes, k);
-    for (int t = 0; t < tile; t += 2) {
-        std::int32_t* rows = near.rows[t / 2];
-        int found = kernels_.either(values_ + t * panels * kLanes, near.seen + t, std::min(2, tile - t), panels, rows);
-        while (found > 0 && rows[found - 1] >= bank_.rows) --found;  // padding of the last panel
-        near.count[t] = near.count[t + 1] = found;
+    kernels_.likely(values_, static_cast<int>(bank_.panels), k, near_limits_.usual_error, near);
+    kernels_.list_pairs(values_, bank_.rows, near);
+    const float* x[kNearTile];
+    for (int t = 0; t < near.count; ++t) {
+        x[t] = queries_[static_cast<std::size_t>(first + t)].x;
+        if (near.found[t] <= kRanked) counts.exact += static_cast<std::uint64_t>(near.found[t]);
     }
-    for (int t = 0; t < tile; t += 2) {
-        const int two = std::min(2, tile - t), found = near.count[t];
-        if (found > kRanked) continue;
-        const float* x[2] = {queries_[static_cast<std::size_t>(first + t)].x, queries_[static_cast<std::size_t>(first + t + two - 1)].x};
-        kernels_.two_distances(bank_, x, two, near.rows[t / 2], found, near.distances[t], kRanked);
-        counts.exact += static_cast<std::uint64_t>(two) * static_cast<std::uint64_t>(found);
-    }
+    kernels_.listed_distances(bank_, x, near);
 }
 
-// Puts what query t of the tile evaluated in order of distance. False where float32 is not exact enough.
-bool Worker::put_in_order(int t, int k) {
-    NearTile& near = *near_;
-    const int count = near.count[t];
-    if (count < k || count > kRanked) return false;
-    const std::int32_t* rows = near.rows[t / 2];
-    const float* distances = near.distances[t];
-    bool sound = true;
-    for (int j = 0; j < count; ++j) sound &= Top::keeps_error(distances[j]);
-    if (!sound) return false;
-    std::uint8_t ranks[kRanked];
-    kernels_.ranks(distances, count, ranks);
-    for (int j = 0; j < count; ++j) {
-        near.sorted[t][ranks[j]] = distances[j];
-        near.sorted_rows[t][ranks[j]] = rows[j];
-    }
-    near.sorted[t][count] = std::numeric_limits<float>::infinity();
-    return true;
-}
-
-// Adds to query t's list the rows that its k-th distance does not rule out. False: too many.
+// Adds to the list of query t of a tile the rows that its k-th distance does not rule out, and orders it
+// again. False: not decided.
 bool Worker::add_within(int first, int t, int k) {
     NearTile& near = *near_;
-    const double scale = static_cast<double>(bank_.scale);
-    const double limit = static_cast<double>(near.sorted[t][k - 1]) * ((1 + margin_) * scale * scale);
-    if (limit > kLongest) return false;
-    Query& query = queries_[static_cast<std::size_t>(first + t)];
-    query.whole.reach(seen_, limit);
-    const Probe& probe = query.whole.probe;
     const int panels = static_cast<int>(bank_.panels);
-    int found = kernels_.collect(seen_.whole, values_ + t * panels * kLanes, 0, panels, near.seen[t], probe.slope, probe.limit, rows_);
-    if (found == 0) return true;
+    int found = kernels_.collect(seen_.whole, values_ + t * panels * kLanes, 0, panels, near.seen[t], near.slope[t], near.limit[t], rows_);
     while (found > 0 && rows_[found - 1] >= bank_.rows) --found;  // padding of the last panel
     std::int32_t* rows = near.rows[t / 2];
-    const int known = near.count[t];
+    const int known = near.found[t];
     int count = known;
     for (int j = 0; j < found; ++j) {
         if (std::find(rows, rows + known, rows_[j]) != rows + known) continue;
         if (count == kRanked) return false;
         rows[count++] = rows_[j];
     }
-    if (count == known) return true;
-    near.count[t] = count;
-    kernels_.distances(bank_, query.x, rows + known, count - known, near.distances[t] + known);
+    kernels_.distances(bank_, queries_[static_cast<std::size_t>(first + t)].x, rows + known, count - known, near.distances[t] + known);
     counts.exact += static_cast<std::uint64_t>(count - known);
-    return put_in_order(t, k);
-}
-
-// The answer for query t, where float32 tells its k nearest rows from each other and from the next.
-bool Worker::answer(int t, int k, std::int64_t* indices, double* squared) const {
-    const float* distances = near_->sorted[t];
-    const std::int32_t* rows = near_->sorted_rows[t];
-    bool clear = true;
-    for (int j = 0; j < k; ++j) clear &= distances[j] * apart_ < distances[j + 1];
-    for (int j = 0; j < k; ++j) {
-        indices[j] = bank_.order[rows[j]];
-        squared[j] = static_cast<double>(distances[j]);
-    }
-    return clear;
+    near.found[t] = count;
+    return kernels_.in_order(near, t, k, near_limits_);
 }
 
 // False when a query is not finite.
 bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
-    const int most = std::min(kDirectTile, kernels_.tile);
-    for (int first = 0; first < all; first += most) {
-        const int tile = std::min(all - first, most);
-        if (!look_at_tile(first, tile)) return false;
-        evaluate_likely(first, tile, k);
-        bool decided[kDirectTile];
-        // Steps of all queries together: each waits for less that way.
-        for (int t = 0; t < tile; ++t) decided[t] = !queries_[static_cast<std::size_t>(first + t)].slow && put_in_order(t, k);
-        for (int t = 0; t < tile; ++t) decided[t] = decided[t] && add_within(first, t, k);
-        for (int t = 0; t < tile; ++t) {
+    NearTile& near = *near_;
+    for (int first = 0; first < all; first += kNearTile) {
+        near.count = std::min(all - first, kNearTile);
+        if (!look_at_tile(first)) return false;
+        evaluate_likely(first, k);
+        const unsigned decided = kernels_.order_all(near, k, near_limits_);
+        const unsigned more = kernels_.not_listed(seen_.whole, values_, bank_.rows, near_limits_, near);
+        for (int t = 0; t < near.count; ++t) {
             const int i = first + t;
             std::int64_t* index = indices + static_cast<std::int64_t>(i) * k;
             double* square = squared + static_cast<std::int64_t>(i) * k;
-            if (decided[t] && answer(t, k, index, square)) continue;
+            const bool slow = queries_[static_cast<std::size_t>(i)].slow;
+            if (!slow && (decided >> t & 1) != 0 && ((more >> t & 1) == 0 || add_within(first, t, k))) {
+                for (int j = 0; j < k; ++j) {
+                    index[j] = bank_.order[near.sorted_rows[t][j]];
+                    square[j] = static_cast<double>(near.sorted[t][j]);
+                }
+                continue;
+            }
             if (!finite(i)) return false;  // what is wrong may be in columns that were not compared
             ++counts.slow_queries;
+            start_list(i, k);
             exhaustive(i);
             tops_[static_cast<std::size_t>(i)].finish(index, square);
         }

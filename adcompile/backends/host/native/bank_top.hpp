@@ -21,6 +21,9 @@ public:
     // No row farther than this, in squared distance, can be among the k nearest.
     double limit() const { return limit_; }
 
+    static constexpr float kSmallest = 8.077935669463161e-28f;  // 2^-90
+    static constexpr float kLargest = 1.329227995784916e+36f;   // 2^120
+
     // Whether a sum of squares in float32 keeps its relative error: neither overflow nor underflow is near.
     static bool keeps_error(float squared) { return squared >= kSmallest && squared <= kLargest; }
 
@@ -51,8 +54,6 @@ private:
     void order_precisely(int first, int last);
     void refresh_limit();
 
-    static constexpr float kSmallest = 8.077935669463161e-28f;  // 2^-90
-    static constexpr float kLargest = 1.329227995784916e+36f;   // 2^120
     static constexpr int kSpare = 64;
     const BankView* bank_ = nullptr;
     const Kernels* kernels_ = nullptr;

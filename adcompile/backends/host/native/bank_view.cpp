@@ -125,6 +125,7 @@ bool view_bank(const Container& file, BankView& b, std::string& why) {
     b.centre = read.get<float>("centre", "<f4", {ld});
     b.whole.columns = b.stride;
     b.whole.codes = read.get<std::int8_t>("whole", "|i1", {panels, ld / 4, 64});
+    b.whole.thin = (b.rows - 1) % kLanes < kLanes / 2 ? b.panels - 1 : -1;
     b.whole.terms = read.get<float>("whole_terms", "<f4", {panels, 3, 16});
     if (axes > 0) {
         b.axes = read.get<float>("axes", "<f4", {axes, ld, 16});

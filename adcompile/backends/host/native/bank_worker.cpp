@@ -18,8 +18,7 @@ std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlign
 
 Worker::Worker(const BankView& bank, const Kernels& kernels)
     : bank_(bank), seen_(bank.half == nullptr ? bank : bank.half->view), kernels_(kernels),
-      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)),
-      apart_(static_cast<float>((1 + margin_) / (1 - margin_) * (1 + 3e-7))), usual_error_(usual_error()) {}
+      margin_((static_cast<double>(bank.stride) / 32 + 10) * (1.01 / 16777216.0)) {}
 
 bool Worker::allocate() {
     const auto n = [](std::int64_t v) { return static_cast<std::size_t>(v); };
@@ -33,7 +32,7 @@ bool Worker::allocate() {
         pad ? padded(most * stride * sizeof(float)) : 0,
         padded(most * n(bank_.code_stride) * code),
         padded(most * axes * code),
-        padded(std::max<std::size_t>(most * axes, tile * stride) * code),
+        padded(std::max<std::size_t>(most * axes, std::max<std::size_t>(tile, kNearTile) * stride) * code),
         padded(axes == 0 ? 0 : most * n(bank_.groups + kLanes) * sizeof(float)),
         padded(values * sizeof(float)),
         padded(std::max<std::size_t>(most * kGroupPanels, tile * kDensePanels) * sizeof(std::uint16_t)),
@@ -72,11 +71,12 @@ bool Worker::allocate() {
     shift_ = static_cast<float*>(take(12));
     picked_ = static_cast<float*>(take(13));
     set_shift();
+    set_near_limits();
     return true;
 }
 
-// Pads a query where the bank is padded, and starts its list.
-void Worker::begin(int i, const float* x, int k) {
+// Pads a query where the bank is padded.
+void Worker::begin(int i, const float* x) {
     Query& query = queries_[static_cast<std::size_t>(i)];
     query.x = x;
     query.slow = false;
@@ -85,7 +85,11 @@ void Worker::begin(int i, const float* x, int k) {
         std::memcpy(copy, x, static_cast<std::size_t>(bank_.columns) * sizeof(float));
         query.x = copy;
     }
-    tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, query.x, k, margin_);
+}
+
+// An empty list of the nearest rows.
+void Worker::start_list(int i, int k) {
+    tops_[static_cast<std::size_t>(i)].start(&bank_, &kernels_, queries_[static_cast<std::size_t>(i)].x, k, margin_);
 }
 
 // The columns of x that are compared as int8.
@@ -180,8 +184,9 @@ void Worker::exhaustive(int i) {
 
 bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
-    for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns, k);
+    for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns);
     if (of_few(k) && !directly(k)) return nearest(count, k, indices, squared);
+    for (int i = 0; i < count; ++i) start_list(i, k);
     const bool finite = directly(k)             ? direct(count, k)
                         : along_copy(k)         ? small(count, k)
                         : bank_.axis_panels > 0 ? scan(count, k)

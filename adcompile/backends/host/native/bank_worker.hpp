@@ -21,8 +21,8 @@ constexpr int kNearGroups = 4;    // groups that give a query its first limit
 constexpr int kListedQueries = 8; // queries whose rows are listed before they are tested
 constexpr int kCopiedPanels = 4;  // panels of axes a small bank's copy of them may have
 constexpr int kDensePanels = 32;  // panels the dense scan takes at once
-constexpr int kDirectPanels = 10; // panels of a bank that bank_direct.cpp or bank_nearest.cpp may search
-constexpr int kDirectTile = 12;   // queries taken together then
+constexpr int kDirectPanels = kNearPanels; // panels of a bank that bank_direct.cpp or bank_nearest.cpp may search
+constexpr int kDirectTile = kNearTile;     // queries taken together then
 constexpr double kLongest = 1e12; // |u|², and its limits: squares of it are far from overflow in float32
 
 // Rows listed at once, by either scan, and what a compressed store may overwrite.
@@ -54,7 +54,8 @@ private:
         bool slow;           // too long for float32 bounds
     };
 
-    void begin(int i, const float* x, int k);
+    void begin(int i, const float* x);
+    void start_list(int i, int k);
     const float* compared(const float* x);
     bool encode(int i, float* u, float* square);
     bool encode(int i);
@@ -85,24 +86,12 @@ private:
     void choose(int i, const float* values, int k);
 
     // bank_nearest.cpp
-    // What the queries of a tile evaluate; two that follow each other share a list of rows.
-    struct NearTile {
-        float seen[kDirectTile];         // the rows with values up to this are in the list
-        int count[kDirectTile + 1];
-        std::int32_t rows[(kDirectTile + 1) / 2][(kDirectPanels + 1) * kLanes];  // a compressed store may overwrite 16 more
-        float distances[kDirectTile + 1][kRanked];
-        float sorted[kDirectTile][kRanked + 1];
-        std::int32_t sorted_rows[kDirectTile][kRanked];
-    };
     bool of_few(int k) const { return k <= kLanes && bank_.axis_panels == 0 && bank_.panels <= kDirectPanels; }
-    float usual_error() const;
+    void set_near_limits();
     bool nearest(int count, int k, std::int64_t* indices, double* squared);
-    bool look_at_tile(int first, int tile);
-    float likely(int i, const float* values, int k) const;
-    void evaluate_likely(int first, int tile, int k);
-    bool put_in_order(int t, int k);
+    bool look_at_tile(int first);
+    void evaluate_likely(int first, int k);
     bool add_within(int first, int t, int k);
-    bool answer(int t, int k, std::int64_t* indices, double* squared) const;
 
     // bank_direct.cpp
     bool directly(int k) const;
@@ -117,8 +106,7 @@ private:
     const BankView& seen_;               // the bank in half its columns, where these suffice
     const Kernels& kernels_;
     double margin_;
-    float apart_;                        // one distance this many times another is surely the greater one
-    float usual_error_ = 0;              // of the rows' codes
+    NearLimits near_limits_ = {};
     std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
     int seed_count_ = 0;
     AlignedBytes memory_;

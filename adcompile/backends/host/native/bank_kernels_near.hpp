@@ -1,0 +1,200 @@
+// The kernels of bank_nearest.cpp, which look at all queries of a tile, one after another: none of them
+// waits for what another one computes. Included by bank_kernels_impl.hpp, on the same terms.
+
+// The k-th smallest of 16 values, by counting.
+template <class V>
+ADC_INLINE float kth_of(typename V::F values, int k) {
+    float lane[kLanes];
+    V::store(lane, values);
+    float kth = std::numeric_limits<float>::max();
+    for (float value : lane) {
+        const bool enough = V::count(V::below(values, V::set(value))) >= k;
+        kth = enough && value < kth ? value : kth;
+    }
+    return kth;
+}
+
+template <class V>
+ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
+    typename V::F least = V::load(values);
+    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
+    if (k == 1) return -V::largest(V::sub(V::zero(), least));
+    if constexpr (V::kSorts) return V::kth(least, k);
+    return kth_of<V>(least, k);
+}
+
+template <class V>
+ADC_TARGET unsigned encode_tile_impl(const BankView& b, const float* shift, const float* const* x, const NearLimits& limits, void* codes,
+                                     NearTile& near) {
+    unsigned good = 0;
+    for (int t = 0; t < near.count; ++t) {
+        Quantised q;
+        unsigned char* own = static_cast<unsigned char*>(codes) + t * b.code_stride * V::kCodeBytes;
+        if (!encode_impl<V>(b, shift, x[t], limits.step, own, &q)) continue;
+        good |= 1u << t;
+        near.square[t] = static_cast<float>(q.square);
+        const float error = static_cast<float>(q.error) / limits.step * limits.error_scale;
+        near.error[t] = (error + ((1 + near.square[t]) / 2 + error) * limits.error_per_length + limits.shift_error) * (1 + 1e-6f);
+        near.bias[t] = q.bias;
+    }
+    return good;
+}
+
+template <class V>
+ADC_TARGET void likely_impl(const float* values, int panels, int k, float usual_error, NearTile& near) {
+    using F = typename V::F;
+    // How much farther (squared) the k-th row may be than it looks before more rows are needed, which costs
+    // more the fewer there are.
+    const float slack = k == 1 ? 1.15f : 1.06f;
+    for (int t = 0; t < near.count; ++t) near.seen[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+    const F kth = V::load(near.seen), square = V::load(near.square);
+    const F distance = V::sqrt(V::mul(V::max(V::add(kth, square), V::zero()), V::set(slack)));
+    const F reach = V::add(V::add(distance, V::load(near.error)), V::set(usual_error));
+    V::store(near.seen, V::max(V::sub(V::mul(reach, reach), square), kth));
+}
+
+template <class V>
+ADC_TARGET void list_pairs_impl(const float* values, std::int64_t rows, NearTile& near) {
+    using F = typename V::F;
+    const int panels = static_cast<int>((rows + 15) / 16);
+    const unsigned real = 0xffffu >> (16 * panels - rows);  // of the last panel
+    for (int t = 0; t < near.count; t += 2) {
+        const int other = t + 1 < near.count ? t + 1 : t;
+        const F first = V::set(near.seen[t]), second = V::set(near.seen[other]);
+        const float *a = values + t * panels * 16, *b = values + other * panels * 16;
+        std::int32_t* out = near.rows[t / 2];
+        int found = 0;
+        for (int p = 0; p < panels; ++p) {
+            unsigned mask = V::below(V::load(a + 16 * p), first) | V::below(V::load(b + 16 * p), second);
+            if (p == panels - 1) mask &= real;
+            found += V::append(mask, 16 * p, out + found);
+        }
+        near.found[t] = near.found[t + 1] = found;
+    }
+}
+
+template <class V, int n>
+ADC_INLINE void two_by_rows(const BankView& b, const float* const* x, const std::int32_t* rows, float* out) {
+    const float* y[n];
+    for (int r = 0; r < n; ++r) y[r] = b.row(rows[r]);
+    distance_tile<V>(Count<2>(), Count<n>(), x, y, b.stride, out, kRanked);
+}
+
+// A row of a list and the two queries it belongs to.
+struct Listed {
+    const float *row, *x[2];
+    float* out;  // of the first query
+};
+
+// Two of these: one alone would wait for its sums most of the time.
+template <class V>
+ADC_INLINE void two_listed(const Listed& a, const Listed& b, std::int64_t stride) {
+    using F = typename V::F;
+    F low[4], high[4];
+    for (int n = 0; n < 4; ++n) low[n] = high[n] = V::zero();
+    for (std::int64_t i = 0; i < stride; i += 32) {
+        const F a0 = V::kept(V::load(a.row + i)), b0 = V::kept(V::load(b.row + i));
+        low[0] = add_square<V>(low[0], V::load(a.x[0] + i), a0);
+        low[1] = add_square<V>(low[1], V::load(a.x[1] + i), a0);
+        low[2] = add_square<V>(low[2], V::load(b.x[0] + i), b0);
+        low[3] = add_square<V>(low[3], V::load(b.x[1] + i), b0);
+        const F a1 = V::kept(V::load(a.row + i + 16)), b1 = V::kept(V::load(b.row + i + 16));
+        high[0] = add_square<V>(high[0], V::load(a.x[0] + i + 16), a1);
+        high[1] = add_square<V>(high[1], V::load(a.x[1] + i + 16), a1);
+        high[2] = add_square<V>(high[2], V::load(b.x[0] + i + 16), b1);
+        high[3] = add_square<V>(high[3], V::load(b.x[1] + i + 16), b1);
+    }
+    a.out[0] = V::sum(V::add(low[0], high[0]));
+    a.out[kRanked] = V::sum(V::add(low[1], high[1]));
+    b.out[0] = V::sum(V::add(low[2], high[2]));
+    b.out[kRanked] = V::sum(V::add(low[3], high[3]));
+}
+
+template <class V>
+ADC_TARGET void listed_distances_impl(const BankView& b, const float* const* x, NearTile& near) {
+    constexpr int n = V::kTwoRows;
+    Listed left[kNearTile / 2];
+    int count = 0;
+    for (int t = 0; t < near.count; t += 2) {
+        const int found = near.found[t];
+        const std::int32_t* rows = near.rows[t / 2];
+        float* out = near.distances[t];
+        if (found > kRanked) continue;
+        if (t + 1 == near.count) {
+            distances_impl<V>(b, x[t], rows, found, out);
+            continue;
+        }
+        int j = 0;
+        for (; j + n <= found; j += n) two_by_rows<V, n>(b, x + t, rows + j, out + j);
+        if (n > 3 && j + 3 == found) {
+            two_by_rows<V, 3>(b, x + t, rows + j, out + j);
+        } else if (n > 2 && j + 2 == found) {
+            two_by_rows<V, 2>(b, x + t, rows + j, out + j);
+        } else if (j < found) {
+            left[count++] = {b.row(rows[j]), {x[t], x[t + 1]}, out + j};
+        }
+    }
+    int i = 0;
+    for (; i + 2 <= count; i += 2) two_listed<V>(left[i], left[i + 1], b.stride);
+    if (i < count) distance_tile<V>(Count<2>(), Count<1>(), left[i].x, &left[i].row, b.stride, left[i].out, kRanked);
+}
+
+template <class V>
+ADC_TARGET bool in_order_impl(NearTile& near, int t, int k, const NearLimits& limits) {
+    if constexpr (V::kSorts) {
+        if (near.found[t] <= kLanes) return V::in_order(near, t, k, limits);
+    }
+    const float* distances = near.distances[t];
+    const std::int32_t* rows = near.rows[t / 2];
+    float* sorted = near.sorted[t];
+    const int count = near.found[t];
+    bool sound = true;
+    for (int j = 0; j < count; ++j) sound &= distances[j] >= limits.smallest && distances[j] <= limits.largest;
+    if (!sound) return false;
+    std::uint8_t ranks[kRanked];
+    ranks_impl<V>(distances, count, ranks);
+    for (int j = 0; j < count; ++j) {
+        sorted[ranks[j]] = distances[j];
+        near.sorted_rows[t][ranks[j]] = rows[j];
+    }
+    sorted[count] = std::numeric_limits<float>::infinity();
+    bool clear = true;
+    for (int j = 0; j < k; ++j) clear &= sorted[j] * limits.apart < sorted[j + 1];
+    near.kth[t] = sorted[k - 1];
+    return clear;
+}
+
+template <class V>
+ADC_TARGET unsigned order_all_impl(NearTile& near, int k, const NearLimits& limits) {
+    unsigned clear = 0;
+    for (int t = 0; t < near.count; ++t) {
+        const bool enough = near.found[t] >= k && near.found[t] <= kRanked;
+        if (enough && in_order_impl<V>(near, t, k, limits)) clear |= 1u << t;
+    }
+    return clear;
+}
+
+template <class V>
+ADC_TARGET unsigned not_listed_impl(const Shadow& s, const float* values, std::int64_t rows, const NearLimits& limits, NearTile& near) {
+    using F = typename V::F;
+    const int panels = static_cast<int>((rows + 15) / 16), terms = s.term_count() * 16;
+    // g and the limit of Point::reach, in float32 with all roundings covered.
+    const F square = V::load(near.square), longest = V::set(limits.longest);
+    const F far = V::mul(V::sqrt(V::load(near.kth)), V::set(limits.scale));
+    const F g = V::add(V::mul(V::add(far, V::load(near.error)), V::set(1 + 1e-6f)), V::set(1e-18f));
+    const F size = V::add(V::add(square, V::mul(longest, longest)), V::mul(g, longest));
+    const F top = V::add(V::sub(V::mul(V::mul(g, g), V::set(1 + 1e-6f)), square), V::fma(size, V::set(60 / 16777216.0f), V::set(1e-30f)));
+    V::store(near.slope, V::mul(g, V::set(-2.000001f)));
+    V::store(near.limit, top);
+    unsigned more = 0;
+    for (int t = 0; t < near.count; ++t) {
+        const F tilt = V::set(near.slope[t]), bound = V::set(near.limit[t]), seen = V::set(near.seen[t]);
+        unsigned any = 0;
+        for (int p = 0; p < panels; ++p) {
+            const F value = V::load(values + (t * panels + p) * 16);
+            any |= V::below(V::fma(tilt, V::load(s.terms + p * terms + 32), value), bound) & ~V::below(value, seen);
+        }
+        more |= (any != 0 ? 1u : 0u) << t;
+    }
+    return more;
+}
