@@ -135,6 +135,7 @@ struct Floats {
         Numbered x{_mm512_mask_loadu_ps(infinity, static_cast<__mmask16>(listed), near.distances[t]), _mm512_loadu_si512(near.rows[t / 2])};
         const unsigned sound = _mm512_cmp_ps_mask(x.key, _mm512_set1_ps(limits.smallest), _CMP_GE_OQ) &
                                _mm512_cmp_ps_mask(x.key, _mm512_set1_ps(limits.largest), _CMP_LE_OQ);
+        near.kth[t] = std::numeric_limits<float>::infinity();
         if ((listed & ~sound) != 0) return false;
         if (k == 1) {
             const float least = -largest(sub(zero(), x.key));

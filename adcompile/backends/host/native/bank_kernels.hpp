@@ -110,6 +110,7 @@ struct NearTile {
     int count;                            // of queries
     float square[kLanes], error[kLanes];  // |x'|², and how far x' may be from the point
     std::int32_t bias[kLanes];            // of the codes
+    float least[kLanes];                  // what at least k values do not exceed
     float seen[kLanes];                   // the rows with values up to this are in the list
     float kth[kLanes];                    // of the distances in the list
     float slope[kLanes], limit[kLanes];   // of the test of rows that are not in it
@@ -189,15 +190,17 @@ struct Kernels {
     // error and bias. A bit for each query where it returns true.
     unsigned (*encode_tile)(const BankView&, const float* shift, const float* const* x, const NearLimits& limits, void* codes, NearTile& near);
 
-    // `seen` of a tile: a value that the k nearest rows, and few others, will probably not exceed, and
-    // that k values do not exceed for certain. Values: 16 · panels of each query.
-    void (*likely)(const float* values, int panels, int k, float usual_error, NearTile& near);
+    // `least` and `seen` of a tile: a value that the k nearest rows, and few others, will probably not
+    // exceed. `slack`: how much greater the k-th squared distance may be than it looks. Values: 16 · panels
+    // of each query.
+    void (*likely)(const float* values, int panels, int k, float slack, float usual_error, NearTile& near);
 
-    // The lists of a tile: rows whose value is seen by either of two queries, ascending.
-    void (*list_pairs)(const float* values, std::int64_t rows, NearTile& near);
+    // The lists of a tile: rows whose value is seen by either of two queries, ascending. Where these are
+    // more than kRanked, `seen` becomes `least`; returns whether any were.
+    bool (*list_pairs)(const float* values, std::int64_t rows, NearTile& near);
 
     // Puts what query t evaluated in order of distance. True when the k nearest are surely apart from
-    // each other and from the next, and all distances are sound.
+    // each other and from the next, and all distances are sound; where these are not, `kth` is infinite.
     bool (*in_order)(NearTile& near, int t, int k, const NearLimits& limits);
 
     // The same of all queries with k to kRanked rows: a bit each.

@@ -22,7 +22,7 @@ struct Plain512 : Floats {
     using I = __m512i;
     struct Bank { __m512i low, high; };  // int16 columns 0, 1 and 2, 3
     struct Code { __m512i low, high; };
-    static constexpr int kTileQueries = 8, kTilePanels = 2, kCodeBytes = 2, kDirectHalf = 5;
+    static constexpr int kTileQueries = 8, kTilePanels = 2, kCodeBytes = 2, kDirectHalf = 3;
 
     ADC_INLINE I start(std::int32_t) { return _mm512_setzero_si512(); }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }

@@ -57,7 +57,7 @@ struct Vnni : Floats {
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;
-    static constexpr int kTileQueries = 12, kTilePanels = 2, kCodeBytes = 1, kDirectHalf = 3;
+    static constexpr int kTileQueries = 12, kTilePanels = 2, kCodeBytes = 1, kDirectHalf = 2;
 
     // The instruction multiplies unsigned by signed: rows are taken as 128 more than they are, and
     // the sums start with what that adds.

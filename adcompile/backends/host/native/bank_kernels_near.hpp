@@ -41,36 +41,46 @@ ADC_TARGET unsigned encode_tile_impl(const BankView& b, const float* shift, cons
 }
 
 template <class V>
-ADC_TARGET void likely_impl(const float* values, int panels, int k, float usual_error, NearTile& near) {
+ADC_TARGET void likely_impl(const float* values, int panels, int k, float slack, float usual_error, NearTile& near) {
     using F = typename V::F;
-    // How much farther (squared) the k-th row may be than it looks before more rows are needed, which costs
-    // more the fewer there are.
-    const float slack = k == 1 ? 1.15f : 1.06f;
-    for (int t = 0; t < near.count; ++t) near.seen[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
-    const F kth = V::load(near.seen), square = V::load(near.square);
+    for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+    const F kth = V::load(near.least), square = V::load(near.square);
     const F distance = V::sqrt(V::mul(V::max(V::add(kth, square), V::zero()), V::set(slack)));
     const F reach = V::add(V::add(distance, V::load(near.error)), V::set(usual_error));
     V::store(near.seen, V::max(V::sub(V::mul(reach, reach), square), kth));
 }
 
+// Rows with one of two values up to its limit. The last panel has the rows of `real`.
 template <class V>
-ADC_TARGET void list_pairs_impl(const float* values, std::int64_t rows, NearTile& near) {
-    using F = typename V::F;
+ADC_INLINE int list_either(const float* a, float a_limit, const float* b, float b_limit, int panels, unsigned real, std::int32_t* rows) {
+    const typename V::F first = V::set(a_limit), second = V::set(b_limit);
+    int found = 0;
+    for (int p = 0; p < panels; ++p) {
+        unsigned mask = V::below(V::load(a + 16 * p), first) | V::below(V::load(b + 16 * p), second);
+        if (p == panels - 1) mask &= real;
+        found += V::append(mask, 16 * p, rows + found);
+    }
+    return found;
+}
+
+template <class V>
+ADC_TARGET bool list_pairs_impl(const float* values, std::int64_t rows, NearTile& near) {
     const int panels = static_cast<int>((rows + 15) / 16);
-    const unsigned real = 0xffffu >> (16 * panels - rows);  // of the last panel
+    const unsigned real = 0xffffu >> (16 * panels - rows);
+    bool many = false;
     for (int t = 0; t < near.count; t += 2) {
         const int other = t + 1 < near.count ? t + 1 : t;
-        const F first = V::set(near.seen[t]), second = V::set(near.seen[other]);
         const float *a = values + t * panels * 16, *b = values + other * panels * 16;
-        std::int32_t* out = near.rows[t / 2];
-        int found = 0;
-        for (int p = 0; p < panels; ++p) {
-            unsigned mask = V::below(V::load(a + 16 * p), first) | V::below(V::load(b + 16 * p), second);
-            if (p == panels - 1) mask &= real;
-            found += V::append(mask, 16 * p, out + found);
+        int found = list_either<V>(a, near.seen[t], b, near.seen[other], panels, real, near.rows[t / 2]);
+        if (found > kRanked) {
+            many = true;
+            near.seen[t] = near.least[t];
+            near.seen[other] = near.least[other];
+            found = list_either<V>(a, near.seen[t], b, near.seen[other], panels, real, near.rows[t / 2]);
         }
         near.found[t] = near.found[t + 1] = found;
     }
+    return many;
 }
 
 template <class V, int n>
@@ -150,6 +160,7 @@ ADC_TARGET bool in_order_impl(NearTile& near, int t, int k, const NearLimits& li
     const int count = near.found[t];
     bool sound = true;
     for (int j = 0; j < count; ++j) sound &= distances[j] >= limits.smallest && distances[j] <= limits.largest;
+    near.kth[t] = std::numeric_limits<float>::infinity();
     if (!sound) return false;
     std::uint8_t ranks[kRanked];
     ranks_impl<V>(distances, count, ranks);
@@ -169,6 +180,7 @@ ADC_TARGET unsigned order_all_impl(NearTile& near, int k, const NearLimits& limi
     unsigned clear = 0;
     for (int t = 0; t < near.count; ++t) {
         const bool enough = near.found[t] >= k && near.found[t] <= kRanked;
+        near.kth[t] = std::numeric_limits<float>::infinity();
         if (enough && in_order_impl<V>(near, t, k, limits)) clear |= 1u << t;
     }
     return clear;

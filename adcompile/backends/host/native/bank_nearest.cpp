@@ -58,17 +58,28 @@ bool Worker::look_at_tile(int first) {
     return true;
 }
 
-// Evaluates, of each two queries, the rows that one of them will probably need.
-void Worker::evaluate_likely(int first, int k) {
+// Evaluates, of each two queries, the rows that one of them will probably need. True where these seemed too many.
+bool Worker::evaluate_likely(int first, int k) {
     NearTile& near = *near_;
-    kernels_.likely(values_, static_cast<int>(bank_.panels), k, near_limits_.usual_error, near);
-    kernels_.list_pairs(values_, bank_.rows, near);
+    kernels_.likely(values_, static_cast<int>(bank_.panels), k, slack_, near_limits_.usual_error, near);
+    const bool many = kernels_.list_pairs(values_, bank_.rows, near);
     const float* x[kNearTile];
     for (int t = 0; t < near.count; ++t) {
         x[t] = queries_[static_cast<std::size_t>(first + t)].x;
         if (near.found[t] <= kRanked) counts.exact += static_cast<std::uint64_t>(near.found[t]);
     }
     kernels_.listed_distances(bank_, x, near);
+    return many;
+}
+
+// How far the next tile looks. To look again for one query costs about as much as a few rows too many for
+// each: one in two tiles is best. It changes what is evaluated, never the answer.
+void Worker::set_slack(bool many, int more) {
+    if (many)
+        slack_ -= 0.05f;
+    else
+        slack_ += more == 0 ? -0.004f : 0.006f * static_cast<float>(more);
+    slack_ = std::min(1.3f, std::max(1.0f, slack_));
 }
 
 // Adds to the list of query t of a tile the rows that its k-th distance does not rule out, and orders it
@@ -92,15 +103,33 @@ bool Worker::add_within(int first, int t, int k) {
     return kernels_.in_order(near, t, k, near_limits_);
 }
 
+// Offers all rows that may be near to query t of a tile to its Top, which decides in double precision where
+// it must. False when the query is not finite.
+bool Worker::decide_slowly(int first, int t, int k) {
+    const NearTile& near = *near_;
+    const int i = first + t, panels = static_cast<int>(bank_.panels);
+    start_list(i, k);
+    if (!queries_[static_cast<std::size_t>(i)].slow && std::isfinite(near.kth[t])) {
+        offer(i, rows_, kernels_.collect(seen_.whole, values_ + t * panels * kLanes, 0, panels, std::numeric_limits<float>::lowest(),
+                                         near.slope[t], near.limit[t], rows_));
+        return true;
+    }
+    if (!finite(i)) return false;  // what is wrong may be in columns that were not compared
+    ++counts.slow_queries;
+    exhaustive(i);
+    return true;
+}
+
 // False when a query is not finite.
 bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
     NearTile& near = *near_;
     for (int first = 0; first < all; first += kNearTile) {
         near.count = std::min(all - first, kNearTile);
         if (!look_at_tile(first)) return false;
-        evaluate_likely(first, k);
+        const bool many = evaluate_likely(first, k);
         const unsigned decided = kernels_.order_all(near, k, near_limits_);
         const unsigned more = kernels_.not_listed(seen_.whole, values_, bank_.rows, near_limits_, near);
+        set_slack(many, __builtin_popcount(more));
         for (int t = 0; t < near.count; ++t) {
             const int i = first + t;
             std::int64_t* index = indices + static_cast<std::int64_t>(i) * k;
@@ -113,10 +142,7 @@ bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
                 }
                 continue;
             }
-            if (!finite(i)) return false;  // what is wrong may be in columns that were not compared
-            ++counts.slow_queries;
-            start_list(i, k);
-            exhaustive(i);
+            if (!decide_slowly(first, t, k)) return false;
             tops_[static_cast<std::size_t>(i)].finish(index, square);
         }
     }

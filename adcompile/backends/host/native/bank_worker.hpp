@@ -90,7 +90,9 @@ private:
     void set_near_limits();
     bool nearest(int count, int k, std::int64_t* indices, double* squared);
     bool look_at_tile(int first);
-    void evaluate_likely(int first, int k);
+    bool evaluate_likely(int first, int k);
+    void set_slack(bool many, int more);
+    bool decide_slowly(int first, int t, int k);
     bool add_within(int first, int t, int k);
 
     // bank_direct.cpp
@@ -107,6 +109,7 @@ private:
     const Kernels& kernels_;
     double margin_;
     NearLimits near_limits_ = {};
+    float slack_ = 1.06f;                // of Kernels::likely
     std::int32_t seeds_[ADC_MAX_NEIGHBOURS] = {};  // what the last query of the last block found
     int seed_count_ = 0;
     AlignedBytes memory_;
