@@ -1,7 +1,7 @@
 // The kernels, written once over a type V that supplies 16-lane vectors. Included by each
 // bank_kernels_<isa>.cpp inside an unnamed namespace, after ADC_TARGET (a function attribute) and V
 // are defined. V has:
-//   F                                  16 floats: load store set zero add sub mul fma min max abs round
+//   F                                  16 floats: load store set zero add sub mul fma min max abs round sqrt
 //   F kept(F)                          the same, in a register: not loaded again for each use
 //   F fused(F x, F y, F z)             x * y + z rounded once, on every machine (fma may round twice)
 //   unsigned below(F a, F b)           bit mask of a <= b
@@ -14,6 +14,8 @@
 //   store_signed(F, int8*)             the same to signed bytes
 //   D                                  16 doubles: no_doubles add_squares sum_doubles
 //   int append(mask, row, rows)        lists row + i for each bit i; may write 16 entries
+//   kSorts                             1: it has kth(F, k), the k-th smallest lane; in_order for up to 16 rows
+//                                      (Kernels::in_order); sums(F[4], F[4], out, other), sums in registers
 //   Thin                               V, or what does the same for the first 8 rows of a panel: its store
 //                                      says of the others that they are far
 
