@@ -85,32 +85,54 @@ void convolve_plane(const T* x, const T* kernel, const Window& w, F* y) {
   }
 }
 
-/// The reverse: every input pixel adds its kernel to the outputs it reaches.
-template <class F, class T>
-void spread_plane(const T* x, const T* kernel, const Window& w, F* y) {
+/// The reverse: calls add(tap, row of inputs, row of outputs, shift, first, last) for every row of inputs
+/// and tap; with that tap, inputs [first, last) reach the outputs at input · stride + shift.
+template <class F, class Add>
+void spread_rows(const Window& w, F* y, Add add) {
   const Span& sz = w.dim[0];
   const Span& sy = w.dim[1];
   const Span& sx = w.dim[2];
+  Index tap = 0;
   for (Index kz = 0; kz < sz.kernel; ++kz) {
     for (Index ky = 0; ky < sy.kernel; ++ky) {
-      for (Index kx = 0; kx < sx.kernel; ++kx) {
-        const F weight = static_cast<F>(*kernel++);
+      for (Index kx = 0; kx < sx.kernel; ++kx, ++tap) {
         const auto [z_first, z_last] = sz.valid(kz);
         const auto [y_first, y_last] = sy.valid(ky);
         const auto [x_first, x_last] = sx.valid(kx);
+        const Index shift = sx.source(0, kx);
         for (Index oz = z_first; oz < z_last; ++oz) {
           for (Index oy = y_first; oy < y_last; ++oy) {
-            const T* from = x + (oz * sy.out + oy) * sx.out;
             F* to = y + (sz.source(oz, kz) * sy.in + sy.source(oy, ky)) * sx.in;
-            for (Index o = x_first; o < x_last; ++o) {
-              F& target = to[sx.source(o, kx)];
-              target = multiply_add(weight, static_cast<F>(from[o]), target);
-            }
+            add(tap, (oz * sy.out + oy) * sx.out, to, shift, x_first, x_last);
           }
         }
       }
     }
   }
+}
+
+/// One channel with its own kernel: every input pixel adds it to the outputs it reaches.
+template <class F, class T>
+void spread_plane(const T* x, const T* kernel, const Window& w, F* y) {
+  const Index stride = w.dim[2].stride;
+  spread_rows(w, y, [=](Index tap, Index row, F* to, Index shift, Index first, Index last) {
+    const F weight = static_cast<F>(kernel[tap]);
+    for (Index o = first; o < last; ++o) {
+      F& target = to[o * stride + shift];
+      target = multiply_add(weight, static_cast<F>(x[row + o]), target);
+    }
+  });
+}
+
+/// The products of all inputs with each tap, [taps, inputs], added to the outputs they belong to.
+template <class F>
+void spread_products(const F* products, const Window& w, F* y) {
+  const Index stride = w.dim[2].stride;
+  const Index size = w.out_size();
+  spread_rows(w, y, [=](Index tap, Index row, F* to, Index shift, Index first, Index last) {
+    const F* from = products + tap * size + row;
+    for (Index o = first; o < last; ++o) to[o * stride + shift] += from[o];
+  });
 }
 
 template <class T>
@@ -217,21 +239,34 @@ View<T> conv_transpose(Out<T> out, Scratch& scratch, View<T> x, View<T> weights,
   T* y = out.make(shape);
   const Index size = w.in_size();
   const Index taps = w.kernel_size();
+  const Index pixels = w.out_size();
   const Index in_per_group = x.dim(1) / groups;
+  F* products = nullptr;
+  if (in_per_group > 1) {
+    products = scratch.take<F>(4, checked_product(maps, checked_product(taps, pixels)));
+  }
   F* wide = nullptr;
   if constexpr (!std::is_same_v<F, T>) wide = scratch.take<F>(5, maps * size);
   for (Index n = 0; n < x.dim(0); ++n) {
     F* image = wide;
     if constexpr (std::is_same_v<F, T>) image = y + n * maps * size;
-    parallel_for(maps, 1, [&](Index first, Index last) {
+    for (Index g = 0; g < groups && in_per_group > 1; ++g) {
+      // A product for every map and tap: weights [in, maps · taps] turned, times inputs [in, pixels].
+      const Index rows = per_group * taps;
+      const detail::Matrix<T> a{weights.data() + g * in_per_group * rows, 1, rows};
+      const detail::Matrix<T> b{x.data() + (n * groups + g) * in_per_group * pixels, pixels, 1};
+      detail::gemm<F>(rows, pixels, in_per_group, a, detail::PackMatrix<F, T>{b},
+                      products + g * rows * pixels, pixels);
+    }
+    parallel_for(maps, 1 + kCopyGrain / (taps * pixels + size), [&](Index first, Index last) {
       for (Index m = first; m < last; ++m) {
         F* plane = image + m * size;
         std::fill_n(plane, size, bias != nullptr ? static_cast<F>((*bias)[m]) : F{});
-        const Index g = m / per_group;
-        for (Index c = g * in_per_group; c < (g + 1) * in_per_group; ++c) {
-          const T* from = x.data() + (n * x.dim(1) + c) * w.out_size();
-          const T* kernel = weights.data() + (c * per_group + m % per_group) * taps;
-          detail::spread_plane(from, kernel, w, plane);
+        if (in_per_group > 1) {
+          detail::spread_products(products + m * taps * pixels, w, plane);
+        } else {
+          detail::spread_plane(x.data() + (n * groups + m / per_group) * pixels,
+                               weights.data() + m * taps, w, plane);
         }
       }
     });

@@ -23,7 +23,14 @@ inline F multiply_add(F a, F b, F c) {
   }
 }
 
+/// Rows of a tile: as many as the compiler keeps in registers beside a row of the panel.
+#if defined(__clang__) && defined(__AVX__)
 inline constexpr Index kTileRows = 6;
+#elif defined(__AVX__) || defined(__aarch64__)
+inline constexpr Index kTileRows = 4;
+#else
+inline constexpr Index kTileRows = 2;
+#endif
 inline constexpr Index kTileCols = 16;
 inline constexpr Index kDepth = 256;
 
@@ -36,6 +43,28 @@ struct Matrix {
   const T& at(Index i, Index j) const { return data[i * row + j * col]; }
 };
 
+/// y += s * x for the columns of a tile.
+template <class F>
+inline void add_scaled_row(F s, const F* x, F* y) {
+#if !defined(__FMA__) && !defined(__ARM_FEATURE_FMA)
+  if constexpr (std::is_floating_point_v<F>) {
+    // Written as vectors of 16 bytes: GCC does not find them by itself without AVX.
+    typedef F Part __attribute__((vector_size(16)));  // NOLINT: in a using, GCC ignores the size
+    constexpr Index kPart = 16 / sizeof(F);
+    for (Index j = 0; j < kTileCols; j += kPart) {
+      Part from;
+      Part to;
+      std::memcpy(&from, x + j, sizeof(Part));
+      std::memcpy(&to, y + j, sizeof(Part));
+      to += s * from;
+      std::memcpy(y + j, &to, sizeof(Part));
+    }
+    return;
+  }
+#endif
+  for (Index j = 0; j < kTileCols; ++j) y[j] = multiply_add(s, x[j], y[j]);
+}
+
 /// One tile: rows of A (`Rows` of them) times a packed panel of B, added to C.
 template <int Rows, class F, class T>
 inline void tile(const Matrix<T>& a, Index i, Index k0, Index k1, const F* panel, F* c,
@@ -45,9 +74,10 @@ inline void tile(const Matrix<T>& a, Index i, Index k0, Index k1, const F* panel
     for (Index j = 0; j < kTileCols; ++j) acc[r][j] = F{};
   }
   for (Index k = k0; k < k1; ++k, panel += kTileCols) {
+// Unrolled, so that the sums stay in registers.
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const F s = static_cast<F>(a.at(i + r, k));
-      for (Index j = 0; j < kTileCols; ++j) acc[r][j] = multiply_add(s, panel[j], acc[r][j]);
+      add_scaled_row(static_cast<F>(a.at(i + r, k)), panel, acc[r]);
     }
   }
   for (int r = 0; r < Rows; ++r) {
@@ -76,7 +106,15 @@ void gemm(Index m, Index n, Index depth, const Matrix<T>& a, Pack pack, F* c, In
         for (; i + kTileRows <= m; i += kTileRows) {
           tile<kTileRows>(a, i, k0, k1, panel, c + j0, c_row, width, k0 == 0);
         }
-        for (; i < m; ++i) tile<1>(a, i, k0, k1, panel, c + j0, c_row, width, k0 == 0);
+        if (kTileRows > 4 && i + 4 <= m) {
+          tile<4>(a, i, k0, k1, panel, c + j0, c_row, width, k0 == 0);
+          i += 4;
+        }
+        if (i + 2 <= m) {
+          tile<2>(a, i, k0, k1, panel, c + j0, c_row, width, k0 == 0);
+          i += 2;
+        }
+        if (i < m) tile<1>(a, i, k0, k1, panel, c + j0, c_row, width, k0 == 0);
       }
     }
   });
