@@ -143,13 +143,16 @@ void Picks::compare(std::int32_t row, Point head, double limit, const float* val
     whole.reach(view, limit);
     count = kernels_.check(wholes_.view(), whole.probe, s.near.data(), count, s.checked.data());
     if (count == 0) return;
-    // The pick that seems nearest first: the others are seldom needed then.
+    // The pick that seems nearest first: few of the others are in reach then.
     const auto least = std::min_element(s.checked.begin(), s.checked.begin() + count) - s.checked.begin();
     std::swap(s.near[0], s.near[at(least)]);
     std::swap(s.checked[0], s.checked[at(least)]);
     for (int i = 0; i < count; ++i) {
         const std::int32_t t = s.near[at(i)];
-        nearest.offer(row, rows_[at(t)], interval(view, whole, s.checked[at(i)], wholes_.terms(t).error));
+        const float error = wholes_.terms(t).error;
+        if (i == 1) whole.reach(view, nearest.squared(row));
+        if (i > 0 && s.checked[at(i)] + whole.probe.slope * error > whole.probe.limit) continue;
+        nearest.offer(row, rows_[at(t)], interval(view, whole, s.checked[at(i)], error));
     }
 }
 
