@@ -23,6 +23,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kBlock = 512;  // rows a thread takes at once
+constexpr int kAges = 15;              // that are told apart
 constexpr int kPanels = 128;           // of the pool, compared with a pick at once
 constexpr double kFirstShrink = 0.02, kLeastShrink = 0.0005, kMostShrink = 0.2;
 constexpr std::size_t kFewRows = 50, kManyRows = 125;  // of a pool

@@ -36,7 +36,6 @@ private:
     void leave_pool(std::int32_t row);
     void start_round();
     void fill_pool();
-    static constexpr int kAges = 15;
     int age(std::int32_t row) const;
     std::int64_t catch_up(int member, std::int64_t first, std::int64_t last);
     void keep_farthest();
