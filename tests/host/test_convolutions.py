@@ -19,6 +19,13 @@ TRANSPOSED = {
     "depth": ((1, 2, 3, 4, 5), (2, 3, 2, 2, 3), "strides = [2, 1, 2]", 3),
     "shape": ((1, 3, 5, 6), (3, 4, 3, 3), "strides = [2, 2], output_shape = [10, 12]", 4),
 }
+PLAIN = {
+    "points": ((2, 5, 4, 7), (6, 5, 1, 1), "group = 1"),
+    "points_in_groups": ((1, 6, 3, 9), (4, 3, 1, 1), "group = 2"),
+    "points_apart": ((1, 3, 5, 6), (4, 3, 1, 1), "strides = [2, 2]"),
+    "points_padded": ((1, 3, 5, 6), (4, 3, 1, 1), "pads = [1, 0, 0, 1]"),
+    "windows": ((2, 3, 9, 8), (5, 3, 3, 2), "strides = [2, 1], pads = [1, 0, 1, 1]"),
+}
 PRODUCTS = [(1, 1, 1), (2, 17, 3), (3, 16, 5), (5, 33, 7), (7, 15, 300), (13, 40, 20)]
 
 
@@ -35,6 +42,14 @@ def transposed(name: str) -> ir.Model:
     )
 
 
+def plain(name: str) -> ir.Model:
+    x, w, attributes = PLAIN[name]
+    return model(
+        f"""net (float[{dims(x)}] x, float[{dims(w)}] w, float[{w[0]}] bias) => (float[a, b, c, d] y) {{
+          y = Conv <{attributes}> (x, w, bias) }}"""
+    )
+
+
 def product(rows: int, columns: int, depth: int) -> ir.Model:
     return model(
         f"""net (float[{rows}, {depth}] a, float[{depth}, {columns}] b) => (float[m, n] y) {{
@@ -44,6 +59,7 @@ def product(rows: int, columns: int, depth: int) -> ir.Model:
 
 def models() -> dict[str, ir.Model]:
     made = {name: transposed(name) for name in TRANSPOSED}
+    made |= {name: plain(name) for name in PLAIN}
     return made | {f"product_{'_'.join(map(str, size))}": product(*size) for size in PRODUCTS}
 
 

@@ -181,11 +181,17 @@ View<T> conv(Out<T> out, Scratch& scratch, View<T> x, View<T> weights, const Vie
         }
       });
     } else {
+      const bool pointwise = w.dim[0].idle() && w.dim[1].idle() && w.dim[2].idle();
       for (Index g = 0; g < groups; ++g) {
-        const detail::PackWindows<F, T> pack{x.data() + (n * channels + g * (channels / groups)) * in,
-                                             w};
+        const T* source = x.data() + (n * channels + g * (channels / groups)) * in;
         const detail::Matrix<T> a{weights.data() + g * rows * depth, depth, 1};
-        detail::gemm<F>(rows, size, depth, a, pack, to + g * rows * size, size);
+        F* const result = to + g * rows * size;
+        if (pointwise) {  // the input is the matrix
+          const detail::PackMatrix<F, T> pack{detail::Matrix<T>{source, size, 1}};
+          detail::gemm<F>(rows, size, depth, a, pack, result, size);
+        } else {
+          detail::gemm<F>(rows, size, depth, a, detail::PackWindows<F, T>{source, w}, result, size);
+        }
       }
     }
     detail::add_bias<T>(to, bias, maps, size);

@@ -127,6 +127,10 @@ struct PackMatrix {
   void operator()(Index k0, Index k1, Index j0, Index width, F* to) const {
     for (Index k = k0; k < k1; ++k, to += kTileCols) {
       const T* row = b.data + k * b.row + j0 * b.col;
+      if (b.col == 1 && width == kTileCols) {
+        for (Index j = 0; j < kTileCols; ++j) to[j] = static_cast<F>(row[j]);
+        continue;
+      }
       for (Index j = 0; j < width; ++j) to[j] = static_cast<F>(row[j * b.col]);
       for (Index j = width; j < kTileCols; ++j) to[j] = F{};
     }

@@ -186,14 +186,14 @@ struct Blocks {
   static constexpr Index kElements = 4096;
 
   Blocks(const Window& window, Index count) : w(window), planes(count) {
-    if (!active(w.dim[0])) {  // depth is then one more dimension of planes
+    if (w.dim[0].idle()) {  // depth is then one more dimension of planes
       planes *= w.dim[0].in;
       w.dim[0] = Span{};
     }
     const Index size = std::max(std::max(w.in_size(), w.out_size()), Index{1});
     group = std::min(std::max(kElements / size, Index{1}), std::max(planes, Index{1}));
     rows = w.dim[1].out;
-    if (size > kElements && !active(w.dim[0])) {
+    if (size > kElements && w.dim[0].idle()) {
       const Index width = std::max(std::max(w.dim[2].in, w.dim[2].out), Index{1});
       rows = std::min(rows, std::max(kElements / width, Index{1}));
     }
@@ -201,10 +201,6 @@ struct Blocks {
     count_ = (planes + group - 1) / group * bands;
   }
 
-  /// False when the span leaves everything as it is.
-  [[nodiscard]] static bool active(const Span& s) {
-    return s.kernel != 1 || s.stride != 1 || s.before != 0 || s.in != s.out;
-  }
   [[nodiscard]] Index count() const { return count_; }
   /// Elements of the largest intermediate result of a block.
   [[nodiscard]] Index scratch() const {
@@ -240,10 +236,10 @@ void fold_block(const Window& w, Index planes, const T* x, F* y, F* const* spare
       Step{&w.dim[2], planes * z.out * w.dim[1].out, 1},
   };
   std::size_t last = 2;  // a step that changes nothing is left out, but for one
-  while (last > 0 && !Blocks::active(*steps[last].span)) --last;
+  while (last > 0 && steps[last].span->idle()) --last;
   const F* from = nullptr;
   for (std::size_t i = 0; i <= last; ++i) {
-    if (i < last && !Blocks::active(*steps[i].span)) continue;
+    if (i < last && steps[i].span->idle()) continue;
     F* to = i == last ? y : spare[i];
     const Step& step = steps[i];
     if (from == nullptr) {

@@ -27,6 +27,10 @@ struct Span {
   Index before = 0;
   Index after = 0;
 
+  /// True when outputs and inputs are the same places.
+  [[nodiscard]] bool idle() const {
+    return kernel == 1 && stride == 1 && before == 0 && in == out;
+  }
   /// Input position of tap k of output o; may lie outside [0, in).
   [[nodiscard]] Index source(Index o, Index k) const { return o * stride + k * dilation - before; }
   /// distance / stride, rounded up, not below zero. Divisions are slow and most strides are 1.
