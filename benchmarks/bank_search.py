@@ -9,10 +9,11 @@ columns a Wide ResNet50-2, or --model/--wide-model; `rough`: a plain chain of co
 harder), or isotropic noise. The networks' weights are random and seeded. How hard the data is: the
 share of pairs that lower bounds from the first principal axes and the rest's length rule out.
 Times are the best of --repeat runs, taken in turns, wall clock, and include everything from the
-float32 queries to indices and distances; the bank was prepared before, as faiss's index was. With
-two threads a rest and some untimed calls come before each timed one, of either: OpenMP's idle
-threads spin for a while after faiss's call, on a core that the next search would need, and threads
-that have slept take a while to wake.
+float32 queries to indices and distances; the bank was prepared before, as faiss's index was. The
+queries lie on a 64-byte boundary, for both, as the buffers of a generated program do. With two
+threads a rest and some untimed calls come before each timed one, of either: OpenMP's idle threads
+spin for a while after faiss's call, on a core that the next search would need, and threads that have
+slept take a while to wake.
 `x faiss` above 1 means faster than faiss: of the best times, and the median over the turns, which
 tells more on a busy machine. GFLOP/s: what a search that evaluates every pair (2 operations for
 each query, row and column) would have needed; faiss does, and the machine's peak limits it. Indices
@@ -76,6 +77,15 @@ def in_turns(
             run()
             took[round_, i] = (time.perf_counter() - start) * 1e3
     return took[1:]
+
+
+def aligned(array: F32) -> F32:
+    """A copy on a 64-byte boundary, as the buffers of a generated program are."""
+    memory = np.empty(array.size + 16, np.float32)
+    start = -memory.ctypes.data % 64 // 4
+    copy = memory[start : start + array.size].reshape(array.shape)
+    copy[:] = array
+    return copy
 
 
 def compiled(source: str, folder: Path, flags: Sequence[str]) -> ctypes.CDLL | None:
@@ -317,7 +327,7 @@ def main() -> None:
             (
                 kind,
                 rows[np.sort(drawn[:count])] if kind != "noise" else rows[:count].copy(),
-                rows[-QUERIES:].copy(),
+                aligned(rows[-QUERIES:]),
             )
             for count in (18033, 361, 37)
             for kind, rows in sources.items()

@@ -92,14 +92,14 @@ struct Floats {
         ADC_INLINE Keys within_four(const Keys& own) { return {_mm512_permute_ps(own.key, pattern)}; }
         ADC_INLINE Keys across(const Keys& own, __m512i with) { return {_mm512_permutexvar_ps(with, own.key)}; }
     };
-    // Keys with numbers. Equal keys may end up with the number of one of them.
+    // Keys with numbers.
     struct Numbered {
         F key;
         __m512i number;
         ADC_INLINE void exchange(Numbered& own, const Numbered& other, __mmask16 upper) {
-            const __mmask16 swap = static_cast<__mmask16>(_mm512_cmp_ps_mask(other.key, own.key, _CMP_LT_OQ) ^ upper);
-            own.number = _mm512_mask_mov_epi32(own.number, swap, other.number);
-            own.key = _mm512_mask_max_ps(_mm512_min_ps(own.key, other.key), upper, own.key, other.key);
+            const F key = _mm512_mask_max_ps(_mm512_min_ps(own.key, other.key), upper, own.key, other.key);
+            own.number = _mm512_mask_mov_epi32(own.number, _mm512_cmp_ps_mask(key, own.key, _CMP_NEQ_UQ), other.number);
+            own.key = key;
         }
         template <int pattern>
         ADC_INLINE Numbered within_four(const Numbered& own) {
@@ -128,8 +128,25 @@ struct Floats {
         sort(keys);
         return _mm512_cvtss_f32(_mm512_permutexvar_ps(_mm512_set1_epi32(k - 1), keys.key));
     }
+    // Kernels::in_order of up to 4 rows, for the nearest alone.
+    ADC_INLINE bool nearest_of_four(NearTile& near, int t, const NearLimits& limits) {
+        const unsigned listed = (1u << near.found[t]) - 1;
+        const __m128 infinity = _mm_set1_ps(std::numeric_limits<float>::infinity());
+        const __m128 key = _mm_mask_loadu_ps(infinity, static_cast<__mmask8>(listed), near.distances[t]);
+        const unsigned sound = _mm_cmp_ps_mask(key, _mm_set1_ps(limits.smallest), _CMP_GE_OQ) &
+                               _mm_cmp_ps_mask(key, _mm_set1_ps(limits.largest), _CMP_LE_OQ);
+        near.kth[t] = std::numeric_limits<float>::infinity();
+        if ((listed & ~sound) != 0) return false;
+        const __m128 two = _mm_min_ps(key, _mm_permute_ps(key, 0xB1)), least = _mm_min_ps(two, _mm_permute_ps(two, 0x4E));
+        const unsigned at = _mm_cmp_ps_mask(key, least, _CMP_EQ_OQ);
+        const unsigned apart = _mm_cmp_ps_mask(_mm_mul_ps(least, _mm_set1_ps(limits.apart)), key, _CMP_LT_OQ);
+        near.kth[t] = near.sorted[t][0] = _mm_cvtss_f32(least);
+        near.sorted_rows[t][0] = near.rows[t / 2][__builtin_ctz(at)];
+        return (apart | (at & -at)) == 0xf;
+    }
     // Kernels::in_order of up to 16 rows.
     ADC_INLINE bool in_order(NearTile& near, int t, int k, const NearLimits& limits) {
+        if (k == 1 && near.found[t] <= 4) return nearest_of_four(near, t, limits);
         const unsigned listed = (1u << near.found[t]) - 1;
         const F infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
         Numbered x{_mm512_mask_loadu_ps(infinity, static_cast<__mmask16>(listed), near.distances[t]), _mm512_loadu_si512(near.rows[t / 2])};
