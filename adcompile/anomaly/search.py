@@ -224,7 +224,7 @@ class _NativeSearch:
 
 def _address(fresh: NDArray[Any]) -> int:
     """Where a fresh array begins; ``.ctypes`` takes three times as long."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(fresh)) if fresh.size else 0
+    return ctypes.addressof(ctypes.c_char.from_buffer(fresh.data)) if fresh.size else 0
 
 
 def _aligned(data: bytes) -> NDArray[np.uint8]:
