@@ -39,6 +39,10 @@
 // Y the longest |y'|. All constants are rounded up generously (factors of 1.01 and more against
 // second-order terms), and a float32 limit is rounded upwards. An absolute 1e-30 covers underflow:
 // lengths are at most 1 by choice of scale.
+//
+// Kernels::encode_tile and not_listed compute |x'|², e_x, g and the limit in float32. Their own roundings
+// (at most 4e of g² + |x'|² + Y² and of e_x) are less than what they add: 1e-6 of g² and of e_x, and
+// 60e instead of 28e of the terms; 1e-18 stands for squares too small for float32.
 #include "bank_bounds.hpp"
 
 #include <algorithm>

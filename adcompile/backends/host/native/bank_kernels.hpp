@@ -71,7 +71,7 @@ struct BankView {
     const float* axes = nullptr;               // [axis_panels][stride][16]
     const float* boxes = nullptr;              // [groups / 16][kBoxTerms][16]
     const AxesCopy* axes_copy = nullptr;       // of a bank that bank_small.cpp may search
-    const HalfBank* half = nullptr;            // of a bank that bank_tiny.cpp may search so
+    const HalfBank* half = nullptr;            // of a bank that bank_nearest.cpp may search so
     const std::int32_t* picks = nullptr;       // [columns / 16][16]: which of 32 columns of a vector each is
     Shadow head;                               // the axes and the length of the rest
     const std::int8_t* row_codes = nullptr;    // whole's codes row by row, code_stride apart
@@ -209,9 +209,6 @@ struct Kernels {
     // Bits of the queries that rows with greater values than `seen` may be as near to as the k-th found.
     unsigned (*not_listed)(const Shadow& s, const float* values, std::int64_t rows, const NearLimits& limits, NearTile& near);
 
-    // The first of the 16 · panels values that none is less than.
-    int (*smallest)(const float* values, int panels);
-
     // A number that at least k <= 16 of the 16 · panels values do not exceed, close to the k-th
     // smallest: the k-th smallest of the lanes' minima.
     float (*roughly_kth)(const float* values, int panels, int k);
@@ -239,6 +236,9 @@ struct Kernels {
     // For the coreset: `collect` of all values, for when many are expected to pass.
     int (*within)(const Shadow&, const float* values, std::int64_t first_panel, int panels, float slope, float limit,
                   std::int32_t* rows);
+
+    // The first of the 16 · panels values that none is less than.
+    int (*smallest)(const float* values, int panels);
 
     // Where in 16 * panels values there is one <= limit, ascending. Room for 16 more. Returns how many.
     int (*listed)(const float* values, int panels, float limit, std::int32_t* at);
