@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -72,9 +73,11 @@ class Driver:
         """The program with a slip in one engine."""
         source = (NATIVE / f"{engine}.cpp").read_text()
         assert source.count(right) == 1, right
-        changed = self._folder / f"wrong_{engine}.cpp"
+        # Workers of a test run share the folder: a name for each slip.
+        name = f"wrong_{engine}_{hashlib.sha256(right.encode()).hexdigest()[:8]}"
+        changed = self._folder / f"{name}.cpp"
         changed.write_text(source.replace(right, wrong))
-        return self._link(f"wrong_{engine}", {engine: self._compile(changed)})
+        return self._link(name, {engine: self._compile(changed)})
 
 
 def run(
