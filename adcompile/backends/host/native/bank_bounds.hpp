@@ -11,6 +11,10 @@ namespace adc::search {
 
 constexpr double kRounding = 1.01 / 16777216.0;
 constexpr double kUnderflow = 1e-30;
+constexpr double kErrorPerLength = 4.1 * kRounding;  // of u, by Kernels::encode
+
+// What the computed length of a difference from the codes of so many columns may fall short of, as a factor.
+inline double error_scale(std::int64_t columns) { return 1 + (static_cast<double>(columns) / 16 + 12) * kRounding; }
 
 inline float rounded_up(double value) {
     // Enough for any finite double: one part in 2^22 and past the smallest normal float.
@@ -38,12 +42,11 @@ inline void Point::reach(const BankView& bank, double square_limit) {
 
 // The point with these codes, and `more` between what was encoded and the true point.
 inline Point point_of(const void* codes, const Quantised& q, std::int32_t bias, std::int64_t columns, double more) {
-    const double inflate = 1 + (static_cast<double>(columns) / 16 + 12) * kRounding;
     Point p;
     p.probe = {codes, -2 * q.step, 0, 0, 0, bias};
     p.square = q.square;
     p.rest = 0;
-    p.error = q.error * inflate + more + kUnderflow;
+    p.error = q.error * error_scale(columns) + more + kUnderflow;
     return p;
 }
 
@@ -52,7 +55,7 @@ inline Point point_of(const void* codes, const Quantised& q, std::int32_t bias, 
 inline Point whole_point(const BankView& bank, const void* codes, const Quantised& q, std::int32_t bias,
                   double shift_error) {
     const double length = (1 + q.square) / 2 + q.error;  // of u, at least, but for rounding: no root needed
-    return point_of(codes, q, bias, bank.stride, 4.1 * kRounding * length + shift_error);
+    return point_of(codes, q, bias, bank.stride, kErrorPerLength * length + shift_error);
 }
 
 // Everything about one query. Squared distances in the scale of the vectors as given.

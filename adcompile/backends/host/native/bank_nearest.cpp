@@ -26,8 +26,8 @@ void Worker::set_near_limits() {
     near_limits_.longest = rounded_up(seen_.longest);
     // As whole_point and point_of do.
     near_limits_.step = seen_.query_step;
-    near_limits_.error_scale = rounded_up(static_cast<double>(seen_.query_step) * (1 + (static_cast<double>(seen_.stride) / 16 + 12) * kRounding));
-    near_limits_.error_per_length = rounded_up(4.1 * kRounding);
+    near_limits_.error_scale = rounded_up(static_cast<double>(seen_.query_step) * error_scale(seen_.stride));
+    near_limits_.error_per_length = rounded_up(kErrorPerLength);
     near_limits_.shift_error = rounded_up(shift_error_ + kUnderflow);
 }
 

@@ -63,7 +63,7 @@ const void* as_query(const std::int8_t* codes, std::int64_t count, const Kernels
 
 // The terms of a point; `more` is between what was encoded and the true point.
 PointTerms terms_of(const Quantised& q, std::int64_t count, double more) {
-    const double inflate = 1 + (static_cast<double>(count) / 16 + 12) * kRounding;
+    const double inflate = error_scale(count);
     const float error = rounded_up(q.error * inflate + more + kUnderflow);
     const double base = q.square - static_cast<double>(error) * static_cast<double>(error);
     return {q.step, static_cast<float>(base), error, static_cast<float>(q.square)};
@@ -189,7 +189,7 @@ double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, std::int8
     all.square += two.square;
     all.error = std::sqrt(one.error * one.error + two.error * two.error);
     const double high = static_cast<double>(square) * (1 + (static_cast<double>(view.stride) / 32 + 10) * kRounding) + kUnderflow;
-    const double rounding = 4.1 * kRounding * std::sqrt(high);
+    const double rounding = kErrorPerLength * std::sqrt(high);
     RowTerms& t = record(row).terms;
     t.half = terms_of(one, view.stride, rounding);
     t.whole = terms_of(all, view.stride, rounding);
