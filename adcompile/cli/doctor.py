@@ -1,7 +1,7 @@
 """``adcompile doctor``: what this machine can quantize, build, simulate and run, per target family.
 
 Nothing is started and no vendor package is imported: programs are looked up in PATH, packages by
-their metadata, devices by their files.
+their metadata, devices by their files, a GPU by its driver.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from adcompile.backends.trt.driver import RTX_CAPABILITIES, compute_capability, runs_rtx
 from adcompile.cli import console
 from adcompile.errors import ToolMissing, UsageError
 
@@ -82,6 +83,13 @@ def _provider() -> str:
     return name if name in found else ""
 
 
+def _gpu() -> str:
+    found = compute_capability()
+    if found:
+        return f"compute capability {found}"
+    return "/dev/nvidiactl" if Path("/dev/nvidiactl").exists() else ""
+
+
 ORT = package("onnxruntime", "onnxruntime", "pip install onnxruntime")
 QUARK = package("quark", "amd-quark", 'pip install "adcompile[npu]"')
 VAI_Q = package("vai_q_onnx", "vai-q-onnx", "part of Ryzen AI 1.2 and older")
@@ -89,7 +97,12 @@ VITIS = Probe("VitisAI provider", _provider, "install Ryzen AI on the target mac
 RTX = package("tensorrt_rtx", "tensorrt-rtx", 'pip install "adcompile[trt]"')
 TRT = package("tensorrt", "tensorrt", "JetPack, or pip install tensorrt")
 TRTEXEC = program("trtexec", "part of TensorRT and JetPack", "/usr/src/tensorrt/bin")
-NVIDIA = device("NVIDIA driver", "/dev/nvidiactl", "install the NVIDIA driver")
+NVIDIA = Probe("NVIDIA GPU", _gpu, "install the NVIDIA driver")
+RTX_GPU = Probe(
+    "GPU for TensorRT-RTX",
+    lambda: gpu if runs_rtx(gpu := compute_capability()) else "",
+    "a GPU of compute capability " + ", ".join(sorted(RTX_CAPABILITIES, key=float)),
+)
 JETSON = device("Jetson board", "/etc/nv_tegra_release", "run on the Jetson")
 DRP_SDK = variables(
     "DRP-AI TVM environment",
@@ -108,7 +121,7 @@ NEEDS: Mapping[str, Mapping[str, tuple[tuple[Probe, ...], ...]]] = {
         "quantize": ((ORT,),),
         "build": ((RTX,), (TRT,), (TRTEXEC,)),
         "simulate": ((ORT,),),
-        "run": ((RTX, NVIDIA), (TRT, NVIDIA), (TRT, JETSON)),
+        "run": ((RTX, RTX_GPU), (TRT, NVIDIA), (TRT, JETSON)),
     },
     "npu": {
         "quantize": ((QUARK,), (VAI_Q,), (ORT,)),

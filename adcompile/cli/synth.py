@@ -62,7 +62,11 @@ def command(
     if as_json:
         console.emit_json({"images": count, "categories": list(options.categories)})
         return
-    console.say(f"{count} images of {len(options.categories)} categories in {output}")
+    console.say(f"{count} images of {_several(len(options.categories))} in {output}")
+
+
+def _several(categories: int) -> str:
+    return "1 category" if categories == 1 else f"{categories} categories"
 
 
 def _detection_set(output: Path, split: str, count: int, seed: int, as_json: bool) -> None:

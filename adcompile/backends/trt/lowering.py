@@ -65,9 +65,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
     return model
 
 
-def _half(
-    part: Part, source: ir.Model, ctx: LowerContext, floats: frozenset[str]
-) -> ir.Model:
+def _half(part: Part, source: ir.Model, ctx: LowerContext, floats: frozenset[str]) -> ir.Model:
     seen = _ranges(source, ctx)
     model, kept = to_half(source, seen, floats)
     ctx.report.applied("half", part.name, Exactness.QUANTIZED, f"{len(kept)} nodes in float32")
