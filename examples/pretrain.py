@@ -5,7 +5,7 @@
 
 Each class is a recipe for a random texture (adcompile/anomaly/synth/recipes.py). None of it comes
 from ``adcompile synth``, so features are not fitted to the images that a detector is later judged
-on. Same seed, same bytes.
+on. Same seed, same bytes (on one machine and device). The pictures are drawn on the CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import torchvision_cpu
 from torch import Tensor, nn
 
 from adcompile.anomaly.synth.recipes import Recipe, picture, recipe
+from adcompile.anomaly.torch_device import choose_device, describe, reproducible
+from adcompile.errors import InputError
 
 Random = np.random.Generator
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
@@ -42,17 +44,18 @@ def make_network(name: str, classes: int) -> nn.Module:
     return network
 
 
-def train(options: argparse.Namespace) -> nn.Module:
-    """Cross-entropy over the recipes; one-cycle learning rate."""
+def train(options: argparse.Namespace, device: torch.device) -> nn.Module:
+    """Cross-entropy over the recipes; one-cycle learning rate. The network returns to the CPU."""
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)
     kinds = [recipe(random) for _ in range(options.classes)]
-    network = make_network(options.backbone, options.classes).train()
+    network = make_network(options.backbone, options.classes).train().to(device)
     optimiser = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=options.steps)
     start, right = time.monotonic(), 0.0
     for step in range(1, options.steps + 1):
-        images, labels = batch(kinds, options.batch, options.size, random)
+        drawn = batch(kinds, options.batch, options.size, random)
+        images, labels = (tensor.to(device) for tensor in drawn)
         found = network(images)
         loss = nn.functional.cross_entropy(found, labels)
         optimiser.zero_grad()
@@ -65,7 +68,7 @@ def train(options: argparse.Namespace) -> nn.Module:
             print(
                 f"step {step}/{options.steps}  loss {value:.3f}  right {right:.2f}  {spent:.0f} s"
             )
-    return network.eval()
+    return network.cpu().eval()
 
 
 def main() -> None:
@@ -78,9 +81,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the training pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    state = train(options).state_dict()
+    try:
+        device = choose_device(options.device)
+    except InputError as error:
+        raise SystemExit(str(error)) from None
+    print(f"training on {describe(device)}")
+    with reproducible(device):
+        state = train(options, device).state_dict()
     # the classifier says which recipe it was; a detector wants the layers below
     kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
     torch.save(kept, options.output)

@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 import pytest
 
-HARDWARE = ("trt", "npu", "drpai")  # markers: a GPU, an NPU, a board with its SDK
+HARDWARE = ("cuda", "trt", "npu", "drpai")  # markers: a GPU twice, an NPU, a board with its SDK
 
 
 def in_ci() -> bool:

@@ -10,9 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.anomaly.maps import Array
-from adcompile.errors import ModelError, UsageError
+from adcompile.errors import InputError, ModelError, UsageError
 from adcompile.ir import graph, model_io
-from adcompile.runtime.session import open_session
+from adcompile.runtime.session import Session, available_providers, open_session
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,17 @@ def _measure(model: ir.Model, size: tuple[int, int], batch: int | None, where: s
 
 
 class FeatureRunner:
-    """Runs a backbone on batches [n, C, H, W] of any n, one fixed-size call after the other."""
+    """Runs a backbone on batches [n, C, H, W] of any n, one fixed-size call after the other.
 
-    def __init__(self, backbone: Backbone, *, threads: int | None = None) -> None:
+    *device* is ``cuda``, ``cuda:N``, or anything else for the CPU; InputError where ONNX Runtime
+    cannot use the GPU.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, threads: int | None = None, device: str = "cpu"
+    ) -> None:
         self._backbone = backbone
-        self._session = open_session(model_io.to_bytes(backbone.model), threads=threads)
+        self._session = _open_on(device, model_io.to_bytes(backbone.model), threads)
 
     def __call__(self, images: Array) -> list[Array]:
         """Feature maps in the backbone's order. Raises InputError when the model cannot run."""
@@ -155,3 +163,27 @@ class FeatureRunner:
             parts.append([np.asarray(found[name], np.float32) for name in self._backbone.layers])
         joined = [np.concatenate(maps, axis=0) for maps in zip(*parts, strict=True)]
         return [maps[: images.shape[0]] for maps in joined]
+
+
+def _open_on(device: str, model: bytes, threads: int | None) -> Session:
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return open_session(model, threads=threads)
+    reason = f"this ONNX Runtime has no {CUDA_PROVIDER}"
+    if CUDA_PROVIDER in available_providers():
+        # float32 as on the CPU, and the same kernels every time
+        chosen = {
+            "device_id": number or "0",
+            "use_tf32": "0",
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        session = open_session(model, [CUDA_PROVIDER], threads=threads, provider_options=[chosen])
+        if CUDA_PROVIDER in session.providers:
+            return session
+        reason = "its CUDA libraries cannot be loaded, or there is no such GPU"
+    raise InputError(
+        "the feature network cannot run on a GPU here",
+        where=f"device {device}",
+        why=reason,
+        fix="onnxruntime-gpu instead of onnxruntime, or --device cpu",
+    )

@@ -6,12 +6,13 @@ Names of the reference systems that mean the same are recognised and answered wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adcompile.errors import FormatError, UsageError
 
@@ -20,11 +21,21 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 MAX_CONFIG_BYTES = 1 << 20
 
 
+def _device(name: str) -> str:
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name) is None:
+        raise ValueError(f"{name!r} is none of auto, cpu, cuda, cuda:N")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
+
+
 class FitConfig(BaseModel):
     """Common to all methods.
 
     ``image_size`` 0 means the preset's. ``threshold`` "auto" is best F1 where validation holds
-    anomalous images and mean + 3 sigma of good ones otherwise.
+    anomalous images and mean + 3 sigma of good ones otherwise. ``device`` is auto, cpu, cuda or
+    cuda:N and is saved as it was given: an "auto" model made on a GPU fits again without one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +54,7 @@ class FitConfig(BaseModel):
     sigmas: float = Field(default=3.0, gt=0.0)
     normalisation: Literal["preset", "min_max", "cdf", "sigma6", "none"] = "preset"
     decision: float = Field(default=0.5, gt=0.01, lt=0.99)
+    device: Device = "auto"
 
     def category_in(self, folder: Path) -> str:
         """The category to look for in *folder*: none when it is the category itself, or a file."""
@@ -56,6 +68,8 @@ class BackboneConfig(FitConfig):
     ``weights`` is ``imagenet``, ``random`` or a state-dict file, for networks made by torch.
     ``tile`` cuts the image (of ``image_size``) into overlapping tiles of that side, each seen by
     the network by itself; ``tile_stride`` is their distance, 0 takes three quarters of a tile.
+    ``device`` is ONNX Runtime's, for the features only; "auto" is the CPU, whose features are those
+    that the search and the compiled detector are checked against.
     """
 
     backbone: str = "filters"
@@ -97,7 +111,8 @@ class PadimConfig(BackboneConfig):
 
 
 class TrainedConfig(FitConfig):
-    """Networks that are trained here: steps, learning rate, early stop."""
+    """Networks that are trained here: steps, learning rate, early stop. Their ``device`` "auto" is
+    a GPU where torch sees one."""
 
     learning_rate: float = Field(default=1e-4, gt=0.0)
     epochs: int = Field(default=20, ge=1)
@@ -172,6 +187,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "stride": "tile_stride",
     "pretrained_pth": "weights",
     "model_name": "method",
+    "accelerator": "device",
 }
 """Names that reference systems use for our parameters."""
 

@@ -1,4 +1,4 @@
-"""EfficientAD: training on the CPU in minutes, and the detector as one graph.
+"""EfficientAD: training, in minutes on a CPU, and the detector as one graph.
 
 The published teacher is distilled from a network trained on ImageNet. Without that file the
 teacher is distilled here, from the built-in Gabor filters on random textures: it then describes
@@ -33,7 +33,15 @@ from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.scoring import Quantiles, quantiles_of
 from adcompile.anomaly.torch_backbones import load_weights
 from adcompile.anomaly.torch_export import export_network
-from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
+from adcompile.anomaly.train_loop import (
+    Keeper,
+    apply,
+    from_arrays,
+    load_images,
+    mean_loss,
+    shuffled,
+    to_arrays,
+)
 from adcompile.contract import Preprocess, Score
 
 PAD = 4
@@ -49,6 +57,7 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
     networks = Networks(config.model_size, side, config.channels, config.width)
     images = load_images(data.train, chosen.preprocess)
     outside = other_textures(side, 48, config.seed)
+    networks.to(session.device)
     if session.start:
         from_arrays(networks, session.start, "weights.npz")
     else:
@@ -64,6 +73,7 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
     learn(networks, images, outside, config, session)
     normal = [sample for sample in data.validation if not sample.label] or list(data.train)
     quantiles = measure_quantiles(networks, load_images(normal, chosen.preprocess))
+    networks.cpu()
 
     def build(score: Score) -> ir.Model:
         return build_model(networks, quantiles, score, chosen.preprocess)
@@ -80,8 +90,7 @@ def start_silent(student: PatchNetwork) -> None:
 
 def set_statistics(networks: Networks, images: Tensor) -> None:
     """Mean and deviation of the teacher's channels over normal images."""
-    with torch.no_grad():
-        out = torch.cat([networks.teacher(part) for part in torch.split(images, 8)])
+    out = apply(networks.teacher, images)
     networks.mean.copy_(out.mean(dim=(0, 2, 3))[None, :, None, None])
     networks.std.copy_(out.std(dim=(0, 2, 3))[None, :, None, None].clamp_min(1e-6))
 
@@ -103,19 +112,20 @@ def learn(
     generator = torch.Generator().manual_seed(config.seed)
     keeper = Keeper(networks, config.patience, session.checkpoint)
     strangers = _endless(outside, config.batch, generator)
+    device = session.device
     networks.train()
     for epoch in range(config.epochs):
-        total = 0.0
+        losses: list[tuple[Tensor, int]] = []
         for index in shuffled(len(images), config.batch, generator):
-            loss = _loss(networks, images[index], next(strangers))
+            strange = next(strangers).to(device)
+            loss = step_loss(networks, images[index].to(device), strange, draw_jitter())
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            total += float(loss.detach()) * len(index)
-        if session.watch is not None:
-            session.watch("epochs", epoch + 1, config.epochs)
-        if keeper.done(total / len(images)):
+            losses.append((loss.detach(), len(index)))
+        session.tell("epochs", epoch + 1, config.epochs)
+        if keeper.done(mean_loss(losses)):
             break
     keeper.restore()
     networks.eval()
@@ -128,7 +138,10 @@ def _endless(images: Tensor, batch: int, generator: torch.Generator) -> Iterator
             yield images[index]
 
 
-def _loss(networks: Networks, images: Tensor, strange: Tensor) -> Tensor:
+def step_loss(
+    networks: Networks, images: Tensor, strange: Tensor, jitter: tuple[int, float]
+) -> Tensor:
+    """The loss of a batch of normal images and one of strange ones."""
     teacher = networks.describe(images)
     student = networks.student(images)
     channels = networks.channels
@@ -138,17 +151,20 @@ def _loss(networks: Networks, images: Tensor, strange: Tensor) -> Tensor:
     )
     picked: Tensor = distance[distance >= hard].mean()
     quiet: Tensor = (networks.student(strange)[:, :channels] ** 2).mean()
-    turned = _jitter(images)
+    turned = _jittered(images, *jitter)
     code = networks.ae(turned)
     copied = networks.student(turned)[:, channels:]
     ae_loss = functional.mse_loss(code, networks.describe(turned))
     return picked + quiet + ae_loss + functional.mse_loss(copied, code.detach())
 
 
-def _jitter(images: Tensor) -> Tensor:
-    """Brightness, contrast or saturation moved by a fifth, one of them per batch."""
+def draw_jitter() -> tuple[int, float]:
+    """Which of brightness, contrast and saturation is moved, and the factor, within a fifth."""
     factor = float(torch.empty(()).uniform_(0.8, 1.2))
-    kind = int(torch.randint(3, ()))
+    return int(torch.randint(3, ())), factor
+
+
+def _jittered(images: Tensor, kind: int, factor: float) -> Tensor:
     if kind == 0:
         return (images * factor).clamp(0.0, 1.0)
     grey = images.mean(dim=(1, 2, 3) if kind == 1 else 1, keepdim=True)
@@ -160,11 +176,12 @@ def measure_quantiles(networks: Networks, images: Tensor) -> Quantiles:
     student_map: list[Tensor] = []
     code_map: list[Tensor] = []
     channels = networks.channels
+    device = networks.mean.device
     with torch.no_grad():
         for part in torch.split(images, 8):
-            teacher, student, code = networks(part)
-            student_map.append(((teacher - student[:, :channels]) ** 2).mean(1))
-            code_map.append(((code - student[:, channels:]) ** 2).mean(1))
+            teacher, student, code = networks(part.to(device))
+            student_map.append(((teacher - student[:, :channels]) ** 2).mean(1).cpu())
+            code_map.append(((code - student[:, channels:]) ** 2).mean(1).cpu())
     arrays = ([each.numpy() for each in maps] for maps in (student_map, code_map))
     return quantiles_of(*arrays)
 

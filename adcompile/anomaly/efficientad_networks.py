@@ -16,8 +16,36 @@ from adcompile.errors import UsageError
 
 def normalise(images: Tensor) -> Tensor:
     """ImageNet's mean and deviation on 0…1 images."""
-    mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
-    return (images - mean) / torch.tensor(IMAGENET_STD)[:, None, None]
+    mean, std = (
+        torch.tensor(values, device=images.device)[:, None, None]
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (images - mean) / std
+
+
+def enlarge(x: Tensor, size: int) -> Tensor:
+    """Bilinear, [N, C, H, W] to [N, C, size, size].
+
+    torch's own has no deterministic gradient on a GPU, so there it is two matrix products.
+    """
+    if x.device.type == "cpu":
+        return functional.interpolate(x, size=size, mode="bilinear")
+    return enlarge_by_products(x, size)
+
+
+def enlarge_by_products(x: Tensor, size: int) -> Tensor:
+    """:func:`enlarge` along one axis, then the other."""
+    wide = x @ _bilinear(x.shape[3], size, x)
+    return (wide.mT @ _bilinear(x.shape[2], size, x)).mT
+
+
+def _bilinear(count: int, size: int, like: Tensor) -> Tensor:
+    """Weights [count, size] of *count* pixels in *size* new ones: pixel centres at one half, the
+    border repeated."""
+    where = (torch.arange(size, device=like.device) + 0.5) * (count / size) - 0.5
+    pixels = torch.arange(count, device=like.device)[:, None]
+    weights = 1.0 - (where.clamp(0.0, count - 1.0) - pixels).abs()
+    return weights.clamp_min(0.0).to(like.dtype)
 
 
 def _wide(channels: int, width: float) -> int:
@@ -121,10 +149,10 @@ class _Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for index, size in enumerate(self.sizes, start=1):
-            x = functional.interpolate(x, size=size, mode="bilinear")
+            x = enlarge(x, size)
             layer: nn.Module = getattr(self, f"deconv{index}")
             x = functional.dropout(functional.relu(layer(x)), 0.2, self.training)
-        x = functional.interpolate(x, size=self.last, mode="bilinear")
+        x = enlarge(x, self.last)
         out: Tensor = self.deconv8(functional.relu(self.deconv7(x)))
         return out
 

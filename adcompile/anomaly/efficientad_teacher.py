@@ -19,7 +19,7 @@ from adcompile.anomaly.efficientad_networks import PatchNetwork
 from adcompile.anomaly.filters import filter_network
 from adcompile.anomaly.parts import Session
 from adcompile.anomaly.synth.recipes import picture, recipe
-from adcompile.anomaly.train_loop import shuffled
+from adcompile.anomaly.train_loop import apply, shuffled
 from adcompile.contract import IMAGENET_MEAN, IMAGENET_STD
 
 F64 = npt.NDArray[np.float64]
@@ -40,7 +40,10 @@ def other_textures(side: int, count: int, seed: int) -> Tensor:
 def distill(
     teacher: nn.Module, images: Tensor, config: EfficientadConfig, session: Session
 ) -> float:
-    """Teach a patch network the filters' description of *images*; returns the last loss."""
+    """Teach a patch network the filters' description of *images*; returns the last loss.
+
+    The teacher is on ``session.device``.
+    """
     targets = _filter_targets(images, config.channels, config.seed)
     optimiser = torch.optim.Adam(teacher.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(config.seed)
@@ -48,13 +51,13 @@ def distill(
     step = 0
     while step < config.distill:
         for index in shuffled(len(images), 4, generator):
-            loss = functional.mse_loss(teacher(images[index]), targets[index])
+            found = teacher(images[index].to(session.device))
+            loss = functional.mse_loss(found, targets[index].to(session.device))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             step += 1
-            if session.watch is not None:
-                session.watch("distill teacher", min(step, config.distill), config.distill)
+            session.tell("distill teacher", min(step, config.distill), config.distill)
             if step >= config.distill:
                 break
     return float(loss.detach())
@@ -99,8 +102,8 @@ def whiten(teacher: PatchNetwork, images: Tensor, shrink: float) -> None:
         matrix = torch.from_numpy(_whitener(rows.numpy(), rounding.numpy(), shrink))
         last = teacher.last
         assert last.bias is not None
-        weight = matrix @ last.weight.double().flatten(1)
-        bias = matrix @ (last.bias.double() - rows.mean(0))
+        weight = matrix @ last.weight.cpu().double().flatten(1)
+        bias = matrix @ (last.bias.cpu().double() - rows.mean(0))
         last.weight.copy_(weight.reshape(last.weight.shape))
         last.bias.copy_(bias)
 
@@ -117,8 +120,7 @@ def _whitener(rows: F64, rounding: F64, shrink: float) -> F64:
 
 def _rows(teacher: nn.Module, images: Tensor) -> Tensor:
     """Descriptions of every place [N, C], double."""
-    out = torch.cat([teacher(part) for part in torch.split(images, 8)])
-    return out.permute(0, 2, 3, 1).flatten(0, 2).double()
+    return apply(teacher, images).permute(0, 2, 3, 1).flatten(0, 2).double()
 
 
 def eight_bits(teacher: PatchNetwork, images: Tensor) -> PatchNetwork:
@@ -131,7 +133,7 @@ def eight_bits(teacher: PatchNetwork, images: Tensor) -> PatchNetwork:
         layer.weight.copy_(_rounded(layer.weight, step))
     for layer in layers:
         layer.register_forward_pre_hook(_InputRounding())
-    made(images[:8])
+    apply(made, images[:8])
     return made
 
 

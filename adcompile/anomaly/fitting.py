@@ -47,7 +47,7 @@ def fit(
 
     *backbone* overrides ``config.backbone``; *start* are weights that training goes on from
     (EfficientAD, VAE), *checkpoint* an ``.npz`` that holds the best ones while it runs. The result
-    depends on configuration, data and seed only.
+    depends on configuration, data and seed only, and, if trained, on the device that was used.
     """
     chosen = preset(config.method, config.preset, side=config.image_size or None)
     session = Session(start or {}, checkpoint, watch)
@@ -212,7 +212,13 @@ def _train_patchcore(
     network, spec = _network(config, chosen, backbone)
     upsampling = chosen.deep_upsampling
     rows = patchcore.features_of(
-        network, data.train, spec, upsampling, batch=config.batch, watch=watch
+        network,
+        data.train,
+        spec,
+        upsampling,
+        batch=config.batch,
+        watch=watch,
+        device=config.device,
     )
     whitening = None
     shrink = (
@@ -241,7 +247,7 @@ def _train_padim(
     index = padim.channel_index(sum(network.channels), config.features, config.seed)
     identity, pooled = padim.regularisers(config, chosen)
     gaussian = padim.fit_gaussian(
-        FeatureRunner(network),
+        FeatureRunner(network, device=config.device),
         data.train,
         spec,
         index,

@@ -24,7 +24,7 @@ class Session:
     """One training run: weights it goes on from, where its best state so far is kept, who watches.
 
     ``checkpoint`` is an ``.npz`` of tensors by name, replaced whole after every epoch that is
-    better than all before it.
+    better than all before it. ``device`` is torch's name of where the networks are trained.
     """
 
     start: Mapping[str, npt.NDArray[np.generic]] = field(
@@ -32,6 +32,12 @@ class Session:
     )
     checkpoint: Path | None = None
     watch: Watch | None = None
+    device: str = "cpu"
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Tell the watcher how far the training is, and where it runs."""
+        if self.watch is not None:
+            self.watch(f"{what} ({self.device})", done, total)
 
 
 @dataclass(frozen=True)

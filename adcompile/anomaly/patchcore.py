@@ -126,7 +126,8 @@ def features_of(
     *,
     batch: int = 8,
     watch: Watch | None = None,
+    device: str = "cpu",
 ) -> Array:
     """Patch rows of samples through a backbone."""
-    runner = FeatureRunner(backbone)
+    runner = FeatureRunner(backbone, device=device)
     return collect_rows(runner, samples, spec, upsampling, batch=batch, watch=watch)

@@ -1,4 +1,7 @@
-"""What the trained methods share: batches of tensors, early stop, checkpoints, tensors as arrays."""
+"""What the trained methods share: batches of tensors, early stop, checkpoints, tensors as arrays.
+
+Images stay in main memory and go to the network's device batch by batch; arrays are of the CPU.
+"""
 
 # torch's own annotations are partial
 # pyright: reportUnknownMemberType=false
@@ -45,6 +48,23 @@ def shuffled(count: int, batch: int, generator: torch.Generator) -> Iterator[Ten
     """Index batches of one epoch in a seeded random order."""
     order = torch.randperm(count, generator=generator)
     yield from torch.split(order, batch)
+
+
+def apply(network: Module, images: Tensor, batch: int = 8) -> Tensor:
+    """What *network* makes of [N, C, H, W] on its device, a batch at a time, in main memory."""
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        return torch.cat([network(part.to(device)).cpu() for part in torch.split(images, batch)])
+
+
+def mean_loss(losses: Sequence[tuple[Tensor, int]]) -> float:
+    """Mean over the images of an epoch, from the loss and size of every batch.
+
+    A GPU is waited for here, once per epoch, and not after every step.
+    """
+    values = [float(loss) for loss in torch.stack([loss for loss, _ in losses]).cpu()]
+    total = sum(value * size for value, (_, size) in zip(values, losses, strict=True))
+    return total / sum(size for _, size in losses)
 
 
 @dataclass
@@ -96,7 +116,8 @@ def to_arrays(
     network: Module, prefix: str = ""
 ) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     """The tensors of a network by name."""
-    return {prefix + name: t.detach().numpy().copy() for name, t in network.state_dict().items()}
+    state: Mapping[str, Tensor] = network.state_dict()
+    return {prefix + name: t.detach().cpu().numpy().copy() for name, t in state.items()}
 
 
 def from_arrays(network: Module, arrays: Arrays, where: str, prefix: str = "") -> None:

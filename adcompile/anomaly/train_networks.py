@@ -1,9 +1,13 @@
-"""Methods whose networks are trained here, found by name so that torch is imported only then."""
+"""Methods whose networks are trained here, found by name so that torch is imported only then.
+
+Their networks move to the device for the training; what comes back is on the CPU.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from adcompile.anomaly.config import TrainedConfig
@@ -20,7 +24,10 @@ Train = Callable[[TrainedConfig, DataSet, Preset, Session], Parts]
 
 
 def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session) -> Parts:
-    """Train the network of ``config.method``; ToolMissing without torch."""
+    """Train the network of ``config.method`` on ``config.device``.
+
+    Raises ToolMissing without torch, InputError without the device.
+    """
     name = _MODULES.get(config.method)
     if name is None:
         raise UsageError(f"nothing trains {config.method!r}")
@@ -32,5 +39,11 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
             why=str(error),
             fix='pip install "adcompile[train]"',
         ) from error
-    found = importlib.import_module(name).train
-    return cast("Train", found)(config, data, chosen, session)
+    from adcompile.anomaly.torch_device import choose_device, describe, reproducible
+
+    method = cast("Train", importlib.import_module(name).train)
+    device = choose_device(config.device)
+    with reproducible(device):
+        parts = method(config, data, chosen, replace(session, device=str(device)))
+    note = f"trained on {describe(device)}"
+    return replace(parts, notes=(*parts.notes, note))

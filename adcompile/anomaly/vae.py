@@ -26,7 +26,15 @@ from adcompile.anomaly.parts import Parts, Session
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.torch_export import export_network
-from adcompile.anomaly.train_loop import Keeper, from_arrays, load_images, shuffled, to_arrays
+from adcompile.anomaly.train_loop import (
+    Keeper,
+    apply,
+    from_arrays,
+    load_images,
+    mean_loss,
+    shuffled,
+    to_arrays,
+)
 from adcompile.anomaly.vae_local import Deviation
 from adcompile.contract import Preprocess, Score
 from adcompile.errors import UsageError
@@ -88,8 +96,9 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
     if session.start:
         from_arrays(network, session.start, "weights.npz")
     images = load_images(data.train, chosen.preprocess)
-    learn(network, images, config, session)
+    learn(network.to(session.device), images, config, session)
     local = _usual(network, images) if chosen.score.preset == "local" else None
+    network.cpu()
 
     def build(score: Score) -> ir.Model:
         return build_model(network, score, chosen.preprocess, local)
@@ -107,33 +116,36 @@ def learn(network: Vae, images: Tensor, config: VaeConfig, session: Session) -> 
     keeper = Keeper(network, config.patience, session.checkpoint)
     network.train()
     for epoch in range(config.epochs):
-        total = 0.0
+        losses: list[tuple[Tensor, int]] = []
         for index in shuffled(len(images), config.batch, generator):
-            batch = images[index]
-            mean, log_variance = network.code(batch)
-            spread = torch.randn(mean.shape, generator=generator)
-            back = network.decode(mean + spread * torch.exp(0.5 * log_variance))
-            divergence = -0.5 * torch.mean(1 + log_variance - mean**2 - log_variance.exp())
-            loss = functional.mse_loss(back, batch) + config.kl * divergence
+            spread = torch.randn((len(index), config.latent), generator=generator)
+            batch, noise = images[index].to(session.device), spread.to(session.device)
+            loss = step_loss(network, batch, noise, config.kl)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            total += float(loss.detach()) * len(batch)
-        if session.watch is not None:
-            session.watch("epochs", epoch + 1, config.epochs)
-        if keeper.done(total / len(images)):
+            losses.append((loss.detach(), len(index)))
+        session.tell("epochs", epoch + 1, config.epochs)
+        if keeper.done(mean_loss(losses)):
             break
     keeper.restore()
     network.eval()
     return keeper.best
 
 
+def step_loss(network: Vae, images: Tensor, noise: Tensor, kl: float) -> Tensor:
+    """Squared error + kl · divergence of a batch; *noise* [N, latent] samples the code."""
+    mean, log_variance = network.code(images)
+    back = network.decode(mean + noise * torch.exp(0.5 * log_variance))
+    divergence = -0.5 * torch.mean(1 + log_variance - mean**2 - log_variance.exp())
+    return functional.mse_loss(back, images) + kl * divergence
+
+
 def _usual(network: Vae, images: Tensor) -> Deviation:
     """What errors the network usually makes on normal images."""
     local = Deviation(int(images.shape[2]), int(images.shape[3]))
     with torch.no_grad():
-        errors = torch.cat([part - network(part) for part in torch.split(images, 16)])
-        local.fit(errors)
+        local.fit(images - apply(network, images, 16))
     return local
 
 

@@ -25,14 +25,25 @@ def run(module: object, *words: str) -> object:
         sys.argv = old
 
 
-def test_pretrained_weights_load_and_repeat(tmp_path: Path) -> None:
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+    ],
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_pretrained_weights_load_and_repeat(device: str, tmp_path: Path) -> None:
     """Two steps twice: the same tensors, without a classifier, and ``--weights FILE`` takes them."""
     states = []
     for name in ("a.pth", "b.pth"):
         path = tmp_path / name
         words = ["-o", str(path), "--steps", "2", "--batch", "4", "--size", "32"]
-        run(pretrain, *words, "--classes", "5", "--threads", "1")
+        run(pretrain, *words, "--classes", "5", "--threads", "1", "--device", device)
         states.append(torch.load(path, weights_only=True))
+    assert {tensor.device.type for tensor in states[0].values()} == {"cpu"}
     assert states[0].keys() == states[1].keys()
     assert not any(name.startswith("fc.") for name in states[0])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -42,6 +53,13 @@ def test_pretrained_weights_load_and_repeat(tmp_path: Path) -> None:
     torch.save(states[0], tmp_path / "c.pth")
     with pytest.raises(FormatError, match=r"missing: layer1\.0\.conv1\.weight"):
         export_backbone("resnet18", ["layer2"], str(tmp_path / "c.pth"), 64, 0)
+
+
+def test_a_missing_gpu_ends_pretraining(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One sentence instead of a traceback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no such GPU"):
+        run(pretrain, "-o", str(tmp_path / "a.pth"), "--device", "cuda")
 
 
 def test_recipes_are_different_textures() -> None:

@@ -83,6 +83,39 @@ def test_the_curve_is_written(small: Path, tiny: None, capsys: pytest.CaptureFix
     assert "mask AP" in capsys.readouterr().out
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_a_gpu_trains_and_a_cpu_goes_on(small: Path, tiny: None) -> None:
+    """Rule: with torchvision's own operators the loss falls on a GPU; its checkpoint is a CPU's."""
+    run = script.Run(steps=12, rate=2e-3, seed=0, device=script.choose("cuda"))
+    run.model.train()
+    source = script.batches(_samples(small), np.random.default_rng(0))
+    losses = [run.advance(next(source)) for _ in range(10)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    val = small / "shapes_coco" / "annotations" / "val.json"
+    assert 0 <= script.measure(run.model, val, small / "shapes_coco" / "val", 4).box[0] <= 1
+    run.save(small / "gpu.pt")
+    saved = torch.load(small / "gpu.pt", weights_only=True)
+    moments = saved["optimizer"]["state"][0]["exp_avg"]
+    assert moments.device.type == saved["model"]["backbone.body.conv1.weight"].device.type == "cpu"
+    other = script.Run(steps=12, rate=2e-3, seed=9)
+    other.load(small / "gpu.pt")
+    other.model.train()
+    assert np.isfinite(other.advance(next(source)))
+
+
+def test_the_operators_decide_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule: torchvision's own operators run where torch does; those computed here on the CPU only."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(script.torchvision_cpu, "install", lambda: False)
+    assert script.choose("auto").type == "cuda"
+    monkeypatch.setattr(script.torchvision_cpu, "install", lambda: True)
+    assert script.choose("auto").type == script.choose("cpu").type == "cpu"
+    with pytest.raises(SystemExit, match="compiled operators do not load"):
+        script.choose("cuda")
+
+
 def test_only_drawn_masks_are_trained_on(small: Path) -> None:
     """Rule: a set with polygons is refused with a sentence."""
     root = small / "shapes_coco"
