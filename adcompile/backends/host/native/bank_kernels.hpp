@@ -22,6 +22,7 @@ constexpr int kMaxAxes = 256;
 constexpr int kProjectBlock = 64;  // columns summed in one chain by Kernels::project
 constexpr int kRanked = 32;        // values that are put in order together
 constexpr float kFarAway = 1e30f;  // value of a panel's padding
+constexpr int kTagged = 128;       // panels that Kernels::closest can tell apart
 constexpr int kRowTerms = 4;       // step, base, error, padding
 
 // 0, 1, … n - 1 as template arguments.
@@ -233,12 +234,20 @@ struct Kernels {
     void (*precise)(const float* x, const float* const* rows, int count, std::int64_t stride,
                     double* out);
 
-    // For the coreset: `collect` of all values, for when many are expected to pass.
-    int (*within)(const Shadow&, const float* values, std::int64_t first_panel, int panels, float slope, float limit,
-                  std::int32_t* rows);
+    // For the coreset: the rows of the masks that `sift` gave one probe. Room for 16 more. Returns how many.
+    int (*within)(const std::uint16_t* masks, std::int64_t first_panel, int panels, std::int32_t* rows);
 
     // The first of the 16 · panels values that none is less than.
     int (*smallest)(const float* values, int panels);
+
+    // For each probe, the place of the row with the least of the `values`, of up to kTagged panels; which of two that
+    // are alike but for some 2^-16 is left open. `least`: room for 16 of each probe.
+    void (*closest)(const Shadow&, const void* codes, const Probe* probes, int count, std::int64_t first_panel, int panels,
+                    float* least, std::int32_t* rows);
+
+    // What `check` would give for probe i, with codes[i], and rows[i].
+    void (*pairs)(const BankView&, const void* const* codes, const Probe* probes, const std::int32_t* rows, int count,
+                  float* values);
 
     // Where in 16 * panels values there is one <= limit, ascending. Room for 16 more. Returns how many.
     int (*listed)(const float* values, int panels, float limit, std::int32_t* at);

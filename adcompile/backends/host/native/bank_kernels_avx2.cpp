@@ -67,6 +67,11 @@ struct Avx2 {
     ADC_INLINE I start(std::int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+    ADC_INLINE F tagged(F x, std::int64_t number) {
+        const __m256 last = _mm256_castsi256_ps(_mm256_set1_epi32(kTagged - 1));
+        const __m256 tag = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(number) & (kTagged - 1)));
+        return {_mm256_or_ps(_mm256_andnot_ps(last, x.a), tag), _mm256_or_ps(_mm256_andnot_ps(last, x.b), tag)};
+    }
     ADC_INLINE Bank bank(const std::int8_t* p) {
         return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
                 _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
@@ -96,6 +101,21 @@ struct Avx2 {
                 s[n] = _mm256_add_epi32(s[n], products(row, both));
             }
         }
+        fold(s, out);
+    }
+    ADC_INLINE void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                              std::int64_t columns, std::int32_t* out) {
+        __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (std::int64_t i = 0; i < columns; i += 32)
+            for (int n = 0; n < 4; ++n) {
+                const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes[n] + i));
+                const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[n] + i));
+                s[n] = _mm256_add_epi32(s[n], products(row, {c, _mm256_abs_epi8(c)}));
+            }
+        fold(s, out);
+    }
+    // The sums of four registers.
+    ADC_INLINE void fold(const __m256i (&s)[4], std::int32_t* out) {
         const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
         const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sum);

@@ -59,6 +59,21 @@ struct Plain512 : Floats {
         }
         fold(sum, out);
     }
+    ADC_INLINE void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                              std::int64_t columns, std::int32_t* out) {
+        __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        for (std::int64_t i = 0; i < columns; i += 32)
+            for (int n = 0; n < 4; ++n) {
+                const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[n] + i));
+                sum[n] = _mm512_add_epi32(sum[n], _mm512_madd_epi16(_mm512_cvtepi8_epi16(row), _mm512_loadu_si512(codes[n] + 2 * i)));
+            }
+        fold(sum, out);
+    }
+    ADC_INLINE F tagged(F x, std::int64_t number) {
+        const __m512i tag = _mm512_set1_epi32(static_cast<int>(number) & (kTagged - 1));
+        const __m512i bits = _mm512_andnot_si512(_mm512_set1_epi32(kTagged - 1), _mm512_castps_si512(x));
+        return _mm512_castsi512_ps(_mm512_or_si512(bits, tag));
+    }
     ADC_INLINE void store_codes(F x, void* codes, std::int64_t column) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<std::int16_t*>(codes) + column),
                             _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));

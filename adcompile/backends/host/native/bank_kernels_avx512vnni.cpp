@@ -88,6 +88,18 @@ struct Vnni : Floats {
         }
         fold(sum, out);
     }
+    ADC_INLINE void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                              std::int64_t columns, std::int32_t* out) {
+        __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        for (std::int64_t i = 0; i < columns; i += 64)
+            for (int n = 0; n < 4; ++n) sum[n] = dot(sum[n], bank(rows[n] + i), _mm512_loadu_si512(codes[n] + i));
+        fold(sum, out);
+    }
+    ADC_INLINE F tagged(F x, std::int64_t number) {
+        const __m512i tag = _mm512_set1_epi32(static_cast<int>(number) & (kTagged - 1));
+        const __m512i bits = _mm512_andnot_si512(_mm512_set1_epi32(kTagged - 1), _mm512_castps_si512(x));
+        return _mm512_castsi512_ps(_mm512_or_si512(bits, tag));
+    }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
     ADC_INLINE Code code(const unsigned char* p) {
         std::int32_t four;

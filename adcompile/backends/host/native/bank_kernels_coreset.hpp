@@ -2,18 +2,45 @@
 
 // Branchless: about every panel has a row that passes.
 template <class V>
-ADC_TARGET int within_impl(const Shadow& s, const float* values, std::int64_t first, int panels, float slope, float limit,
-                           std::int32_t* rows) {
-    using F = typename V::F;
-    const F top = V::set(limit), tilt = V::set(slope);
-    const int terms = s.term_count() * kLanes;
-    const float* errors = s.terms + first * terms + 2 * kLanes;
+ADC_TARGET int within_impl(const std::uint16_t* masks, std::int64_t first, int panels, std::int32_t* rows) {
     int found = 0;
-    for (int p = 0; p < panels; ++p) {
-        const F value = V::fma(tilt, V::load(errors + p * terms), V::load(values + kLanes * p));
-        found += V::append(V::below(value, top), static_cast<std::int32_t>((first + p) * kLanes), rows + found);
-    }
+    for (int p = 0; p < panels; ++p) found += V::append(masks[p], static_cast<std::int32_t>((first + p) * kLanes), rows + found);
     return found;
+}
+
+template <class V>
+ADC_TARGET void closest_impl(const Shadow& s, const void* codes, const Probe* probes, int count, std::int64_t first, int panels,
+                             float* least, std::int32_t* rows) {
+    for (int q = 0; q < count; ++q) V::store(least + kLanes * q, V::set(kFarAway));
+    all_tiles<V, StoreLeast<V>>(s, codes, probes, count, first, panels, least);
+    for (int q = 0; q < count; ++q) {
+        const typename V::F lanes = V::load(least + kLanes * q);
+        const int lane = __builtin_ctz(V::below(lanes, V::set(-V::largest(V::sub(V::zero(), lanes)))));
+        std::uint32_t bits;
+        std::memcpy(&bits, least + kLanes * q + lane, sizeof bits);
+        // The panel of [first, first + kTagged) with these last bits.
+        rows[q] = static_cast<std::int32_t>((first + ((bits - first) & (kTagged - 1))) * kLanes) + lane;
+    }
+}
+
+template <class V>
+ADC_TARGET void pairs_impl(const BankView& b, const void* const* codes, const Probe* probes, const std::int32_t* rows, int count,
+                           float* values) {
+    for (int i = 0; i < count; i += 4) {
+        const std::int8_t* row[4];
+        const unsigned char* query[4];
+        std::int32_t dots[4];
+        for (int n = 0; n < 4; ++n) {
+            const int pair = i + n < count ? i + n : i;
+            row[n] = b.row_codes + rows[pair] * b.code_stride;
+            query[n] = static_cast<const unsigned char*>(codes[pair]);
+        }
+        V::pair_dots(row, query, b.code_stride, dots);
+        for (int n = 0; n < 4 && i + n < count; ++n) {
+            const float* terms = b.row_terms + static_cast<std::int64_t>(rows[i + n]) * kRowTerms;
+            values[i + n] = static_cast<float>(dots[n] + probes[i + n].bias) * (probes[i + n].factor * terms[0]) + terms[1];
+        }
+    }
 }
 
 template <class V>

@@ -10,6 +10,8 @@
 //   Bank, Code                         loaded int8 rows and broadcast codes: bank code dot
 //   int32 bias(codes, count)           what start needs so that dot may take rows as unsigned
 //   row_dots(rows[4], codes, n, out)   four products of n columns, short of the bias
+//   pair_dots(rows[4], codes[4], …)    the same, each row with codes of its own
+//   F tagged(F, number)                with the last bits of a number (kTagged) in place of the last ones of each lane
 //   store_codes(F, void*, column)      16 floats with integer values to codes
 //   store_signed(F, int8*)             the same to signed bytes
 //   D                                  16 doubles: no_doubles add_squares sum_doubles
@@ -349,6 +351,8 @@ Kernels kernels_of(const char* name) {
     k.ranks = ranks_impl<V>;
     k.precise = precise_impl<V>;
     k.within = within_impl<V>;
+    k.closest = closest_impl<V>;
+    k.pairs = pairs_impl<V>;
     k.listed = listed_impl<V>;
     k.spread = spread_impl<V>;
     k.halve = halve_impl<V>;

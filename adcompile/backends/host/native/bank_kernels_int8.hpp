@@ -23,6 +23,15 @@ struct StoreMasks {
     }
 };
 
+// The least value of each lane, with the number of its panel in the last bits: `out` has one vector for each query.
+template <class V>
+struct StoreLeast {
+    using Vector = V;
+    using Out = float;
+    using Thin = StoreLeast<V>;
+    static constexpr int kPerPanel = 0;
+};
+
 template <class V, int... p>
 ADC_INLINE void dot_row(Pack<p...>, typename V::I* sum, const typename V::Bank* rows, typename V::Code code) {
     ((sum[p] = V::dot(sum[p], rows[p], code)), ...);
@@ -30,13 +39,17 @@ ADC_INLINE void dot_row(Pack<p...>, typename V::I* sum, const typename V::Bank* 
 
 template <class V, class Store, int... p>
 ADC_INLINE void finish_row(Pack<p...>, const Shadow& s, const typename V::I* sum, const float* terms,
-                           const Probe& probe, typename Store::Out* out) {
+                           const Probe& probe, [[maybe_unused]] std::int64_t number, typename Store::Out* out) {
     using F = typename V::F;
     const int panel = s.term_count() * kLanes;
     const F factor = V::set(probe.factor);
     const F value[] = {V::fma(V::to_float(sum[p]), V::mul(factor, V::load(terms + p * panel)),
                               V::load(terms + p * panel + kLanes))...};
-    if (s.rest) {
+    if constexpr (Store::kPerPanel == 0) {
+        F least = V::load(out);
+        ((least = V::min(V::tagged(value[p], number + p), least)), ...);
+        V::store(out, least);
+    } else if (s.rest) {
         const F rest = V::set(probe.rest);
         (Store::put(V::fma(V::load(terms + p * panel + 3 * kLanes), rest, value[p]), terms + p * panel, probe,
                     out + p * Store::kPerPanel), ...);
@@ -59,13 +72,19 @@ ADC_TARGET void tile_impl(Pack<q...> queries, Pack<p...> panels, const Shadow& s
         (dot_row<V>(panels, sum[q], rows, V::code(column + q * code_stride)), ...);
     }
     const float* terms = s.terms + panel * s.term_count() * kLanes;
-    (finish_row<V, Store>(panels, s, sum[q], terms, probes[q], out + q * out_stride), ...);
+    (finish_row<V, Store>(panels, s, sum[q], terms, probes[q], panel, out + q * out_stride), ...);
+}
+
+// Between the results of queries.
+template <class Store>
+constexpr std::int64_t stride_of(int panels) {
+    return Store::kPerPanel == 0 ? kLanes : static_cast<std::int64_t>(panels) * Store::kPerPanel;
 }
 
 template <class V, class Store, int Q>
 ADC_TARGET void tile_panels(const Shadow& s, const unsigned char* codes, const Probe* probes, std::int64_t first,
                             int panels, typename Store::Out* out) {
-    const std::int64_t stride = static_cast<std::int64_t>(panels) * Store::kPerPanel;
+    const std::int64_t stride = stride_of<Store>(panels);
     int p = 0;
     for (; p + V::kTilePanels <= panels; p += V::kTilePanels)
         tile_impl<V, Store>(Count<Q>(), Count<V::kTilePanels>(), s, codes, probes, first + p,
@@ -84,7 +103,7 @@ template <class V, class Store, int n>
 ADC_TARGET int take_tiles(const Shadow& s, const unsigned char* codes, const Probe* probes, int q, int count,
                           std::int64_t first, int panels, typename Store::Out* out) {
     const std::int64_t code_stride = s.columns * V::kCodeBytes;
-    const std::int64_t stride = static_cast<std::int64_t>(panels) * Store::kPerPanel;
+    const std::int64_t stride = stride_of<Store>(panels);
     for (; q + n <= count; q += n)
         tile_panels<V, Store, n>(s, codes + q * code_stride, probes + q, first, panels, out + q * stride);
     return q;

@@ -105,6 +105,12 @@ struct Floats {
         const int8x8_t high = vmovn_s16(vcombine_s16(half[2], half[3]));
         vst1q_s8(out, vcombine_s8(low, high));
     }
+    ADC_INLINE F tagged(const F& x, std::int64_t number) {
+        const uint32x4_t rest = vdupq_n_u32(~(kTagged - 1u)), tag = vdupq_n_u32(static_cast<std::uint32_t>(number) & (kTagged - 1u));
+        F r;
+        for (int i = 0; i < 4; ++i) r.v[i] = vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vreinterpretq_u32_f32(x.v[i]), rest), tag));
+        return r;
+    }
     struct Bank { int8x16_t v[4]; };
     using Code = int8x16_t;
     ADC_INLINE Bank bank(const std::int8_t* p) {
@@ -117,6 +123,16 @@ struct Floats {
     }
 };
 
+// The sums of four rows.
+template <class V>
+ADC_INLINE void fold(const typename V::I& sum, std::int32_t* out) {
+    constexpr int per_row = sizeof(sum.v) / sizeof(sum.v[0]) / 4;
+    for (int n = 0; n < 4; ++n) {
+        out[n] = 0;
+        for (int part = 0; part < per_row; ++part) out[n] += vaddvq_s32(sum.v[per_row * n + part]);
+    }
+}
+
 // Four products of `columns` columns by V's dot of a register of 16 columns at a time.
 template <class V>
 ADC_INLINE void row_dots_of(const std::int8_t* const (&rows)[4], const unsigned char* codes,
@@ -128,11 +144,18 @@ ADC_INLINE void row_dots_of(const std::int8_t* const (&rows)[4], const unsigned 
                                         vld1q_s8(rows[2] + i), vld1q_s8(rows[3] + i)}};
         sum = V::dot(sum, four, c);
     }
-    constexpr int per_row = sizeof(sum.v) / sizeof(sum.v[0]) / 4;
-    for (int n = 0; n < 4; ++n) {
-        out[n] = 0;
-        for (int part = 0; part < per_row; ++part) out[n] += vaddvq_s32(sum.v[per_row * n + part]);
-    }
+    fold<V>(sum, out);
+}
+
+// The same, each row with codes of its own.
+template <class V>
+ADC_INLINE void pair_dots_of(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                             std::int64_t columns, std::int32_t* out) {
+    typename V::I sum = V::start(0);
+    for (std::int64_t i = 0; i < columns; i += 16)
+        for (int n = 0; n < 4; ++n)
+            V::add_dot(sum, n, vld1q_s8(rows[n] + i), vld1q_s8(reinterpret_cast<const std::int8_t*>(codes[n]) + i));
+    fold<V>(sum, out);
 }
 
 struct Neon : Floats {
@@ -151,17 +174,22 @@ struct Neon : Floats {
             r.v[i] = vcvtq_f32_s32(vpaddq_s32(x.v[2 * i], x.v[2 * i + 1]));
         return r;
     }
+    ADC_INLINE void add_dot(I& s, int i, int8x16_t row, Code c) {
+        s.v[2 * i] = vpadalq_s16(s.v[2 * i], vmull_s8(vget_low_s8(row), vget_low_s8(c)));
+        s.v[2 * i + 1] = vpadalq_s16(s.v[2 * i + 1], vmull_high_s8(row, c));
+    }
     ADC_INLINE I dot(I s, const Bank& b, Code c) {
-        for (int i = 0; i < 4; ++i) {
-            s.v[2 * i] = vpadalq_s16(s.v[2 * i], vmull_s8(vget_low_s8(b.v[i]), vget_low_s8(c)));
-            s.v[2 * i + 1] = vpadalq_s16(s.v[2 * i + 1], vmull_high_s8(b.v[i], c));
-        }
+        for (int i = 0; i < 4; ++i) add_dot(s, i, b.v[i], c);
         return s;
     }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
                              std::int64_t columns, std::int32_t* out) {
         row_dots_of<Neon>(rows, codes, columns, out);
+    }
+    ADC_INLINE void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                              std::int64_t columns, std::int32_t* out) {
+        pair_dots_of<Neon>(rows, codes, columns, out);
     }
 };
 
@@ -181,16 +209,21 @@ struct NeonDot : Floats {
         for (int i = 0; i < 4; ++i) r.v[i] = vcvtq_f32_s32(x.v[i]);
         return r;
     }
+    ADC_INLINE void add_dot(I& s, int i, int8x16_t row, Code c) {
+        __asm__(ADC_SDOT_ARCH "sdot %0.4s, %1.16b, %2.16b" : "+w"(s.v[i]) : "w"(row), "w"(c));
+    }
     ADC_INLINE I dot(I s, const Bank& b, Code c) {
-        for (int i = 0; i < 4; ++i)
-            __asm__(ADC_SDOT_ARCH "sdot %0.4s, %1.16b, %2.16b"
-                    : "+w"(s.v[i]) : "w"(b.v[i]), "w"(c));
+        for (int i = 0; i < 4; ++i) add_dot(s, i, b.v[i], c);
         return s;
     }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes,
                              std::int64_t columns, std::int32_t* out) {
         row_dots_of<NeonDot>(rows, codes, columns, out);
+    }
+    ADC_INLINE void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4],
+                              std::int64_t columns, std::int32_t* out) {
+        pair_dots_of<NeonDot>(rows, codes, columns, out);
     }
 };
 #endif

@@ -90,6 +90,23 @@ struct Portable {
             for (std::int64_t i = 0; i < columns; ++i) out[n] += rows[n][i] * c[i];
         }
     }
+    static void pair_dots(const std::int8_t* const (&rows)[4], const unsigned char* const (&codes)[4], std::int64_t columns,
+                          std::int32_t* out) {
+        for (int n = 0; n < 4; ++n) {
+            const std::int8_t* c = reinterpret_cast<const std::int8_t*>(codes[n]);
+            out[n] = 0;
+            for (std::int64_t i = 0; i < columns; ++i) out[n] += rows[n][i] * c[i];
+        }
+    }
+    static F tagged(const F& a, std::int64_t number) {
+        return map(a, a, [number](float x, float) {
+            std::uint32_t bits;
+            std::memcpy(&bits, &x, sizeof bits);
+            bits = (bits & ~(kTagged - 1u)) | (static_cast<std::uint32_t>(number) & (kTagged - 1u));
+            std::memcpy(&x, &bits, sizeof bits);
+            return x;
+        });
+    }
     static F to_float(const I& a) {
         F r;
         for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "bank_bounds.hpp"
 
@@ -22,7 +23,7 @@ Nearest::Nearest(const BankView& view, const Kernels& kernels)
     : view_(view), kernels_(kernels),
       scale_square_(static_cast<double>(view.scale) * static_cast<double>(view.scale)), margin_((static_cast<double>(view.stride) / 32 + 10) * kRounding) {
     const auto rows = static_cast<std::size_t>(view.rows);
-    entries_.assign(rows, {kInfinity, {}, {}, 0, false});
+    entries_.assign(rows, {kInfinity, {}, {}, kNone, 0, false});
     minus_.assign((rows + kLanes - 1) / kLanes * kLanes, 1.0f);
     std::fill_n(minus_.begin(), rows, -std::numeric_limits<float>::infinity());
 }
@@ -69,12 +70,25 @@ int Nearest::far(std::int64_t first, std::int64_t last, double floor, std::int32
     return count;
 }
 
-void Nearest::lower(std::int32_t row, double high) {
+void Nearest::lower(std::int32_t row, std::int32_t pick, double high) {
     Entry& e = entries_[static_cast<std::size_t>(row)];
     if (high >= e.high) return;
     e.high = high;
+    e.guess = pick;
     e.exact = false;
     put_high(row, high);
+}
+
+void Nearest::sharpen(std::int32_t row) {
+    Entry& e = entries_[static_cast<std::size_t>(row)];
+    if (e.guess == kNone) return;
+    const std::int32_t pick = std::exchange(e.guess, kNone);
+    float distance;
+    kernels_.distances(view_, view_.row(row), &pick, 1, &distance);
+    const Interval squared = interval(distance);
+    if (squared.high >= e.high) return;
+    e.high = squared.high;
+    put_high(row, e.high);
 }
 
 void Nearest::offer(std::int32_t row, std::int32_t pick, Interval squared) {
@@ -91,10 +105,15 @@ void Nearest::measure(std::int32_t row, const std::int32_t* picks, int count, En
     float distances[kCandidates];
     kernels_.distances(view_, view_.row(row), picks, count, distances);
     for (int i = 0; i < count; ++i) {
-        const double value = static_cast<double>(distances[i]) * scale_square_;
-        const bool kept = distances[i] >= kLeast && distances[i] <= kMost;
-        take(e, picks[i], kept ? Interval{value * (1 - margin_), value * (1 + margin_)} : Interval{0, kInfinity});
+        take(e, picks[i], interval(distances[i]));
     }
+}
+
+// Of a squared distance that was computed in float32.
+Interval Nearest::interval(float distance) const {
+    if (!(distance >= kLeast && distance <= kMost)) return {0, kInfinity};
+    const double value = static_cast<double>(distance) * scale_square_;
+    return {value * (1 - margin_), value * (1 + margin_)};
 }
 
 bool Nearest::still_far(std::int32_t row, double floor) {
@@ -102,7 +121,7 @@ bool Nearest::still_far(std::int32_t row, double floor) {
     if (e.exact || e.count == 0) return e.high >= floor;
     // The one that seems nearest rules most of the others out.
     const int best = e.likeliest();
-    Entry now = {e.high, {}, {}, 0, false}, rest = now;
+    Entry now = {e.high, {}, {}, kNone, 0, false}, rest = now;
     measure(row, &e.picks[best], 1, now);
     for (int i = 0; i < e.count; ++i)
         if (i != best && static_cast<double>(e.lows[i]) <= now.high) {
@@ -126,7 +145,8 @@ bool Nearest::still_far(std::int32_t row, double floor) {
 void Nearest::fetch(std::int32_t row) const {
 #if defined(__GNUC__)
     const Entry& e = entries_[static_cast<std::size_t>(row)];
-    for (const float* data : {view_.row(row), view_.row(e.count > 0 ? e.picks[e.likeliest()] : row)})
+    const std::int32_t pick = e.guess != kNone ? e.guess : e.count > 0 ? e.picks[e.likeliest()] : row;
+    for (const float* data : {view_.row(row), view_.row(pick)})
         for (std::int64_t j = 0; j < view_.stride; j += 16) __builtin_prefetch(data + j);
 #endif
 }
@@ -134,10 +154,10 @@ void Nearest::fetch(std::int32_t row) const {
 void Nearest::settle(std::int32_t row) {
     const Entry& e = entries_[static_cast<std::size_t>(row)];
     if (e.exact) return;
-    Entry now = {kInfinity, {}, {}, 0, true};
+    Entry now = {kInfinity, {}, {}, kNone, 0, true};
     for (int i = 0; i < e.count; ++i) {
         const double value = precise(row, e.picks[i]);
-        if (value < now.high) now = {value, {rounded_down(value)}, {e.picks[i]}, 1, true};
+        if (value < now.high) now = {value, {rounded_down(value)}, {e.picks[i]}, kNone, 1, true};
     }
     put(row, now);
 }

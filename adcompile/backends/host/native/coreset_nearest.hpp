@@ -34,11 +34,13 @@ public:
     bool exact(std::int32_t row) const { return entries_[static_cast<std::size_t>(row)].exact; }
 
     // Sets the upper end of a row of which no pick is known.
-    void bound(std::int32_t row, double high) { put(row, {high, {}, {}, 0, false}); }
+    void bound(std::int32_t row, double high) { put(row, {high, {}, {}, kNone, 0, false}); }
 
-    // Lowers the upper end of a row that is left behind: its nearest pick becomes known when the row has
-    // been offered all picks since those of which it knows.
-    void lower(std::int32_t row, double high);
+    // Lowers the upper end: no farther than this from a pick that the row need not know.
+    void lower(std::int32_t row, std::int32_t pick, double high);
+
+    // Where the upper end comes from `lower`: makes it the distance in float32 to that pick.
+    void sharpen(std::int32_t row);
 
     // Takes a pick into account, whose squared distance is known to be in the interval.
     void offer(std::int32_t row, std::int32_t pick, Interval squared);
@@ -53,15 +55,17 @@ public:
     // Makes the distance exact.
     void settle(std::int32_t row);
 
-    void become_pick(std::int32_t row) { put(row, {-1, {}, {}, 0, true}); }
+    void become_pick(std::int32_t row) { put(row, {-1, {}, {}, kNone, 0, true}); }
 
 private:
     static constexpr int kCandidates = 6;
+    static constexpr std::int32_t kNone = -1;
     // A cache line. One of the picks is the nearest; `lows` are at most their squared distances.
     struct alignas(64) Entry {
         double high;
         float lows[kCandidates];
         std::int32_t picks[kCandidates];
+        std::int32_t guess;  // the pick of which `lower` spoke last
         std::int8_t count;
         bool exact;
 
@@ -73,6 +77,7 @@ private:
         }
     };
 
+    Interval interval(float distance) const;
     void measure(std::int32_t row, const std::int32_t* picks, int count, Entry& e) const;
 
     static bool take(Entry& e, std::int32_t pick, Interval squared);

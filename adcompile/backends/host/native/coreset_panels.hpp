@@ -34,7 +34,7 @@ public:
         *at(place, 2) = terms.error;
     }
 
-    void remove(std::int64_t place) { *at(place, 1) = std::numeric_limits<float>::infinity(); }
+    void remove(std::int64_t place) { *at(place, 1) = kFarAway; }
 
     const Shadow& shadow() const { return shadow_; }
 

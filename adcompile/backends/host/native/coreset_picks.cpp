@@ -11,8 +11,7 @@
 namespace adc::search {
 namespace {
 
-constexpr int kPanels = 128;   // taken at once
-constexpr int kFewPanels = 2;  // that are compared without looking for a better limit
+constexpr int kPanels = kTagged;  // taken at once
 constexpr int kFew = 8;        // picks whose whole points are compared without their halves
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -50,8 +49,9 @@ Picks::Scratch Picks::scratch() const {
     const std::size_t most = kPanels * kLanes + kLanes;
     Scratch s;
     s.head_codes.resize(at(kTogether * layout_.head_columns * kernels_.code_bytes));
-    s.whole_codes.resize(at(layout_.whole_columns * kernels_.code_bytes));
-    s.values.resize(at(together()) * most);
+    s.whole_codes.resize(at(kTogether * layout_.whole_columns * kernels_.code_bytes));
+    s.values.resize(most);
+    s.masks.resize(at(kTogether * kPanels));
     s.checked.resize(most);
     s.near.resize(most);
     return s;
@@ -68,9 +68,8 @@ void Picks::add(std::int32_t row) {
     wholes_.put(t, layout_.codes(row), layout_.whole_columns, terms.whole);
 }
 
-unsigned Picks::compare(const Tile& tile, double floor, Nearest& nearest, Scratch& s) const {
-    Point heads[kTogether];
-    Probe probes[kTogether];
+// The rows' heads as probes, their codes one after another.
+void Picks::heads(const Tile& tile, Point* heads, Probe* probes, Scratch& s) const {
     const std::int64_t size = layout_.head_columns * kernels_.code_bytes;
     for (int i = 0; i < tile.count; ++i) {
         unsigned char* codes = &s.head_codes[at(i * size)];
@@ -79,59 +78,64 @@ unsigned Picks::compare(const Tile& tile, double floor, Nearest& nearest, Scratc
             for (std::int64_t c = 0; c < size; c += 16) std::memcpy(codes + c, layout_.head_codes(tile.rows[i]) + c, 16);
         probes[i] = heads[i].probe;
     }
-    unsigned all = (1u << tile.count) - 1;
-    bool fetched = false;
-    const std::int64_t end = (count() + kLanes - 1) / kLanes;
-    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
-        const Span span = {panel, static_cast<int>(std::min<std::int64_t>(kPanels, end - panel))};
-        kernels_.values(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, span.panels, s.values.data());
-        double limits[kTogether];
-        for (int i = 0; i < tile.count; ++i) limits[i] = nearest.squared(tile.rows[i]);
-        if (span.panels > kFewPanels) {
-            closest(tile, span, limits, s);
-            fetched = true;
-            for (int i = 0; i < tile.count; ++i) {
-                if (limits[i] >= floor) continue;
-                nearest.lower(tile.rows[i], limits[i]);
-                all &= ~(1u << i);
-            }
-        }
-        for (int i = 0; i < tile.count; ++i)
-            if ((all >> i & 1) != 0) compare(tile.rows[i], heads[i], limits[i], &s.values[at(i * span.panels * kLanes)], span, nearest, s);
-    }
-    for (int i = 0; i < tile.next_count && !fetched; ++i) layout_.fetch(tile.next[i]);
-    return all;
 }
 
-// Lowers limits on the rows' squared distances by the int8 distances to the picks that seem nearest by the heads.
-// Step by step for all rows: what one waits for, memory above all, the others hide.
-void Picks::closest(const Tile& tile, Span span, double* limits, Scratch& s) const {
-    std::int32_t best[kTogether];
+void Picks::glance(const Tile& tile, Nearest& nearest, Scratch& s) const {
+    Point points[kTogether];
+    Probe probes[kTogether];
+    heads(tile, points, probes, s);
+    const std::int64_t end = (count() + kLanes - 1) / kLanes;
+    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
+        const int panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
+        std::int32_t best[kTogether];
+        kernels_.closest(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, panels, s.values.data(), best);
+        for (int i = 0; i < tile.count; ++i) kernels_.fetch(wholes_.view(), &best[i], 1);
+        if (panel + kPanels >= end)
+            for (int i = 0; i < tile.next_count; ++i) layout_.fetch(tile.next[i]);
+        lower(tile, best, nearest, s);
+    }
+}
+
+// Lowers the rows' upper ends by the int8 distance of each to one pick.
+void Picks::lower(const Tile& tile, const std::int32_t* best, Nearest& nearest, Scratch& s) const {
+    Probe probes[kTogether];
+    const void* codes[kTogether];
     float values[kTogether];
     for (int i = 0; i < tile.count; ++i) {
-        best[i] = static_cast<std::int32_t>(span.first * kLanes) + kernels_.smallest(&s.values[at(i * span.panels * kLanes)], span.panels);
-        kernels_.fetch(wholes_.view(), &best[i], 1);
-        if (i < tile.next_count) layout_.fetch(tile.next[i]);
+        probes[i] = layout_.whole(tile.rows[i], kernels_, &s.whole_codes[at(i * layout_.whole_columns * kernels_.code_bytes)]).probe;
+        codes[i] = probes[i].codes;
     }
-    for (int i = 0; i < tile.count; ++i) {
-        Point whole = layout_.whole(tile.rows[i], kernels_, s.whole_codes.data());
-        whole.probe.limit = std::numeric_limits<float>::infinity();
-        s.near[0] = best[i];
-        kernels_.check(wholes_.view(), whole.probe, s.near.data(), 1, s.checked.data());
-        values[i] = s.checked[0];
-    }
+    kernels_.pairs(wholes_.view(), codes, probes, best, tile.count, values);
     for (int i = 0; i < tile.count; ++i) {
         const PointTerms& terms = layout_.terms(tile.rows[i]).whole;
         const double most = Gap(layout_.view, static_cast<double>(terms.square), static_cast<double>(terms.error), values[i], wholes_.terms(best[i]).error).most();
-        limits[i] = std::min(limits[i], most * most * (1 + 1e-7));
+        nearest.lower(tile.rows[i], rows_[at(best[i])], most * most * (1 + 1e-7));
     }
 }
 
-// Offers the picks that may be nearer than `limit`.
-void Picks::compare(std::int32_t row, Point head, double limit, const float* values, Span span, Nearest& nearest, Scratch& s) const {
+void Picks::compare(const Tile& tile, Nearest& nearest, Scratch& s) const {
+    Point points[kTogether];
+    Probe probes[kTogether];
+    heads(tile, points, probes, s);
+    const std::int64_t end = (count() + kLanes - 1) / kLanes;
+    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
+        const int panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
+        for (int i = 0; i < tile.count; ++i) {
+            points[i].reach(layout_.view, nearest.squared(tile.rows[i]));
+            probes[i].slope = points[i].probe.slope;
+            probes[i].limit = points[i].probe.limit;
+        }
+        kernels_.sift(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, panels, s.masks.data());
+        for (int i = 0; i < tile.count; ++i)
+            offer(tile.rows[i], kernels_.within(&s.masks[at(i * panels)], panel, panels, s.near.data()), nearest, s);
+    }
+    for (int i = 0; i < tile.next_count; ++i) layout_.fetch(tile.next[i]);
+}
+
+// Offers those of the listed picks that may be the nearest.
+void Picks::offer(std::int32_t row, int count, Nearest& nearest, Scratch& s) const {
     const BankView& view = layout_.view;
-    head.reach(view, limit);
-    int count = kernels_.within(heads_.shadow(), values, span.first, span.panels, head.probe.slope, head.probe.limit, s.near.data());
+    const double limit = nearest.squared(row);
     if (count == 0) return;
     Point whole = layout_.whole(row, kernels_, s.whole_codes.data());
     if (count > kFew && layout_.half_columns != 0) {

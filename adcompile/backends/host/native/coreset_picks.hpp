@@ -28,6 +28,7 @@ public:
     struct Scratch {
         std::vector<unsigned char> head_codes, whole_codes;
         std::vector<float> values, checked;
+        std::vector<std::uint16_t> masks;
         std::vector<std::int32_t> near;
     };
     Scratch scratch() const;
@@ -46,18 +47,16 @@ public:
         int next_count;
     };
 
-    // A row that proves nearer than `floor` may be left behind: the bits of those that have been compared with
-    // all picks are returned.
-    unsigned compare(const Tile& tile, double floor, Nearest& nearest, Scratch& scratch) const;
+    // Lowers the rows' upper ends by their distances to the picks that seem nearest.
+    void glance(const Tile& tile, Nearest& nearest, Scratch& scratch) const;
+
+    // Offers the rows all picks that may be their nearest.
+    void compare(const Tile& tile, Nearest& nearest, Scratch& scratch) const;
 
 private:
-    struct Span {
-        std::int64_t first;
-        int panels;
-    };
-
-    void closest(const Tile& tile, Span span, double* limits, Scratch& s) const;
-    void compare(std::int32_t row, Point head, double limit, const float* values, Span span, Nearest& nearest, Scratch& s) const;
+    void heads(const Tile& tile, Point* heads, Probe* probes, Scratch& s) const;
+    void lower(const Tile& tile, const std::int32_t* best, Nearest& nearest, Scratch& s) const;
+    void offer(std::int32_t row, int count, Nearest& nearest, Scratch& s) const;
 
     const CoresetLayout& layout_;
     const Kernels& kernels_;

@@ -45,6 +45,7 @@ Rounds::Rounds(const CoresetLayout& layout, const Kernels& kernels, Team& team, 
       nearest_(view_, kernels), picks_(layout, kernels, picks), floor_(kInfinity), shrink_(kFirstShrink),
       pool_heads_(layout.head_columns), pool_wholes_(layout.view, layout.whole_columns) {
     done_.assign(at(view_.rows), 0);
+    glanced_.assign(at(view_.rows), 0);
     rounds_.assign(at(picks + 1), 0);
     lane_.assign(at(view_.rows), -1);
     const std::int64_t blocks = (view_.rows + kBlock - 1) / kBlock;
@@ -103,7 +104,7 @@ void Rounds::start(std::int32_t pick) {
 
 void Rounds::leave_pool(std::int32_t row) {
     pool_heads_.remove(lane_[at(row)]);
-    done_[at(row)] = picks_.count();
+    done_[at(row)] = glanced_[at(row)] = picks_.count();
 }
 
 // Compares the pool with a new pick, which is its farthest row.
@@ -159,42 +160,64 @@ void Rounds::keep_farthest() {
     pool_.erase(std::remove_if(pool_.begin(), pool_.end(), near), pool_.end());
 }
 
-// How many rounds ago a row was compared with picks: 0 where it has seen all.
-int Rounds::age(std::int32_t row) const {
-    const std::int32_t done = done_[at(row)];
-    return done == picks_.count() ? 0 : std::min(kAges, 1 + round_ - rounds_[at(done)]);
+// Puts rows that have seen about the same picks together, those of long ago first: `seen` says of how many
+// picks. Lists in `out` those that have not seen all, and returns how many.
+std::int32_t Rounds::behind(const std::int32_t* rows, int count, const std::vector<std::int32_t>& seen, std::int32_t* out) const {
+    const auto age = [&](std::int32_t row) {
+        const std::int32_t picks = seen[at(row)];
+        return picks == picks_.count() ? 0 : std::min(kAges, 1 + round_ - rounds_[at(picks)]);
+    };
+    std::int32_t starts[kAges + 1] = {};
+    for (int i = 0; i < count; ++i) ++starts[age(rows[i])];
+    std::int32_t place = 0;
+    for (int a = kAges; a >= 0; --a) place += std::exchange(starts[a], place);
+    const std::int32_t found = starts[0];
+    for (int i = 0; i < count; ++i) out[starts[age(rows[i])]++] = rows[i];
+    return found;
+}
+
+// Calls step(tile) for rows that have not seen all picks, and takes note that they have.
+template <class Step>
+void Rounds::in_tiles(Member& m, int count, std::vector<std::int32_t>& seen, const Step& step) {
+    const std::int32_t found = behind(m.rows.data(), count, seen, m.behind.data());
+    const int together = picks_.together();
+    for (std::int32_t i = 0; i < std::min(together, found); ++i) layout_.fetch(m.behind[at(i)]);
+    for (std::int32_t i = 0; i < found; i += together) {
+        const std::int32_t* tile = &m.behind[at(i)];
+        const int n = std::min(together, found - i), next = std::min(together, found - i - n);
+        std::int32_t least = seen[at(tile[0])];
+        for (int j = 1; j < n; ++j) least = std::min(least, seen[at(tile[j])]);
+        step(Picks::Tile{tile, n, least, tile + n, next});
+        for (int j = 0; j < n; ++j) seen[at(tile[j])] = picks_.count();
+    }
+}
+
+// Of the rows listed, keeps those at least as far as the floor. Returns how many.
+int Rounds::still_far(Member& m, int count) const {
+    int left = 0;
+    for (int i = 0; i < count; ++i)
+        if (nearest_.squared(m.rows[at(i)]) >= floor_) m.rows[at(left++)] = m.rows[at(i)];
+    return left;
 }
 
 // Brings a block of rows up to date; lists those at least as far as the floor and returns how many.
 std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last) {
     Member& m = members_[at(member)];
-    const int count = nearest_.far(first, last, floor_, m.rows.data());
-    // Rows that have seen about the same picks go together: those of long ago first.
-    std::int32_t starts[kAges + 1] = {};
-    for (int i = 0; i < count; ++i) ++starts[age(m.rows[at(i)])];
-    std::int32_t behind = 0;
-    for (int a = kAges; a >= 0; --a) behind += std::exchange(starts[a], behind);
-    for (int i = 0; i < count; ++i) m.behind[at(starts[age(m.rows[at(i)])]++)] = m.rows[at(i)];
-    behind = starts[1];  // those of age 0 have seen all
-    const int together = picks_.together();
-    for (std::int32_t i = 0; i < std::min(together, behind); ++i) layout_.fetch(m.behind[at(i)]);
-    for (std::int32_t i = 0; i < behind; i += together) {
-        const std::int32_t* tile = &m.behind[at(i)];
-        const int n = std::min(together, behind - i), next = std::min(together, behind - i - n);
-        std::int32_t least = done_[at(tile[0])];
-        for (int j = 1; j < n; ++j) least = std::min(least, done_[at(tile[j])]);
-        const unsigned all = picks_.compare({tile, n, least, tile + n, next}, floor_, nearest_, m.scratch);
-        for (int j = 0; j < n; ++j)
-            if ((all >> j & 1) != 0) done_[at(tile[j])] = picks_.count();
+    int count = nearest_.far(first, last, floor_, m.rows.data());
+    // Most rows prove nearer than the floor by the pick that seems nearest of those since the last time, and are left behind.
+    in_tiles(m, count, glanced_, [&](const Picks::Tile& tile) { picks_.glance(tile, nearest_, m.scratch); });
+    count = still_far(m, count);
+    for (int i = 0; i < count; ++i) {
+        if (i + 2 < count) nearest_.fetch(m.rows[at(i + 2)]);
+        nearest_.sharpen(m.rows[at(i)]);
     }
-    // Those still in question are seen to once their data is on the way.
-    int left = 0;
-    for (int i = 0; i < count; ++i)
-        if (nearest_.squared(m.rows[at(i)]) >= floor_) m.rows[at(left++)] = m.rows[at(i)];
+    count = still_far(m, count);
+    in_tiles(m, count, done_, [&](const Picks::Tile& tile) { picks_.compare(tile, nearest_, m.scratch); });
+    count = still_far(m, count);
     std::int64_t found = 0;
-    for (int i = 0; i < left; ++i) {
+    for (int i = 0; i < count; ++i) {
         const std::int32_t row = m.rows[at(i)];
-        if (i + 2 < left) nearest_.fetch(m.rows[at(i + 2)]);
+        if (i + 2 < count) nearest_.fetch(m.rows[at(i + 2)]);
         if (nearest_.still_far(row, floor_)) found_[at(first + found++)] = row;
     }
     return found;

@@ -36,7 +36,11 @@ private:
     void leave_pool(std::int32_t row);
     void start_round();
     void fill_pool();
-    int age(std::int32_t row) const;
+    struct Member;
+    std::int32_t behind(const std::int32_t* rows, int count, const std::vector<std::int32_t>& seen, std::int32_t* out) const;
+    template <class Step>
+    void in_tiles(Member& m, int count, std::vector<std::int32_t>& seen, const Step& step);
+    int still_far(Member& m, int count) const;
     std::int64_t catch_up(int member, std::int64_t first, std::int64_t last);
     void keep_farthest();
 
@@ -47,6 +51,7 @@ private:
     const double scale_square_;
     Nearest nearest_;
     std::vector<std::int32_t> done_;    // per row: of how many picks nearest_ knows
+    std::vector<std::int32_t> glanced_; // per row: how many of them its upper end takes into account
     std::vector<std::int32_t> rounds_;  // in which round there came to be so many picks
     std::int32_t round_ = 0;
     Picks picks_;
