@@ -237,9 +237,6 @@ struct Kernels {
     // For the coreset: the rows of the masks that `sift` gave one probe. Room for 16 more. Returns how many.
     int (*within)(const std::uint16_t* masks, std::int64_t first_panel, int panels, std::int32_t* rows);
 
-    // The first of the 16 · panels values that none is less than.
-    int (*smallest)(const float* values, int panels);
-
     // For each probe, the place of the row with the least of the `values`, of up to kTagged panels; which of two that
     // are alike but for some 2^-16 is left open. `least`: room for 16 of each probe.
     void (*closest)(const Shadow&, const void* codes, const Probe* probes, int count, std::int64_t first_panel, int panels,

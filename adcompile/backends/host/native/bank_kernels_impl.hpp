@@ -303,16 +303,6 @@ ADC_TARGET std::int32_t bias_impl(const void* codes, std::int64_t count) {
 
 #include "bank_kernels_int8.hpp"
 
-template <class V>
-ADC_TARGET int smallest_impl(const float* values, int panels) {
-    typename V::F least = V::load(values);
-    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
-    const typename V::F all = V::set(-V::largest(V::sub(V::zero(), least)));
-    for (int p = 0; p < panels; ++p)
-        if (const unsigned mask = V::below(V::load(values + 16 * p), all)) return 16 * p + __builtin_ctz(mask);
-    return 0;
-}
-
 #include "bank_kernels_near.hpp"
 
 #include "bank_kernels_coreset.hpp"
@@ -326,7 +316,6 @@ Kernels kernels_of(const char* name) {
     k.direct_half = V::kDirectHalf;
     k.code_bytes = V::kCodeBytes;
     k.listed_distances = listed_distances_impl<V>;
-    k.smallest = smallest_impl<V>;
     k.encode_tile = encode_tile_impl<V>;
     k.likely = likely_impl<V>;
     k.list_pairs = list_pairs_impl<V>;

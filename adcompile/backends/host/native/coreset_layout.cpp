@@ -30,6 +30,7 @@ constexpr double kLongest = 1e15;     // of a square, in units of the scale: bey
 constexpr std::int64_t kBlock = 480;  // rows a thread takes at once, a multiple of kTogether
 constexpr double kEnough = 0.85;      // of the squared lengths, for the first halves to be compared
 constexpr int kTogether = 12;         // rows whose heads are computed together
+constexpr std::int64_t kAhead = 4;    // rows that start to be loaded before their turn: processors stop at the end of a page
 
 void reserve(AlignedBytes& bytes, std::int64_t size, bool zeros = false) {
     if (!bytes.allocate(static_cast<std::size_t>(size), zeros)) throw std::bad_alloc();
@@ -44,6 +45,15 @@ void prefer_large_pages(const AlignedBytes& memory) {
     if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #else
     static_cast<void>(memory);
+#endif
+}
+
+// Starts to load so many bytes.
+void prefetch(const void* from, std::int64_t count) {
+#if defined(__GNUC__)
+    for (std::int64_t i = 0; i < count; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
+#else
+    static_cast<void>(from), static_cast<void>(count);
 #endif
 }
 
@@ -95,10 +105,7 @@ Point CoresetLayout::half(std::int64_t row, const Point& point) const {
 }
 
 void CoresetLayout::fetch(std::int64_t row) const {
-#if defined(__GNUC__)
-    const auto* bytes = reinterpret_cast<const char*>(&record(row));
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(sizeof(Record)) + whole_columns; i += 64) __builtin_prefetch(bytes + i, 0, 2);
-#endif
+    prefetch(&record(row), static_cast<std::int64_t>(sizeof(Record)) + whole_columns);
 }
 
 struct CoresetLayout::Scratch {
@@ -178,6 +185,7 @@ double CoresetLayout::measure(const Kernels& kernels, std::int64_t first, std::i
 
 double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, std::int8_t* to, Scratch& s) {
     float square, largest;
+    if (row + kAhead < view.rows) prefetch(view.row(row + kAhead), view.stride * 4);
     kernels.centre(view, view.row(row), s.u.data(), &square, &largest);
     kernels.halve(s.u.data(), frame_.order.data(), view.stride, s.halved.data());
     const std::int64_t half = view.stride / 2;
