@@ -46,7 +46,13 @@ TABLE = [
         row
         for release in ("1.6", "1.7", "1.8")
         for row in (
-            (release, "phx", "xint8", {*_MEMORY, "target", "xclbin"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
+            (
+                release,
+                "phx",
+                "xint8",
+                {*_MEMORY, "target", "xclbin"},
+                {"XLNX_ONNX_EP_REPORT_FILE"},
+            ),
             (release, "stx", "xint8", {*_MEMORY, "target"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
             (release, "krk", "a16w8", {*_MEMORY, "target"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
             (release, "stx", "bf16", {*_NEW, "config_file"}, {"XLNX_ONNX_EP_REPORT_FILE"}),
@@ -233,7 +239,9 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fake(monkeypatch: pytest.MonkeyPatch, report: dict[str, object] | None = None) -> FakeDevice:
     device = FakeDevice(report)
-    monkeypatch.setattr(executor, "available_providers", lambda: (PROVIDER, "CPUExecutionProvider"))
+    monkeypatch.setattr(
+        executor, "available_providers", lambda: (PROVIDER, "CPUExecutionProvider")
+    )
     monkeypatch.setattr(executor, "open_session", device.open)
     return device
 
@@ -276,7 +284,10 @@ def test_the_providers_report_stands_beside_the_plan(
 
 
 def test_device_options_of_the_command_line(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They reach the provider; a name that does not exist is refused."""
     device = fake(monkeypatch)

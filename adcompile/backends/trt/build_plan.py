@@ -12,14 +12,14 @@ import ctypes
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adcompile.backends.trt.vendor_log import error_log
+
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any
 
 PACKAGES = ("tensorrt_rtx", "tensorrt")
 TOOL_MISSING = 3
@@ -77,7 +77,7 @@ def build(
     fp16: bool = False,
 ) -> bytes:
     """The serialized plan of *onnx*. Raises BuildRefused with the vendor's own words."""
-    logger = _logger(trt)
+    logger = error_log(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -117,21 +117,6 @@ def _network_flags(trt: ModuleType) -> int:
     if hasattr(kinds, "STRONGLY_TYPED") and not hasattr(trt.BuilderFlag, "FP16"):
         flags |= 1 << int(kinds.STRONGLY_TYPED)
     return flags
-
-
-def _logger(trt: ModuleType) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc,name-defined]
-        """Keeps the errors."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.messages: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.messages.append(re.sub(r"\s+", " ", msg)[:400])
-
-    return Logger()
 
 
 if __name__ == "__main__":

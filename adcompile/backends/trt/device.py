@@ -1,69 +1,114 @@
-"""The few CUDA runtime calls an executor needs, through ctypes: no Python CUDA package is required."""
+"""The few CUDA driver calls an executor needs, through ctypes.
+
+The driver's library is wherever a GPU works; the CUDA runtime's is not: TensorRT's wheels contain
+it, and torch's keep theirs outside the loader's path. Calls use the first GPU's primary context,
+which is the one that TensorRT and torch use as well.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import sys
+from typing import Protocol
 
+from adcompile.backends.trt.driver import LIBRARY
 from adcompile.errors import ToolMissing
 
-_NAMES = (
-    ("cudart64_13.dll", "cudart64_12.dll", "cudart64_110.dll")
-    if sys.platform == "win32"
-    else ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
-)
-HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+_BLOCKING = 0  # a stream that waits for copies of the default stream, and they for it
+
+
+class Memory(Protocol):
+    """What an engine needs of a GPU; addresses are numbers."""
+
+    def allocate(self, size: int) -> int: ...
+    def free(self, address: int) -> None: ...
+    def upload(self, to: int, source: int, size: int) -> None: ...
+    def download(self, to: int, source: int, size: int) -> None: ...
+    def stream(self) -> int: ...
+    def synchronize(self, stream: int) -> None: ...
+    def close(self) -> None: ...
 
 
 class Cuda:
-    """Memory on the current device. Every call raises ToolMissing with CUDA's error text."""
+    """Memory of the first GPU. Every call raises ToolMissing with the driver's own words."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._lib = library
-        library.cudaGetErrorString.restype = ctypes.c_char_p
+        self._context = ctypes.c_void_p()
+        self._streams: list[int] = []
+        count = ctypes.c_int()
+        self._check(library.cuInit(ctypes.c_uint(0)), "start")
+        self._check(library.cuDeviceGetCount(ctypes.byref(count)), "count of GPUs")
+        if not count.value:
+            raise ToolMissing("no NVIDIA GPU", why="the driver sees none")
+        device = ctypes.c_int()
+        self._check(library.cuDeviceGet(ctypes.byref(device), 0), "first GPU")
+        retained = library.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device)
+        self._check(retained, "context")
 
     def _check(self, code: int, what: str) -> None:
-        if code:
-            text: bytes = self._lib.cudaGetErrorString(code) or b"unknown"
-            raise ToolMissing(f"CUDA: {what} failed", why=text.decode("utf-8", "replace"))
+        if not code:
+            return
+        text = ctypes.c_char_p()
+        self._lib.cuGetErrorString(ctypes.c_int(code), ctypes.byref(text))
+        words = (text.value or b"unknown error").decode("utf-8", "replace")
+        raise ToolMissing(f"CUDA: {what} failed", why=f"{words} ({code})")
 
-    def device_count(self) -> int:
-        """Number of GPUs; 0 when the driver is absent."""
-        count = ctypes.c_int(0)
-        code: int = self._lib.cudaGetDeviceCount(ctypes.byref(count))
-        return 0 if code else count.value
+    def _enter(self) -> None:
+        """A context is a thread's own: parts may be run by any thread."""
+        self._check(self._lib.cuCtxSetCurrent(self._context), "context")
 
     def allocate(self, size: int) -> int:
         """Device address of *size* bytes (at least one)."""
-        pointer = ctypes.c_void_p()
-        self._check(
-            self._lib.cudaMalloc(ctypes.byref(pointer), ctypes.c_size_t(max(size, 1))),
-            "allocation",
-        )
-        return pointer.value or 0
+        self._enter()
+        address = ctypes.c_uint64()
+        wanted = ctypes.c_size_t(max(size, 1))
+        code: int = self._lib.cuMemAlloc_v2(ctypes.byref(address), wanted)
+        self._check(code, f"allocation of {size} bytes")
+        return address.value
 
     def free(self, address: int) -> None:
         """Give memory back."""
-        self._lib.cudaFree(ctypes.c_void_p(address))
+        self._enter()
+        self._lib.cuMemFree_v2(ctypes.c_uint64(address))
 
-    def copy(self, to: int, source: int, size: int, kind: int) -> None:
-        """Copy and wait."""
-        arguments = (ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), kind)
-        self._check(self._lib.cudaMemcpy(*arguments), "copy")
+    def upload(self, to: int, source: int, size: int) -> None:
+        """Copy from the host, and wait."""
+        self._enter()
+        arguments = (ctypes.c_uint64(to), ctypes.c_void_p(source), ctypes.c_size_t(size))
+        self._check(self._lib.cuMemcpyHtoD_v2(*arguments), "copy to the GPU")
 
-    def synchronize(self) -> None:
-        """Wait for everything in flight."""
-        self._check(self._lib.cudaDeviceSynchronize(), "synchronisation")
+    def download(self, to: int, source: int, size: int) -> None:
+        """Copy to the host, and wait."""
+        self._enter()
+        arguments = (ctypes.c_void_p(to), ctypes.c_uint64(source), ctypes.c_size_t(size))
+        self._check(self._lib.cuMemcpyDtoH_v2(*arguments), "copy from the GPU")
+
+    def stream(self) -> int:
+        """A stream of one's own; TensorRT is slower on the default one."""
+        self._enter()
+        made = ctypes.c_void_p()
+        self._check(self._lib.cuStreamCreate(ctypes.byref(made), _BLOCKING), "stream")
+        self._streams.append(made.value or 0)
+        return self._streams[-1]
+
+    def synchronize(self, stream: int) -> None:
+        """Wait for everything in *stream*."""
+        self._enter()
+        self._check(self._lib.cuStreamSynchronize(ctypes.c_void_p(stream)), "execution")
+
+    def close(self) -> None:
+        """Give the streams back; closing twice is harmless. The context stays until the process
+        ends: other libraries use it too, and one that is destroyed under them takes them along."""
+        if self._streams:
+            self._enter()
+        for stream in self._streams:
+            self._lib.cuStreamDestroy_v2(ctypes.c_void_p(stream))
+        self._streams.clear()
 
 
-def open_cuda() -> Cuda | None:
-    """The CUDA runtime when it is installed and has a device, else None."""
-    found = ctypes.util.find_library("cudart")
-    for name in (*_NAMES, *([found] if found else [])):
-        try:
-            cuda = Cuda(ctypes.CDLL(name))
-        except (OSError, AttributeError):
-            continue
-        return cuda if cuda.device_count() > 0 else None
-    return None
+def open_cuda() -> Cuda:
+    """The driver with its first GPU. Raises ToolMissing where either is absent."""
+    try:
+        return Cuda(ctypes.CDLL(LIBRARY))
+    except OSError as error:
+        raise ToolMissing("no NVIDIA driver", why=str(error)) from error

@@ -8,7 +8,7 @@ import sys
 # TensorRT-RTX 1.7: tensorrt_rtx.ComputeCapability, and what its runtime names when it refuses a GPU
 RTX_CAPABILITIES = frozenset({"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"})
 
-_NAME = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # CUdevice_attribute of the CUDA driver API
 _MAJOR, _MINOR = 75, 76
 
@@ -16,7 +16,7 @@ _MAJOR, _MINOR = 75, 76
 def compute_capability() -> str:
     """Of the first GPU, for example "8.9"; "" without a driver or a GPU."""
     try:
-        driver = ctypes.CDLL(_NAME)
+        driver = ctypes.CDLL(LIBRARY)
     except OSError:
         return ""
     device = ctypes.c_int()
