@@ -6,6 +6,7 @@ Their networks move to the device for the training; what comes back is on the CP
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -43,7 +44,8 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
 
     method = cast("Train", importlib.import_module(name).train)
     device = choose_device(config.device)
+    start = time.monotonic()
     with reproducible(device):
         parts = method(config, data, chosen, replace(session, device=str(device)))
-    note = f"trained on {describe(device)}"
+    note = f"trained on {describe(device)} in {time.monotonic() - start:.0f} s"
     return replace(parts, notes=(*parts.notes, note))
