@@ -202,6 +202,36 @@ def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_cuda().allocate(4) in driver.blocks
 
 
+@pytest.mark.cuda
+def test_the_real_driver() -> None:
+    """A megabyte to a real GPU and back, on a stream, from two threads, beside other users of it."""
+    try:
+        cuda = open_cuda()
+    except ToolMissing as missing:
+        pytest.skip(missing.why)
+    sent: Array = np.random.default_rng(0).integers(0, 256, 1 << 20).astype(np.uint8)
+    got: Array = np.zeros_like(sent)
+    stream = cuda.stream()
+    assert stream
+    address = cuda.allocate(sent.nbytes)
+    cuda.upload(address, sent.ctypes.data, sent.nbytes)
+
+    def fetch() -> None:
+        cuda.synchronize(stream)
+        cuda.download(got.ctypes.data, address, got.nbytes)
+
+    worker = threading.Thread(target=fetch)
+    worker.start()
+    worker.join()
+    assert (got == sent).all()
+    with pytest.raises(ToolMissing) as full:
+        cuda.allocate(1 << 50)
+    assert "memory" in full.value.why
+    cuda.free(address)
+    cuda.close()
+    cuda.close()
+
+
 def test_the_executor_opens_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The whole way with a plan file, then a GPU that TensorRT-RTX does not run on."""
     plan = one()
