@@ -10,6 +10,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,102 +120,124 @@ class _Base:
         self.ready = True
 
 
+_SEVERITY = SimpleNamespace(ERROR=1, INTERNAL_ERROR=2, WARNING=3)
+
+
+class _OfPlan:
+    """What a runtime makes of its plan; its end is noted."""
+
+    def __init__(self, plan: FakePlan, log: Any) -> None:
+        self.plan, self.log = plan, log
+        self.tensors = {**plan.inputs, **plan.outputs}
+
+    def __del__(self) -> None:
+        self.plan.order.append(type(self).__name__)
+
+
+class Context(_OfPlan):
+    """One execution's shapes and addresses."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.plan, engine.log)
+        self.engine = engine
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.allocators: dict[str, Any] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return not shape or shape[0] <= self.plan.most_rows
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def set_output_allocator(self, name: str, allocator: Any) -> bool:
+        assert allocator.ready
+        self.allocators[name] = allocator
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        rows = next(iter(self.shapes.values()))[:1]
+        return tuple(rows[0] if d == 0 else d for d in self.tensors[name][1])
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream
+        if self.plan.error:
+            self.log.log(_SEVERITY.WARNING, "not of interest")
+            self.log.log(_SEVERITY.ERROR, self.plan.error)
+            return False
+        given = {n: self._view(n, self.shapes[n]).copy() for n in self.plan.inputs}
+        results = self.plan.compute(given)
+        return all(self._put(name, array, stream) for name, array in results.items())
+
+    def _put(self, name: str, array: Array, stream: int) -> bool:
+        if name in self.allocators:
+            there = self.allocators[name]
+            address = there.reallocate_output_async(name, 0, array.nbytes, 256, stream)
+            if not address:
+                return False
+            self.addresses[name] = address
+            there.notify_shape(name, array.shape)
+        if array.size:
+            self._view(name, array.shape)[...] = array
+        return True
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> Array:
+        kind = np.dtype(self.tensors[name][0])
+        size = int(np.prod(shape)) * kind.itemsize
+        raw = (ctypes.c_uint8 * size).from_address(self.addresses[name])
+        return np.frombuffer(raw, np.uint8).view(kind).reshape(shape)
+
+
+class Engine(_OfPlan):
+    """Names, kinds and places of the tensors."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.plan, runtime.log)
+        self.runtime = runtime
+        self.num_io_tensors = len(self.tensors)
+
+    def create_execution_context(self) -> Context:
+        return Context(self)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "in" if name in self.plan.inputs else "out"
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=NAMES[self.tensors[name][0]])
+
+    def get_tensor_location(self, name: str) -> str:
+        return "host" if name in self.plan.on_host else "device"
+
+
+class Runtime(_OfPlan):
+    """Makes engines; refuses a damaged plan."""
+
+    def __init__(self, plan: FakePlan, log: Any) -> None:
+        assert log.ready
+        super().__init__(plan, log)
+
+    def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
+        if data == b"damaged":
+            self.log.log(_SEVERITY.ERROR, "magic tag\n  failed")
+            return None
+        return Engine(self)
+
+
+class _ILogger(_Base):
+    Severity = _SEVERITY
+
+
 def fake_trt(plan: FakePlan) -> Any:
     """A module with the calls of :mod:`adcompile.backends.trt.engine`; every plan is *plan*."""
-    severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=2, WARNING=3)
-    tensors = {**plan.inputs, **plan.outputs}
-
-    class Dies:
-        def __del__(self) -> None:
-            plan.order.append(type(self).__name__)
-
-    class Context(Dies):
-        def __init__(self, engine: Any, log: Any) -> None:
-            self.engine, self.log = engine, log
-            self.shapes: dict[str, tuple[int, ...]] = {}
-            self.addresses: dict[str, int] = {}
-            self.allocators: dict[str, Any] = {}
-
-        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-            self.shapes[name] = shape
-            return not shape or shape[0] <= plan.most_rows
-
-        def set_tensor_address(self, name: str, address: int) -> bool:
-            self.addresses[name] = address
-            return True
-
-        def set_output_allocator(self, name: str, allocator: Any) -> bool:
-            assert allocator.ready
-            self.allocators[name] = allocator
-            return True
-
-        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            rows = next(iter(self.shapes.values()))[:1]
-            return tuple(rows[0] if d == 0 else d for d in tensors[name][1])
-
-        def execute_async_v3(self, stream: int) -> bool:
-            assert stream
-            if plan.error:
-                self.log.log(severity.WARNING, "not of interest")
-                self.log.log(severity.ERROR, plan.error)
-                return False
-            given = {n: self._view(n, self.shapes[n]).copy() for n in plan.inputs}
-            for name, array in plan.compute(given).items():
-                if name in self.allocators:
-                    there = self.allocators[name]
-                    address = there.reallocate_output_async(name, 0, array.nbytes, 256, stream)
-                    if not address:
-                        return False
-                    self.addresses[name] = address
-                    there.notify_shape(name, array.shape)
-                if array.size:
-                    self._view(name, array.shape)[...] = array
-            return True
-
-        def _view(self, name: str, shape: tuple[int, ...]) -> Array:
-            kind = np.dtype(tensors[name][0])
-            size = int(np.prod(shape)) * kind.itemsize
-            raw = (ctypes.c_uint8 * size).from_address(self.addresses[name])
-            return np.frombuffer(raw, np.uint8).view(kind).reshape(shape)
-
-    class Engine(Dies):
-        def __init__(self, runtime: Any) -> None:
-            self.runtime = runtime
-            self.num_io_tensors = len(tensors)
-
-        def create_execution_context(self) -> Any:
-            return Context(self, self.runtime.log)
-
-        def get_tensor_name(self, index: int) -> str:
-            return list(tensors)[index]
-
-        def get_tensor_mode(self, name: str) -> str:
-            return "in" if name in plan.inputs else "out"
-
-        def get_tensor_dtype(self, name: str) -> Any:
-            return SimpleNamespace(name=NAMES[tensors[name][0]])
-
-        def get_tensor_location(self, name: str) -> str:
-            return "host" if name in plan.on_host else "device"
-
-    class Runtime(Dies):
-        def __init__(self, log: Any) -> None:
-            assert log.ready
-            self.log = log
-
-        def deserialize_cuda_engine(self, data: bytes) -> Any:
-            if data == b"damaged":
-                self.log.log(severity.ERROR, "magic tag\n  failed")
-                return None
-            return Engine(self)
-
-    class ILogger(_Base):
-        Severity = severity
-
     return SimpleNamespace(
         __version__="1.7.1",
-        Runtime=Runtime,
-        ILogger=ILogger,
+        Runtime=partial(Runtime, plan),
+        ILogger=_ILogger,
         IOutputAllocator=_Base,
         TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
         TensorLocation=SimpleNamespace(HOST="host", DEVICE="device"),

@@ -10,8 +10,8 @@ import pytest
 
 from adcompile.backends.npu import executor
 from adcompile.backends.npu.executor import NpuExecutor
-from adcompile.backends.npu.resolve import read_session
 from adcompile.backends.npu.report import compare, read_report
+from adcompile.backends.npu.resolve import read_session
 from adcompile.backends.npu.session import (
     PROVIDER,
     RELEASES,
@@ -26,7 +26,6 @@ from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.bundle import load
 from adcompile.runtime.session import Session, open_session
 from tests.compile.models import cnn
-
 
 _OLD = {"config_file", "cacheDir", "cacheKey"}
 _NEW = {"cache_dir", "cache_key"}

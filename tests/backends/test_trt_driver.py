@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from adcompile.backends.trt.driver import compute_capability, runs_rtx
-
 from adcompile.cli import main as cli
 
 

@@ -11,8 +11,8 @@ from adcompile.backends.drpai.lowering import device_float
 from adcompile.backends.drpai.preprocessing import preprocessing_plan
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, CalibrationData, LowerContext, Part
-from adcompile.ir.graph import opset, tensor_spec
 from adcompile.ir.emit import add_model
+from adcompile.ir.graph import opset, tensor_spec
 from adcompile.ir.model_io import to_bytes
 from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
 from adcompile.render import render, to_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections import Counter
 from dataclasses import replace
 
@@ -22,7 +21,6 @@ from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import FLOAT_PRECISIONS, opset_range
 from adcompile.render import render, to_json
-
 
 _FORMAT_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 

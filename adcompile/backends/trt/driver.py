@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says of the GPU, through ctypes: neither CUDA's runtime nor a context is needed."""
+"""What the NVIDIA driver says of the GPU, by ctypes: no CUDA runtime, no context."""
 
 from __future__ import annotations
 

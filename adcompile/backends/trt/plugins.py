@@ -3,8 +3,8 @@
     -O plugins='InstanceNormalization=InstanceNorm_TRT@2:relu=1;GridSample=MySampler'
     -O plugin_library=libmine.so
 
-Only the file that TensorRT reads is changed, with ``onnx-graphsurgeon``; placement, simulation and golden
-data keep the standard operators, so the plugin is held to the same numbers.
+Only the file that TensorRT reads is changed, with ``onnx-graphsurgeon``; placement, simulation
+and golden data keep the standard operators, so the plugin is held to the same numbers.
 """
 
 from __future__ import annotations

@@ -23,7 +23,16 @@ def refined(op: Op, node: ir.Node, facts: Facts) -> Op:
     if emit is None:
         return op
     reads = None if node.op_type == "Slice" else _first
-    return replace(op, emit=emit, expression=None, views=(0,), owns=False, reads=reads, piece=None, joins=False)
+    return replace(
+        op,
+        emit=emit,
+        expression=None,
+        views=(0,),
+        owns=False,
+        reads=reads,
+        piece=None,
+        joins=False,
+    )
 
 
 def _first(node: ir.Node) -> list[ir.Value | None]:

@@ -100,7 +100,12 @@ class Scope:
         for value, array, offset in zip((mean, inverse), (a, b), places, strict=True):
             shape = literals.shape(array.shape)
             self._constants[value] = Constant(
-                self.bind(value), "float", shape, offset=offset, size=array.nbytes, file="statistics"
+                self.bind(value),
+                "float",
+                shape,
+                offset=offset,
+                size=array.nbytes,
+                file="statistics",
             )
 
     def carried(self, value: ir.Value) -> bool:
