@@ -39,13 +39,14 @@ NATIVE_HEADERS = (
 )  # fmt: skip
 """And the headers these include."""
 CORESET_SOURCES = (
-    "coreset.cpp", "coreset_axes.cpp", "coreset_first.cpp", "coreset_frame.cpp",
-    "coreset_layout.cpp", "coreset_nearest.cpp", "coreset_picks.cpp", "coreset_rounds.cpp",
+    "coreset.cpp", "coreset_axes.cpp", "coreset_cells.cpp", "coreset_first.cpp",
+    "coreset_frame.cpp", "coreset_layout.cpp", "coreset_nearest.cpp", "coreset_picks.cpp",
+    "coreset_rounds.cpp",
 )  # fmt: skip
 CORESET_HEADERS = (
-    "coreset.hpp", "coreset_axes.hpp", "coreset_first.hpp", "coreset_frame.hpp",
-    "coreset_layout.hpp", "coreset_list.hpp", "coreset_nearest.hpp", "coreset_panels.hpp",
-    "coreset_picks.hpp", "coreset_rounds.hpp",
+    "coreset.hpp", "coreset_axes.hpp", "coreset_cells.hpp", "coreset_first.hpp",
+    "coreset_frame.hpp", "coreset_layout.hpp", "coreset_list.hpp", "coreset_nearest.hpp",
+    "coreset_panels.hpp", "coreset_picks.hpp", "coreset_rounds.hpp",
 )  # fmt: skip
 """Selection of bank rows: part of the library Python loads, not of a host project."""
 

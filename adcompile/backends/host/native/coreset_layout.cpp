@@ -96,6 +96,23 @@ Point CoresetLayout::head(std::int64_t row, const Kernels& kernels, void* out) c
     return point_of(as_query(head_codes(row), head_columns, kernels, out), terms(row).head, terms(row).head_bias);
 }
 
+void CoresetLayout::heads(const std::int32_t* rows, int count, const Kernels& kernels, void* codes, Probe* probes) const {
+    auto* to = static_cast<unsigned char*>(codes);
+    for (int i = 0; i < count; ++i, to += head_columns * kernels.code_bytes) {
+        const std::int8_t* from = head_codes(rows[i]);
+        if (as_query(from, head_columns, kernels, to) == from)
+            for (std::int64_t c = 0; c < head_columns; c += 16) std::memcpy(to + c, from + c, 16);
+        probes[i] = {nullptr, -2 * terms(rows[i]).head.step, 0, 0, 0, terms(rows[i]).head_bias};
+    }
+}
+
+void CoresetLayout::reach(std::int64_t row, double limit, Probe& probe) const {
+    Point head = point_of(nullptr, terms(row).head, 0);
+    head.reach(view, limit);
+    probe.slope = head.probe.slope;
+    probe.limit = head.probe.limit;
+}
+
 Point CoresetLayout::whole(std::int64_t row, const Kernels& kernels, void* out) const {
     return point_of(as_query(codes(row), whole_columns, kernels, out), terms(row).whole, terms(row).whole_bias);
 }

@@ -40,6 +40,10 @@ struct CoresetLayout {
     // Rows as queries. `out` has room for the columns times kernels.code_bytes; it, or the row's own codes,
     // are those of the point.
     Point head(std::int64_t row, const Kernels& kernels, void* out) const;
+    // Those of a tile as Kernels::values takes them, and as `sift` does: no row with a squared distance up to
+    // `limit` fails the test.
+    void heads(const std::int32_t* rows, int count, const Kernels& kernels, void* codes, Probe* probes) const;
+    void reach(std::int64_t row, double limit, Probe& probe) const;
     Point whole(std::int64_t row, const Kernels& kernels, void* out) const;
     Point half(std::int64_t row, const Point& whole) const;
 

@@ -39,6 +39,15 @@ public:
     // Lowers the upper end: no farther than this from a pick that the row need not know.
     void lower(std::int32_t row, std::int32_t pick, double high);
 
+    // Starts to load what that needs.
+    void fetch_bound(std::int32_t row) const {
+#if defined(__GNUC__)
+        __builtin_prefetch(&entries_[static_cast<std::size_t>(row)], 1);
+#else
+        static_cast<void>(row);
+#endif
+    }
+
     // Where the upper end comes from `lower`: makes it the distance in float32 to that pick.
     void sharpen(std::int32_t row);
 

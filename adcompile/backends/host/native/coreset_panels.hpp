@@ -14,14 +14,17 @@ class Panels {
 public:
     explicit Panels(std::int64_t columns) { shadow_.columns = columns; }
 
-    // `count` places without a point: infinitely far from everything.
+    // `count` places without a point: far from everything.
     void clear(std::int64_t count) {
-        const std::int64_t panels = (count + kLanes - 1) / kLanes;
-        codes_.assign(static_cast<std::size_t>(panels * kLanes * shadow_.columns), 0);
-        terms_.assign(static_cast<std::size_t>(panels * 3 * kLanes), 0.0f);
-        for (std::int64_t i = 0; i < panels * kLanes; ++i) remove(i);
-        shadow_.codes = codes_.data();
-        shadow_.terms = terms_.data();
+        codes_.clear();
+        terms_.clear();
+        grow((count + kLanes - 1) / kLanes);
+    }
+
+    // A point more than the `count` that there are.
+    void append(std::int64_t count, const std::int8_t* codes, const PointTerms& terms) {
+        if (count % kLanes == 0) grow(count / kLanes + 1);
+        put(count, codes, terms);
     }
 
     // codes: `columns` of them.
@@ -38,6 +41,15 @@ public:
     const Shadow& shadow() const { return shadow_; }
 
 private:
+    void grow(std::int64_t panels) {
+        std::int64_t place = static_cast<std::int64_t>(terms_.size()) / 3;
+        codes_.resize(static_cast<std::size_t>(panels * kLanes * shadow_.columns));
+        terms_.resize(static_cast<std::size_t>(panels * kLanes * 3));
+        for (; place < panels * kLanes; ++place) remove(place);
+        shadow_.codes = codes_.data();
+        shadow_.terms = terms_.data();
+    }
+
     float* at(std::int64_t place, int term) {
         return &terms_[static_cast<std::size_t>(place / kLanes * 3 * kLanes + term * kLanes + place % kLanes)];
     }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <new>
 
@@ -68,68 +67,35 @@ void Picks::add(std::int32_t row) {
     wholes_.put(t, layout_.codes(row), layout_.whole_columns, terms.whole);
 }
 
-// The rows' heads as probes, their codes one after another.
-void Picks::heads(const Tile& tile, Point* heads, Probe* probes, Scratch& s) const {
-    const std::int64_t size = layout_.head_columns * kernels_.code_bytes;
-    for (int i = 0; i < tile.count; ++i) {
-        unsigned char* codes = &s.head_codes[at(i * size)];
-        heads[i] = layout_.head(tile.rows[i], kernels_, codes);
-        if (heads[i].probe.codes != codes)
-            for (std::int64_t c = 0; c < size; c += 16) std::memcpy(codes + c, layout_.head_codes(tile.rows[i]) + c, 16);
-        probes[i] = heads[i].probe;
-    }
-}
-
-void Picks::glance(const Tile& tile, Nearest& nearest, Scratch& s) const {
-    Point points[kTogether];
-    Probe probes[kTogether];
-    heads(tile, points, probes, s);
-    const std::int64_t end = (count() + kLanes - 1) / kLanes;
-    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
-        const int panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
-        std::int32_t best[kTogether];
-        kernels_.closest(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, panels, s.values.data(), best);
-        for (int i = 0; i < tile.count; ++i) kernels_.fetch(wholes_.view(), &best[i], 1);
-        if (panel + kPanels >= end)
-            for (int i = 0; i < tile.next_count; ++i) layout_.fetch(tile.next[i]);
-        lower(tile, best, nearest, s);
-    }
-}
-
-// Lowers the rows' upper ends by the int8 distance of each to one pick.
-void Picks::lower(const Tile& tile, const std::int32_t* best, Nearest& nearest, Scratch& s) const {
+// Step by step for all rows: what one waits for, memory above all, the others hide.
+void Picks::lower(const std::int32_t* rows, int count, const std::int32_t* picks, Nearest& nearest, Scratch& s) const {
     Probe probes[kTogether];
     const void* codes[kTogether];
     float values[kTogether];
-    for (int i = 0; i < tile.count; ++i) {
-        probes[i] = layout_.whole(tile.rows[i], kernels_, &s.whole_codes[at(i * layout_.whole_columns * kernels_.code_bytes)]).probe;
+    for (int i = 0; i < count; ++i) kernels_.fetch(wholes_.view(), &picks[i], 1);
+    for (int i = 0; i < count; ++i) {
+        probes[i] = layout_.whole(rows[i], kernels_, &s.whole_codes[at(i * layout_.whole_columns * kernels_.code_bytes)]).probe;
         codes[i] = probes[i].codes;
     }
-    kernels_.pairs(wholes_.view(), codes, probes, best, tile.count, values);
-    for (int i = 0; i < tile.count; ++i) {
-        const PointTerms& terms = layout_.terms(tile.rows[i]).whole;
-        const double most = Gap(layout_.view, static_cast<double>(terms.square), static_cast<double>(terms.error), values[i], wholes_.terms(best[i]).error).most();
-        nearest.lower(tile.rows[i], rows_[at(best[i])], most * most * (1 + 1e-7));
+    kernels_.pairs(wholes_.view(), codes, probes, picks, count, values);
+    for (int i = 0; i < count; ++i) {
+        const PointTerms& terms = layout_.terms(rows[i]).whole;
+        const double most = Gap(layout_.view, static_cast<double>(terms.square), static_cast<double>(terms.error), values[i], wholes_.terms(picks[i]).error).most();
+        nearest.lower(rows[i], rows_[at(picks[i])], most * most * (1 + 1e-7));
     }
 }
 
-void Picks::compare(const Tile& tile, Nearest& nearest, Scratch& s) const {
-    Point points[kTogether];
+void Picks::compare(const std::int32_t* rows, int count, std::int32_t first, Nearest& nearest, Scratch& s) const {
     Probe probes[kTogether];
-    heads(tile, points, probes, s);
-    const std::int64_t end = (count() + kLanes - 1) / kLanes;
-    for (std::int64_t panel = tile.first / kLanes; panel < end; panel += kPanels) {
+    layout_.heads(rows, count, kernels_, s.head_codes.data(), probes);
+    const std::int64_t end = (this->count() + kLanes - 1) / kLanes;
+    for (std::int64_t panel = first / kLanes; panel < end; panel += kPanels) {
         const int panels = static_cast<int>(std::min<std::int64_t>(kPanels, end - panel));
-        for (int i = 0; i < tile.count; ++i) {
-            points[i].reach(layout_.view, nearest.squared(tile.rows[i]));
-            probes[i].slope = points[i].probe.slope;
-            probes[i].limit = points[i].probe.limit;
-        }
-        kernels_.sift(heads_.shadow(), s.head_codes.data(), probes, tile.count, panel, panels, s.masks.data());
-        for (int i = 0; i < tile.count; ++i)
-            offer(tile.rows[i], kernels_.within(&s.masks[at(i * panels)], panel, panels, s.near.data()), nearest, s);
+        for (int i = 0; i < count; ++i) layout_.reach(rows[i], nearest.squared(rows[i]), probes[i]);
+        kernels_.sift(heads_.shadow(), s.head_codes.data(), probes, count, panel, panels, s.masks.data());
+        for (int i = 0; i < count; ++i)
+            offer(rows[i], kernels_.within(&s.masks[at(i * panels)], panel, panels, s.near.data()), nearest, s);
     }
-    for (int i = 0; i < tile.next_count; ++i) layout_.fetch(tile.next[i]);
 }
 
 // Offers those of the listed picks that may be the nearest.

@@ -22,6 +22,7 @@ public:
     Picks(const CoresetLayout& layout, const Kernels& kernels, std::int64_t most);
 
     std::int32_t count() const { return static_cast<std::int32_t>(rows_.size()); }
+    std::int32_t row(std::int32_t pick) const { return rows_[static_cast<std::size_t>(pick)]; }
     void add(std::int32_t row);
 
     // Memory of one thread.
@@ -37,25 +38,13 @@ public:
     static constexpr int kTogether = 16;
     int together() const;
 
-    // Rows to be compared with the picks from number `first` on, and rows that will be next, whose data starts
-    // to be loaded meanwhile.
-    struct Tile {
-        const std::int32_t* rows;
-        int count;
-        std::int32_t first;
-        const std::int32_t* next;
-        int next_count;
-    };
+    // Lowers the rows' upper ends by the int8 distance of each to one pick; `picks` are their numbers. Up to kTogether.
+    void lower(const std::int32_t* rows, int count, const std::int32_t* picks, Nearest& nearest, Scratch& scratch) const;
 
-    // Lowers the rows' upper ends by their distances to the picks that seem nearest.
-    void glance(const Tile& tile, Nearest& nearest, Scratch& scratch) const;
-
-    // Offers the rows all picks that may be their nearest.
-    void compare(const Tile& tile, Nearest& nearest, Scratch& scratch) const;
+    // Offers up to kTogether rows all picks from number `first` on that may be their nearest.
+    void compare(const std::int32_t* rows, int count, std::int32_t first, Nearest& nearest, Scratch& scratch) const;
 
 private:
-    void heads(const Tile& tile, Point* heads, Probe* probes, Scratch& s) const;
-    void lower(const Tile& tile, const std::int32_t* best, Nearest& nearest, Scratch& s) const;
     void offer(std::int32_t row, int count, Nearest& nearest, Scratch& s) const;
 
     const CoresetLayout& layout_;

@@ -22,7 +22,7 @@ namespace adc::search {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr std::int64_t kBlock = 512;  // rows a thread takes at once
+constexpr std::int64_t kBlock = 96;   // rows a thread takes at once
 constexpr int kAges = 15;              // that are told apart
 constexpr int kPanels = 128;           // of the pool, compared with a pick at once
 constexpr double kFirstShrink = 0.02, kLeastShrink = 0.0005, kMostShrink = 0.2;
@@ -42,20 +42,15 @@ struct Rounds::Nearer {
 Rounds::Rounds(const CoresetLayout& layout, const Kernels& kernels, Team& team, std::int64_t picks)
     : layout_(layout), view_(layout.view), kernels_(kernels), team_(team),
       scale_square_(static_cast<double>(view_.scale) * static_cast<double>(view_.scale)),
-      nearest_(view_, kernels), picks_(layout, kernels, picks), floor_(kInfinity), shrink_(kFirstShrink),
+      nearest_(view_, kernels), picks_(layout, kernels, picks), cells_(layout, kernels, picks_, picks), floor_(kInfinity), shrink_(kFirstShrink),
       pool_heads_(layout.head_columns), pool_wholes_(layout.view, layout.whole_columns) {
     done_.assign(at(view_.rows), 0);
-    glanced_.assign(at(view_.rows), 0);
     rounds_.assign(at(picks + 1), 0);
     lane_.assign(at(view_.rows), -1);
-    const std::int64_t blocks = (view_.rows + kBlock - 1) / kBlock;
-    found_.resize(at(blocks * kBlock));
-    counts_.resize(at(blocks));
     members_.resize(at(team.size()));
     for (Member& m : members_) {
         m.scratch = picks_.scratch();
-        m.rows.resize(at(kBlock + kLanes));
-        m.behind.resize(at(kBlock));
+        m.rows.resize(at(kBlock));
     }
 }
 
@@ -104,7 +99,7 @@ void Rounds::start(std::int32_t pick) {
 
 void Rounds::leave_pool(std::int32_t row) {
     pool_heads_.remove(lane_[at(row)]);
-    done_[at(row)] = glanced_[at(row)] = picks_.count();
+    done_[at(row)] = picks_.count();
 }
 
 // Compares the pool with a new pick, which is its farthest row.
@@ -160,77 +155,73 @@ void Rounds::keep_farthest() {
     pool_.erase(std::remove_if(pool_.begin(), pool_.end(), near), pool_.end());
 }
 
-// Puts rows that have seen about the same picks together, those of long ago first: `seen` says of how many
-// picks. Lists in `out` those that have not seen all, and returns how many.
-std::int32_t Rounds::behind(const std::int32_t* rows, int count, const std::vector<std::int32_t>& seen, std::int32_t* out) const {
-    const auto age = [&](std::int32_t row) {
-        const std::int32_t picks = seen[at(row)];
-        return picks == picks_.count() ? 0 : std::min(kAges, 1 + round_ - rounds_[at(picks)]);
+// Lists rows at least as far as the floor, and some that are almost as far.
+void Rounds::list_far() {
+    far_.resize(at(view_.rows + kLanes));
+    far_.resize(at(nearest_.far(0, view_.rows, floor_, far_.data())));
+    ordered_.resize(far_.size());
+}
+
+// Puts the rows that have been compared with about the same picks together, those of long ago first.
+void Rounds::order_by_age() {
+    const auto age = [this](std::int32_t row) {
+        const std::int32_t done = done_[at(row)];
+        return done == picks_.count() ? 0 : std::min(kAges, 1 + round_ - rounds_[at(done)]);
     };
-    std::int32_t starts[kAges + 1] = {};
-    for (int i = 0; i < count; ++i) ++starts[age(rows[i])];
-    std::int32_t place = 0;
+    std::size_t starts[kAges + 1] = {};
+    for (const std::int32_t row : far_) ++starts[age(row)];
+    std::size_t place = 0;
     for (int a = kAges; a >= 0; --a) place += std::exchange(starts[a], place);
-    const std::int32_t found = starts[0];
-    for (int i = 0; i < count; ++i) out[starts[age(rows[i])]++] = rows[i];
-    return found;
+    for (const std::int32_t row : far_) ordered_[starts[age(row)]++] = row;
 }
 
-// Calls step(tile) for rows that have not seen all picks, and takes note that they have.
-template <class Step>
-void Rounds::in_tiles(Member& m, int count, std::vector<std::int32_t>& seen, const Step& step) {
-    const std::int32_t found = behind(m.rows.data(), count, seen, m.behind.data());
-    const int together = picks_.together();
-    for (std::int32_t i = 0; i < std::min(together, found); ++i) layout_.fetch(m.behind[at(i)]);
-    for (std::int32_t i = 0; i < found; i += together) {
-        const std::int32_t* tile = &m.behind[at(i)];
-        const int n = std::min(together, found - i), next = std::min(together, found - i - n);
-        std::int32_t least = seen[at(tile[0])];
-        for (int j = 1; j < n; ++j) least = std::min(least, seen[at(tile[j])]);
-        step(Picks::Tile{tile, n, least, tile + n, next});
-        for (int j = 0; j < n; ++j) seen[at(tile[j])] = picks_.count();
-    }
-}
-
-// Of the rows listed, keeps those at least as far as the floor. Returns how many.
-int Rounds::still_far(Member& m, int count) const {
+// Lowers the upper ends of some rows: by the picks that seem nearest, and of those that are still as far as the
+// floor by the distance in float32. Most of all rows are left behind here, though not compared with all picks.
+void Rounds::glance(Member& m, const std::int32_t* rows, int count) {
+    cells_.glance(rows, count, nearest_, m.scratch);
     int left = 0;
     for (int i = 0; i < count; ++i)
-        if (nearest_.squared(m.rows[at(i)]) >= floor_) m.rows[at(left++)] = m.rows[at(i)];
-    return left;
-}
-
-// Brings a block of rows up to date; lists those at least as far as the floor and returns how many.
-std::int64_t Rounds::catch_up(int member, std::int64_t first, std::int64_t last) {
-    Member& m = members_[at(member)];
-    int count = nearest_.far(first, last, floor_, m.rows.data());
-    // Most rows prove nearer than the floor by the pick that seems nearest of those since the last time, and are left behind.
-    in_tiles(m, count, glanced_, [&](const Picks::Tile& tile) { picks_.glance(tile, nearest_, m.scratch); });
-    count = still_far(m, count);
-    for (int i = 0; i < count; ++i) {
-        if (i + 2 < count) nearest_.fetch(m.rows[at(i + 2)]);
+        if (nearest_.squared(rows[i]) >= floor_) m.rows[at(left++)] = rows[i];
+    for (int i = 0; i < left; ++i) {
+        if (i + 2 < left) nearest_.fetch(m.rows[at(i + 2)]);
         nearest_.sharpen(m.rows[at(i)]);
     }
-    count = still_far(m, count);
-    in_tiles(m, count, done_, [&](const Picks::Tile& tile) { picks_.compare(tile, nearest_, m.scratch); });
-    count = still_far(m, count);
-    std::int64_t found = 0;
+}
+
+// Compares some rows with all picks that they have not seen; lists those at least as far as the floor and returns how many.
+int Rounds::catch_up(Member& m, const std::int32_t* rows, int count, std::int32_t* found) {
+    for (int i = 0; i < count; ++i) layout_.fetch(rows[i]);
+    std::int32_t least = picks_.count();
+    for (int i = 0; i < count; ++i) least = std::min(least, std::exchange(done_[at(rows[i])], picks_.count()));
+    if (least < picks_.count()) picks_.compare(rows, count, least, nearest_, m.scratch);
+    int kept = 0;
     for (int i = 0; i < count; ++i) {
-        const std::int32_t row = m.rows[at(i)];
-        if (i + 2 < count) nearest_.fetch(m.rows[at(i + 2)]);
-        if (nearest_.still_far(row, floor_)) found_[at(first + found++)] = row;
+        if (i + 2 < count) nearest_.fetch(rows[i + 2]);
+        if (nearest_.still_far(rows[i], floor_)) found[kept++] = rows[i];
     }
-    return found;
+    return kept;
 }
 
 void Rounds::fill_pool() {
-    team_.run(view_.rows, kBlock, [this](int member, std::int64_t first, std::int64_t last) {
-        counts_[at(first / kBlock)] = catch_up(member, first, last);
+    cells_.update(team_);
+    list_far();
+    cells_.order(far_.data(), static_cast<int>(far_.size()), ordered_.data());
+    const auto all = [this] { return static_cast<std::int64_t>(far_.size()); };
+    team_.run(all(), kBlock, [this](int member, std::int64_t first, std::int64_t last) {
+        glance(members_[at(member)], &ordered_[at(first)], static_cast<int>(last - first));
+    });
+    list_far();
+    order_by_age();
+    const int together = picks_.together();
+    counts_.assign(at((all() + together - 1) / together), 0);
+    found_.resize(far_.size());
+    team_.run(all(), together, [&](int member, std::int64_t first, std::int64_t last) {
+        counts_[at(first / together)] = catch_up(members_[at(member)], &ordered_[at(first)], static_cast<int>(last - first), &found_[at(first)]);
     });
     pool_.clear();
-    for (std::size_t block = 0; block < counts_.size(); ++block) {
-        const auto from = found_.begin() + static_cast<std::ptrdiff_t>(block * kBlock);
-        pool_.insert(pool_.end(), from, from + counts_[block]);
+    for (std::size_t tile = 0; tile < counts_.size(); ++tile) {
+        const auto from = found_.begin() + static_cast<std::ptrdiff_t>(tile) * together;
+        pool_.insert(pool_.end(), from, from + counts_[tile]);
     }
     if (pool_.size() > 2 * kManyRows) keep_farthest();
     const auto size = static_cast<std::int64_t>(pool_.size());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bank_team.hpp"
+#include "coreset_cells.hpp"
 #include "coreset_layout.hpp"
 #include "coreset_list.hpp"
 #include "coreset_nearest.hpp"
@@ -37,11 +38,10 @@ private:
     void start_round();
     void fill_pool();
     struct Member;
-    std::int32_t behind(const std::int32_t* rows, int count, const std::vector<std::int32_t>& seen, std::int32_t* out) const;
-    template <class Step>
-    void in_tiles(Member& m, int count, std::vector<std::int32_t>& seen, const Step& step);
-    int still_far(Member& m, int count) const;
-    std::int64_t catch_up(int member, std::int64_t first, std::int64_t last);
+    void list_far();
+    void order_by_age();
+    void glance(Member& m, const std::int32_t* rows, int count);
+    int catch_up(Member& m, const std::int32_t* rows, int count, std::int32_t* found);
     void keep_farthest();
 
     const CoresetLayout& layout_;
@@ -51,24 +51,25 @@ private:
     const double scale_square_;
     Nearest nearest_;
     std::vector<std::int32_t> done_;    // per row: of how many picks nearest_ knows
-    std::vector<std::int32_t> glanced_; // per row: how many of them its upper end takes into account
     std::vector<std::int32_t> rounds_;  // in which round there came to be so many picks
     std::int32_t round_ = 0;
     Picks picks_;
+    Cells cells_;
 
     double floor_;                      // rows at least this far are in the pool
     double shrink_;                     // by which it goes down
-    std::vector<std::int32_t> pool_;    // rows, in order
+    std::vector<std::int32_t> pool_;    // rows
     std::vector<std::int32_t> lane_;    // per row: where it is in the pool
     Panels pool_heads_;
     PointList pool_wholes_;
     std::vector<Farthest> heap_;        // of the pool; entries may be out of date
-    std::vector<std::int32_t> found_;   // per block of rows: those at least as far as the floor
-    std::vector<std::int64_t> counts_;  // … how many
+    std::vector<std::int32_t> far_;     // rows in question, ascending
+    std::vector<std::int32_t> ordered_; // the same in the order in which they are seen to
+    std::vector<std::int32_t> found_;   // per tile of them: those that are as far as the floor
+    std::vector<std::int32_t> counts_;  // … how many
     struct Member {
         Picks::Scratch scratch;
         std::vector<std::int32_t> rows;
-        std::vector<std::int32_t> behind;
     };
     std::vector<Member> members_;       // one for each thread
 };
