@@ -242,9 +242,8 @@ struct Kernels {
     void (*closest)(const Shadow&, const void* codes, const Probe* probes, int count, std::int64_t first_panel, int panels,
                     float* least, std::int32_t* rows);
 
-    // What `check` would give for probe i, with codes[i], and rows[i].
-    void (*pairs)(const BankView&, const void* const* codes, const Probe* probes, const std::int32_t* rows, int count,
-                  float* values);
+    // What `check` would give for probe i and rows[i], whether in reach or not.
+    void (*pairs)(const BankView&, const Probe* probes, const std::int32_t* rows, int count, float* values);
 
     // Where in 16 * panels values there is one <= limit, ascending. Room for 16 more. Returns how many.
     int (*listed)(const float* values, int panels, float limit, std::int32_t* at);

@@ -24,8 +24,7 @@ ADC_TARGET void closest_impl(const Shadow& s, const void* codes, const Probe* pr
 }
 
 template <class V>
-ADC_TARGET void pairs_impl(const BankView& b, const void* const* codes, const Probe* probes, const std::int32_t* rows, int count,
-                           float* values) {
+ADC_TARGET void pairs_impl(const BankView& b, const Probe* probes, const std::int32_t* rows, int count, float* values) {
     for (int i = 0; i < count; i += 4) {
         const std::int8_t* row[4];
         const unsigned char* query[4];
@@ -33,7 +32,7 @@ ADC_TARGET void pairs_impl(const BankView& b, const void* const* codes, const Pr
         for (int n = 0; n < 4; ++n) {
             const int pair = i + n < count ? i + n : i;
             row[n] = b.row_codes + rows[pair] * b.code_stride;
-            query[n] = static_cast<const unsigned char*>(codes[pair]);
+            query[n] = static_cast<const unsigned char*>(probes[pair].codes);
         }
         V::pair_dots(row, query, b.code_stride, dots);
         for (int n = 0; n < 4 && i + n < count; ++n) {

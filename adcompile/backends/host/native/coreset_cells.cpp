@@ -30,7 +30,7 @@ Cells::Cells(const CoresetLayout& layout, const Kernels& kernels, const Picks& p
 
 void Cells::start(int cells) {
     cells_.assign(at(cells), {Panels(layout_.head_columns), {}});
-    starts_.resize(at(cells * (kAges + 1)));
+    starts_.resize(at(cells * kAges));
     values_.resize(at((cells + kLanes - 1) / kLanes * kLanes));
     near_.resize(at(cells + kLanes));
 }
@@ -46,7 +46,7 @@ void Cells::group(Team& team) {
     std::vector<Picks::Scratch> scratch(at(team.size()), picks_.scratch());
     team.run(layout_.view.rows, kBlock, [&](int member, std::int64_t first, std::int64_t last) {
         Picks::Scratch& s = scratch[at(member)];
-        Probe probes[Picks::kTogether];
+        Probe probes[Picks::kTogether] = {};
         std::int32_t rows[Picks::kTogether], places[Picks::kTogether];
         for (std::int64_t i = first; i < last; i += Picks::kTogether) {
             const auto n = static_cast<int>(std::min<std::int64_t>(Picks::kTogether, last - i));
@@ -81,14 +81,15 @@ void Cells::list(std::int32_t pick) {
 
 void Cells::order(const std::int32_t* rows, int count, std::int32_t* out) {
     std::fill(starts_.begin(), starts_.end(), 0);
-    const auto key = [this](std::int32_t row) {
-        const std::int32_t behind = cell(row).count() / kLanes - seen(row) / kLanes;
-        return at(of_[at(row)] * kAges + std::max(0, kAges - 1 - behind));
-    };
-    for (int i = 0; i < count; ++i) ++starts_[key(rows[i])];
+    keys_.resize(at(count));
+    for (int i = 0; i < count; ++i) {
+        const std::int32_t of = of_[at(rows[i])], behind = cells_[at(of)].count() / kLanes - seen(rows[i]) / kLanes;
+        keys_[at(i)] = static_cast<std::uint16_t>(of * kAges + std::max(0, kAges - 1 - behind));
+        ++starts_[keys_[at(i)]];
+    }
     std::int32_t place = 0;
     for (std::int32_t& start : starts_) place += std::exchange(start, place);
-    for (int i = 0; i < count; ++i) out[starts_[key(rows[i])]++] = rows[i];
+    for (int i = 0; i < count; ++i) out[starts_[keys_[at(i)]]++] = rows[i];
 }
 
 // How many of the rows, from the first on, can be looked at together.
@@ -120,7 +121,7 @@ void Cells::look(const std::int32_t* rows, int count, Nearest& nearest, Picks::S
     std::int32_t first = c.count();
     for (int i = 0; i < count; ++i) first = std::min(first, std::exchange(seen(rows[i]), c.count()));
     if (first == c.count()) return;
-    Probe probes[Picks::kTogether];
+    Probe probes[Picks::kTogether] = {};
     layout_.heads(rows, count, kernels_, s.head_codes.data(), probes);
     const std::int64_t end = (c.count() + kLanes - 1) / kLanes;
     for (std::int64_t panel = first / kLanes; panel < end; panel += kTagged) {

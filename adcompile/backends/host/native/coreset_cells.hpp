@@ -57,7 +57,8 @@ private:
     Panels centres_;
     std::vector<std::uint8_t> of_;    // per row: its cell
     std::vector<std::int32_t> seen_;  // per row: how many of its cell's list
-    std::vector<std::int32_t> starts_;
+    std::vector<std::int32_t> starts_;   // of `order`: per cell and age
+    std::vector<std::uint16_t> keys_;
     std::vector<float> values_;
     std::vector<std::int32_t> near_;
 };

@@ -83,11 +83,7 @@ void Nearest::sharpen(std::int32_t row) {
     Entry& e = entries_[static_cast<std::size_t>(row)];
     if (e.guess == kNone) return;
     const std::int32_t pick = std::exchange(e.guess, kNone);
-    float distance;
-    kernels_.distances(view_, view_.row(row), &pick, 1, &distance);
-    const Interval squared = interval(distance);
-    if (squared.high >= e.high) return;
-    e.high = squared.high;
+    measure(row, &pick, 1, e);
     put_high(row, e.high);
 }
 
@@ -104,9 +100,7 @@ void Nearest::offer(std::int32_t row, std::int32_t pick, Interval squared) {
 void Nearest::measure(std::int32_t row, const std::int32_t* picks, int count, Entry& e) const {
     float distances[kCandidates];
     kernels_.distances(view_, view_.row(row), picks, count, distances);
-    for (int i = 0; i < count; ++i) {
-        take(e, picks[i], interval(distances[i]));
-    }
+    for (int i = 0; i < count; ++i) take(e, picks[i], interval(distances[i]));
 }
 
 // Of a squared distance that was computed in float32.
@@ -117,25 +111,26 @@ Interval Nearest::interval(float distance) const {
 }
 
 bool Nearest::still_far(std::int32_t row, double floor) {
-    const Entry& e = entries_[static_cast<std::size_t>(row)];
+    const Entry e = entries_[static_cast<std::size_t>(row)];
     if (e.exact || e.count == 0) return e.high >= floor;
-    // The one that seems nearest rules most of the others out.
+    // The one that seems nearest rules most of the others out. One that is as far as the upper end, as far as float32
+    // can tell, is the one that was evaluated, or as good.
+    const auto known = [&](int i) { return static_cast<double>(e.lows[i]) >= e.high * (1 - 4 * margin_); };
     const int best = e.likeliest();
-    Entry now = {e.high, {}, {}, kNone, 0, false}, rest = now;
-    measure(row, &e.picks[best], 1, now);
-    for (int i = 0; i < e.count; ++i)
-        if (i != best && static_cast<double>(e.lows[i]) <= now.high) {
-            rest.picks[rest.count] = e.picks[i];
-            rest.lows[rest.count++] = e.lows[i];
+    Entry now = {e.high, {}, {}, kNone, 0, false};
+    if (!known(best)) measure(row, &e.picks[best], 1, now);
+    std::int32_t rest[kCandidates];
+    int left = 0;
+    for (int i = 0; i < e.count; ++i) {
+        if (static_cast<double>(e.lows[i]) > now.high || (i == best && !known(best))) continue;
+        if (now.high >= floor && !known(i)) {
+            rest[left++] = e.picks[i];
+        } else {
+            now.picks[now.count] = e.picks[i];
+            now.lows[now.count++] = e.lows[i];
         }
-    if (now.high >= floor && rest.count > 0) {
-        measure(row, rest.picks, rest.count, now);
-        rest.count = 0;
     }
-    for (int i = 0; i < rest.count; ++i) {
-        now.picks[now.count] = rest.picks[i];
-        now.lows[now.count++] = rest.lows[i];
-    }
+    if (left > 0) measure(row, rest, left, now);
     put(row, now);
     if (now.high < floor) return false;
     if (now.count > 1) settle(row);

@@ -69,15 +69,12 @@ void Picks::add(std::int32_t row) {
 
 // Step by step for all rows: what one waits for, memory above all, the others hide.
 void Picks::lower(const std::int32_t* rows, int count, const std::int32_t* picks, Nearest& nearest, Scratch& s) const {
-    Probe probes[kTogether];
-    const void* codes[kTogether];
+    Probe probes[kTogether] = {};
     float values[kTogether];
     for (int i = 0; i < count; ++i) kernels_.fetch(wholes_.view(), &picks[i], 1);
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < count; ++i)
         probes[i] = layout_.whole(rows[i], kernels_, &s.whole_codes[at(i * layout_.whole_columns * kernels_.code_bytes)]).probe;
-        codes[i] = probes[i].codes;
-    }
-    kernels_.pairs(wholes_.view(), codes, probes, picks, count, values);
+    kernels_.pairs(wholes_.view(), probes, picks, count, values);
     for (int i = 0; i < count; ++i) {
         const PointTerms& terms = layout_.terms(rows[i]).whole;
         const double most = Gap(layout_.view, static_cast<double>(terms.square), static_cast<double>(terms.error), values[i], wholes_.terms(picks[i]).error).most();
@@ -86,7 +83,7 @@ void Picks::lower(const std::int32_t* rows, int count, const std::int32_t* picks
 }
 
 void Picks::compare(const std::int32_t* rows, int count, std::int32_t first, Nearest& nearest, Scratch& s) const {
-    Probe probes[kTogether];
+    Probe probes[kTogether] = {};
     layout_.heads(rows, count, kernels_, s.head_codes.data(), probes);
     const std::int64_t end = (this->count() + kLanes - 1) / kLanes;
     for (std::int64_t panel = first / kLanes; panel < end; panel += kPanels) {

@@ -48,13 +48,12 @@ Rounds::Rounds(const CoresetLayout& layout, const Kernels& kernels, Team& team, 
     rounds_.assign(at(picks + 1), 0);
     lane_.assign(at(view_.rows), -1);
     members_.resize(at(team.size()));
-    for (Member& m : members_) {
-        m.scratch = picks_.scratch();
-        m.rows.resize(at(kBlock));
-    }
+    for (Member& m : members_) m.scratch = picks_.scratch();
 }
 
 Rounds::Farthest Rounds::pick(std::int32_t row) {
+    // What comes next is probably the distance of one of these in double precision.
+    for (std::size_t i = 1; i < std::min<std::size_t>(3, heap_.size()); ++i) nearest_.fetch(heap_[i].row);
     picks_.add(row);
     rounds_[at(picks_.count())] = round_;
     if (picks_.count() == 1) start(row);
@@ -155,13 +154,6 @@ void Rounds::keep_farthest() {
     pool_.erase(std::remove_if(pool_.begin(), pool_.end(), near), pool_.end());
 }
 
-// Lists rows at least as far as the floor, and some that are almost as far.
-void Rounds::list_far() {
-    far_.resize(at(view_.rows + kLanes));
-    far_.resize(at(nearest_.far(0, view_.rows, floor_, far_.data())));
-    ordered_.resize(far_.size());
-}
-
 // Puts the rows that have been compared with about the same picks together, those of long ago first.
 void Rounds::order_by_age() {
     const auto age = [this](std::int32_t row) {
@@ -172,20 +164,24 @@ void Rounds::order_by_age() {
     for (const std::int32_t row : far_) ++starts[age(row)];
     std::size_t place = 0;
     for (int a = kAges; a >= 0; --a) place += std::exchange(starts[a], place);
+    ordered_.resize(far_.size());
     for (const std::int32_t row : far_) ordered_[starts[age(row)]++] = row;
 }
 
 // Lowers the upper ends of some rows: by the picks that seem nearest, and of those that are still as far as the
-// floor by the distance in float32. Most of all rows are left behind here, though not compared with all picks.
-void Rounds::glance(Member& m, const std::int32_t* rows, int count) {
+// floor by the distance in float32. Most of all rows are left behind here, though not compared with all picks. Lists
+// those that are still as far and returns how many.
+int Rounds::glance(Member& m, const std::int32_t* rows, int count, std::int32_t* found) {
     cells_.glance(rows, count, nearest_, m.scratch);
-    int left = 0;
+    int left = 0, kept = 0;
     for (int i = 0; i < count; ++i)
-        if (nearest_.squared(rows[i]) >= floor_) m.rows[at(left++)] = rows[i];
+        if (nearest_.squared(rows[i]) >= floor_) found[left++] = rows[i];
     for (int i = 0; i < left; ++i) {
-        if (i + 2 < left) nearest_.fetch(m.rows[at(i + 2)]);
-        nearest_.sharpen(m.rows[at(i)]);
+        if (i + 2 < left) nearest_.fetch(found[i + 2]);
+        nearest_.sharpen(found[i]);
+        if (nearest_.squared(found[i]) >= floor_) found[kept++] = found[i];
     }
+    return kept;
 }
 
 // Compares some rows with all picks that they have not seen; lists those at least as far as the floor and returns how many.
@@ -202,27 +198,32 @@ int Rounds::catch_up(Member& m, const std::int32_t* rows, int count, std::int32_
     return kept;
 }
 
+// On all threads, step(member, rows, count, found) for the rows in order, so many at once. What it lists in `found`
+// becomes `out`.
+template <class Step>
+void Rounds::sift(std::int64_t block, std::vector<std::int32_t>& out, const Step& step) {
+    const auto all = static_cast<std::int64_t>(ordered_.size());
+    counts_.assign(at((all + block - 1) / block), 0);
+    found_.resize(ordered_.size());
+    team_.run(all, block, [&](int member, std::int64_t first, std::int64_t last) {
+        counts_[at(first / block)] = step(members_[at(member)], &ordered_[at(first)], static_cast<int>(last - first), &found_[at(first)]);
+    });
+    out.clear();
+    for (std::size_t i = 0; i < counts_.size(); ++i) {
+        const auto from = found_.begin() + static_cast<std::ptrdiff_t>(i) * block;
+        out.insert(out.end(), from, from + counts_[i]);
+    }
+}
+
 void Rounds::fill_pool() {
     cells_.update(team_);
-    list_far();
+    far_.resize(at(view_.rows + kLanes));
+    far_.resize(at(nearest_.far(0, view_.rows, floor_, far_.data())));
+    ordered_.resize(far_.size());
     cells_.order(far_.data(), static_cast<int>(far_.size()), ordered_.data());
-    const auto all = [this] { return static_cast<std::int64_t>(far_.size()); };
-    team_.run(all(), kBlock, [this](int member, std::int64_t first, std::int64_t last) {
-        glance(members_[at(member)], &ordered_[at(first)], static_cast<int>(last - first));
-    });
-    list_far();
+    sift(kBlock, far_, [this](auto&&... some) { return glance(some...); });
     order_by_age();
-    const int together = picks_.together();
-    counts_.assign(at((all() + together - 1) / together), 0);
-    found_.resize(far_.size());
-    team_.run(all(), together, [&](int member, std::int64_t first, std::int64_t last) {
-        counts_[at(first / together)] = catch_up(members_[at(member)], &ordered_[at(first)], static_cast<int>(last - first), &found_[at(first)]);
-    });
-    pool_.clear();
-    for (std::size_t tile = 0; tile < counts_.size(); ++tile) {
-        const auto from = found_.begin() + static_cast<std::ptrdiff_t>(tile) * together;
-        pool_.insert(pool_.end(), from, from + counts_[tile]);
-    }
+    sift(picks_.together(), pool_, [this](auto&&... some) { return catch_up(some...); });
     if (pool_.size() > 2 * kManyRows) keep_farthest();
     const auto size = static_cast<std::int64_t>(pool_.size());
     pool_heads_.clear(size);

@@ -38,9 +38,10 @@ private:
     void start_round();
     void fill_pool();
     struct Member;
-    void list_far();
     void order_by_age();
-    void glance(Member& m, const std::int32_t* rows, int count);
+    template <class Step>
+    void sift(std::int64_t block, std::vector<std::int32_t>& out, const Step& step);
+    int glance(Member& m, const std::int32_t* rows, int count, std::int32_t* found);
     int catch_up(Member& m, const std::int32_t* rows, int count, std::int32_t* found);
     void keep_farthest();
 
@@ -63,13 +64,12 @@ private:
     Panels pool_heads_;
     PointList pool_wholes_;
     std::vector<Farthest> heap_;        // of the pool; entries may be out of date
-    std::vector<std::int32_t> far_;     // rows in question, ascending
+    std::vector<std::int32_t> far_;     // rows in question
     std::vector<std::int32_t> ordered_; // the same in the order in which they are seen to
-    std::vector<std::int32_t> found_;   // per tile of them: those that are as far as the floor
+    std::vector<std::int32_t> found_;   // per block of them: those that are as far as the floor
     std::vector<std::int32_t> counts_;  // … how many
     struct Member {
         Picks::Scratch scratch;
-        std::vector<std::int32_t> rows;
     };
     std::vector<Member> members_;       // one for each thread
 };
