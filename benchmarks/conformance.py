@@ -11,19 +11,27 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import itertools
+import os
 import re
+import shutil
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.backend.test
 import onnx_ir as ir
 from onnx import numpy_helper
+from onnx.backend.test.loader import load_model_tests
 
 from adcompile.errors import AdcompileError, ModelError
 from adcompile.interfaces import Report
@@ -68,6 +76,58 @@ class Tally:
         return sum(1 for o in self.outcomes if o.mode == mode and o.state == state)
 
 
+@cache
+def node_folder() -> Path:
+    """The folder of the node cases. Packages from onnx 1.23 on make them when asked, and ship no
+    files: they are written once for each version, to the folder for temporary files."""
+    packed = ROOT / "node"
+    if packed.is_dir():
+        return packed
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    made = Path(tempfile.gettempdir()) / f"onnx-{onnx.__version__}-node-cases-{user}"
+    if not made.is_dir():
+        scratch = Path(tempfile.mkdtemp(prefix=f"{made.name}-", dir=made.parent))
+        with warnings.catch_warnings():  # some divide by zero on purpose
+            warnings.simplefilter("ignore")
+            for case in load_model_tests(kind="node"):
+                write_case(case.model, case.data_sets or [], scratch / case.name)
+        with contextlib.suppress(OSError):  # another process was faster
+            scratch.rename(made)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return made
+
+
+def write_case(
+    model: onnx.ModelProto, data: Sequence[tuple[Sequence[object], Sequence[object]]], folder: Path
+) -> None:
+    """A case as the older packages store it: the model, and a file for each value of each sample."""
+    folder.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    for number, sample in enumerate(data):
+        place = folder / f"test_data_set_{number}"
+        place.mkdir()
+        sides = zip(
+            ("input", "output"), sample, (model.graph.input, model.graph.output), strict=True
+        )
+        for kind, values, declared in sides:
+            for i, (value, info) in enumerate(zip(values, declared, strict=False)):
+                (place / f"{kind}_{i}.pb").write_bytes(stored(value, info).SerializeToString())
+
+
+def stored(
+    value: Any, info: onnx.ValueInfoProto
+) -> onnx.TensorProto | onnx.SequenceProto | onnx.OptionalProto:
+    """A tensor, sequence or optional as a message."""
+    kind = info.type.WhichOneof("value")
+    if kind == "sequence_type":
+        return numpy_helper.from_list(value, info.name)
+    if kind == "optional_type":
+        return numpy_helper.from_optional(value, info.name)
+    if isinstance(value, onnx.TensorProto):
+        return value
+    return numpy_helper.from_array(np.asarray(value), info.name)
+
+
 def cases(groups: Sequence[str] = GROUPS, match: str = "") -> Iterator[Case]:
     """Every test case of the onnx package, in name order."""
     for group in groups:
@@ -77,7 +137,8 @@ def cases(groups: Sequence[str] = GROUPS, match: str = "") -> Iterator[Case]:
                 if re.search(match, case.name):
                     yield case
             continue
-        for model in sorted((ROOT / group).glob("*/model.onnx")):
+        folder = node_folder() if group == "node" else ROOT / group
+        for model in sorted(folder.glob("*/model.onnx")):
             case = Case(
                 f"{group}/{model.parent.name}", model, sorted(model.parent.glob("test_data_set_*"))
             )
