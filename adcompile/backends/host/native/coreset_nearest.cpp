@@ -142,7 +142,7 @@ void Nearest::fetch(std::int32_t row) const {
     const Entry& e = entries_[static_cast<std::size_t>(row)];
     const std::int32_t pick = e.guess != kNone ? e.guess : e.count > 0 ? e.picks[e.likeliest()] : row;
     for (const float* data : {view_.row(row), view_.row(pick)})
-        for (std::int64_t j = 0; j < view_.stride; j += 16) __builtin_prefetch(data + j);
+        for (std::int64_t j = 0; j < view_.stride; j += 16) __builtin_prefetch(data + j, 0, 2);
 #endif
 }
 
