@@ -32,6 +32,7 @@ CASES = {
     "wide features": (features(700, 200, 7), 150, 2),
     "clusters": (clustered(900, 64, 12), 200, 2),
     "noise": (noise(600, 70, 1), 120, 2),
+    "as many picks as make cells": (features(1500, 64, 3), 900, 2),
     "half of the columns": (noise(700, 256, 5) * HALVES, 160, 2),
     "all rows, mostly ties": (GRID, 216, 2),
     "copies": (np.repeat(noise(40, 33, 2), 9, axis=0), 100, 1),
@@ -52,6 +53,11 @@ def test_same_bits_as_numpy(program: Program, tmp_path: Path, case: str) -> None
     answers = program.run_paths("select", tmp_path / "rows", rows.shape[1], count, -1, threads)
     for path, answer in answers.items():
         assert answer == wanted, path
+
+
+def test_kernels_agree(program: Program) -> None:
+    """What only guesses, or only bounds, would not show in the picks: compared with other kernels."""
+    assert set(program.run_paths("kernels").values()) == {b"ok\n"}
 
 
 def test_misuse_is_answered(program: Program) -> None:

@@ -48,7 +48,7 @@ public:
 #endif
     }
 
-    // Where the upper end comes from `lower`: makes it the distance in float32 to that pick.
+    // Where the upper end comes from `lower`: makes it the distance in float32 to that pick, a candidate then.
     void sharpen(std::int32_t row);
 
     // Takes a pick into account, whose squared distance is known to be in the interval.

@@ -1,4 +1,4 @@
-// For a row and a pick, up to three bounds come before an evaluation: of their heads (Kernels::values, for a
+// For a row and a pick, up to three bounds come before an evaluation: of their heads (Kernels::sift, for a
 // few rows and all picks at once), of the halves of their int8 points, and of the whole points (Kernels::check).
 #include "coreset_picks.hpp"
 
@@ -11,7 +11,7 @@ namespace adc::search {
 namespace {
 
 constexpr int kPanels = kTagged;  // taken at once
-constexpr int kFew = 8;        // picks whose whole points are compared without their halves
+constexpr int kFew = 8;           // picks whose whole points are compared without their halves
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 

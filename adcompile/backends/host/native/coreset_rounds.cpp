@@ -2,8 +2,9 @@
 // ----------------------------------------------------------------------
 // A row's distance to the picks is only known as of some pick (`done_`); later picks can only make it
 // smaller. A round sets a floor below the last radius and brings those rows up to date whose known
-// distance is at least the floor: on all threads, each row against all the picks it has not seen, or
-// until one of them proves that it is nearer than the floor (then `done_` stays).
+// distance is at least the floor, on all threads. First each is compared with the one pick that seems
+// nearest of those near its cell that are new (Cells). That proves most rows nearer than the floor;
+// they are left behind as they are. The others are compared with all the picks that came since `done_`.
 // Rows that are still as far make up the pool. While the farthest row of the pool is at least as
 // far as the floor, no other row can be farther or as far, so only the pool has to be compared
 // with each new pick. When it has run dry, the next round begins.
@@ -201,7 +202,7 @@ int Rounds::catch_up(Member& m, const std::int32_t* rows, int count, std::int32_
 // On all threads, step(member, rows, count, found) for the rows in order, so many at once. What it lists in `found`
 // becomes `out`.
 template <class Step>
-void Rounds::sift(std::int64_t block, std::vector<std::int32_t>& out, const Step& step) {
+void Rounds::keep(std::int64_t block, std::vector<std::int32_t>& out, const Step& step) {
     const auto all = static_cast<std::int64_t>(ordered_.size());
     counts_.assign(at((all + block - 1) / block), 0);
     found_.resize(ordered_.size());
@@ -221,9 +222,9 @@ void Rounds::fill_pool() {
     far_.resize(at(nearest_.far(0, view_.rows, floor_, far_.data())));
     ordered_.resize(far_.size());
     cells_.order(far_.data(), static_cast<int>(far_.size()), ordered_.data());
-    sift(kBlock, far_, [this](auto&&... some) { return glance(some...); });
+    keep(kBlock, far_, [this](auto&&... some) { return glance(some...); });
     order_by_age();
-    sift(picks_.together(), pool_, [this](auto&&... some) { return catch_up(some...); });
+    keep(picks_.together(), pool_, [this](auto&&... some) { return catch_up(some...); });
     if (pool_.size() > 2 * kManyRows) keep_farthest();
     const auto size = static_cast<std::int64_t>(pool_.size());
     pool_heads_.clear(size);

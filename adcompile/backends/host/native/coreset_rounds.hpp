@@ -40,7 +40,7 @@ private:
     struct Member;
     void order_by_age();
     template <class Step>
-    void sift(std::int64_t block, std::vector<std::int32_t>& out, const Step& step);
+    void keep(std::int64_t block, std::vector<std::int32_t>& out, const Step& step);
     int glance(Member& m, const std::int32_t* rows, int count, std::int32_t* found);
     int catch_up(Member& m, const std::int32_t* rows, int count, std::int32_t* found);
     void keep_farthest();
