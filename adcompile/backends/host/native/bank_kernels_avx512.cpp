@@ -17,8 +17,11 @@ namespace {
 
 #include "bank_floats_avx512.hpp"
 
+#include "bank_lanes_avx512.hpp"
+
 struct Plain512 : Floats {
     using Thin = Plain512;
+    using Lanes = QueryLanes;
     using I = __m512i;
     struct Bank { __m512i low, high; };  // int16 columns 0, 1 and 2, 3
     struct Code { __m512i low, high; };

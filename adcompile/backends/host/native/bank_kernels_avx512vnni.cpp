@@ -19,6 +19,8 @@ namespace {
 
 #include "bank_floats_avx512.hpp"
 
+#include "bank_lanes_avx512.hpp"
+
 // The first 8 of 16 rows.
 struct Eight {
     using Thin = Eight;
@@ -54,6 +56,7 @@ struct Eight {
 
 struct Vnni : Floats {
     using Thin = Eight;
+    using Lanes = QueryLanes;
     using I = __m512i;
     using Bank = __m512i;
     using Code = __m512i;

@@ -43,7 +43,14 @@ ADC_TARGET unsigned encode_tile_impl(const BankView& b, const float* shift, cons
 template <class V>
 ADC_TARGET void likely_impl(const float* values, int panels, int k, float slack, float usual_error, NearTile& near) {
     using F = typename V::F;
-    for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+    if constexpr (V::kSorts) {
+        if (k > 1)
+            V::store(near.least, V::Lanes::roughly_kth(values, panels, k));
+        else
+            for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+    } else {
+        for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+    }
     const F kth = V::load(near.least), square = V::load(near.square);
     const F distance = V::sqrt(V::mul(V::max(V::add(kth, square), V::zero()), V::set(slack)));
     const F reach = V::add(V::add(distance, V::load(near.error)), V::set(usual_error));
