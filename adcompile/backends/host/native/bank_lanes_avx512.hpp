@@ -27,20 +27,30 @@ constexpr Network kNetwork = merge_exchange();
 struct QueryLanes {
     using F = __m512;
 
-    template <int low, int high>
+    struct AsFloats {
+        ADC_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
+        ADC_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
+    };
+    // For positive floats the same order, but that it has a place for what is not a number.
+    struct AsIntegers {
+        ADC_INLINE F min(F x, F y) { return _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(x), _mm512_castps_si512(y))); }
+        ADC_INLINE F max(F x, F y) { return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(x), _mm512_castps_si512(y))); }
+    };
+    template <class Order, int low, int high>
     ADC_INLINE void exchange(F (&x)[kLanes]) {
-        const F least = _mm512_min_ps(x[low], x[high]);
-        x[high] = _mm512_max_ps(x[low], x[high]);
+        const F least = Order::min(x[low], x[high]);
+        x[high] = Order::max(x[low], x[high]);
         x[low] = least;
     }
-    template <int... n>
+    template <class Order, int... n>
     ADC_INLINE void sort(Pack<n...>, F (&x)[kLanes]) {
-        (exchange<kNetwork.step[n].low, kNetwork.step[n].high>(x), ...);
+        (exchange<Order, kNetwork.step[n].low, kNetwork.step[n].high>(x), ...);
     }
-    ADC_INLINE void sort(F (&x)[kLanes]) { sort(Count<kSteps>(), x); }
+    template <class Order>
+    ADC_INLINE void sort(F (&x)[kLanes]) { sort<Order>(Count<kSteps>(), x); }
     template <int d, int... n>
     ADC_INLINE void half_clean(Pack<n...>, F (&x)[kLanes]) {
-        (exchange<n / d * 2 * d + n % d, n / d * 2 * d + n % d + d>(x), ...);
+        (exchange<AsFloats, n / d * 2 * d + n % d, n / d * 2 * d + n % d + d>(x), ...);
     }
     // Sorts values that ascend and then descend.
     ADC_INLINE void merge(F (&x)[kLanes]) {
@@ -57,16 +67,21 @@ struct QueryLanes {
         x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(at + 4 * stride));
         return _mm512_mask_broadcast_f32x4(x, 0xff00, _mm_loadu_ps(at + 8 * stride));
     }
+    // Transposes the 4 x 4 values in each quarter of four registers.
+    template <int part>
+    ADC_INLINE void transpose(F (&x)[kLanes]) {
+        F* four = x + 4 * part;
+        const F low = _mm512_unpacklo_ps(four[0], four[1]), lower = _mm512_unpacklo_ps(four[2], four[3]);
+        const F high = _mm512_unpackhi_ps(four[0], four[1]), higher = _mm512_unpackhi_ps(four[2], four[3]);
+        four[0] = _mm512_shuffle_ps(low, lower, 0x44);
+        four[1] = _mm512_shuffle_ps(low, lower, 0xEE);
+        four[2] = _mm512_shuffle_ps(high, higher, 0x44);
+        four[3] = _mm512_shuffle_ps(high, higher, 0xEE);
+    }
     template <int part>
     ADC_INLINE void turn_four(const float* values, std::int64_t stride, F (&x)[kLanes]) {
-        const F a = of_three(values, stride, 0, part), b = of_three(values, stride, 1, part);
-        const F c = of_three(values, stride, 2, part), d = of_three(values, stride, 3, part);
-        const F ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
-        const F AB = _mm512_unpackhi_ps(a, b), CD = _mm512_unpackhi_ps(c, d);
-        x[4 * part] = _mm512_shuffle_ps(ab, cd, 0x44);
-        x[4 * part + 1] = _mm512_shuffle_ps(ab, cd, 0xEE);
-        x[4 * part + 2] = _mm512_shuffle_ps(AB, CD, 0x44);
-        x[4 * part + 3] = _mm512_shuffle_ps(AB, CD, 0xEE);
+        for (int i = 0; i < 4; ++i) x[4 * part + i] = of_three(values, stride, i, part);
+        transpose<part>(x);
     }
     // Register j gets the j-th of 16 values of kNearTile queries, `stride` apart.
     ADC_INLINE void turn(const float* values, std::int64_t stride, F (&x)[kLanes]) {
@@ -101,15 +116,69 @@ struct QueryLanes {
         }
         F x[kLanes];
         turn(least[0][0], kLanes, x);
-        sort(x);
+        sort<AsFloats>(x);
         store(Count<kLanes>(), x, sorted);
         if (panels > 1) {
             turn(least[1][0], kLanes, x);
-            sort(x);
+            sort<AsFloats>(x);
             least_of(Count<kLanes>(), x, sorted);
             merge(x);
             store(Count<kLanes>(), x, sorted);
         }
         return _mm512_load_ps(sorted[k - 1]);
+    }
+
+    // What is sorted: a distance whose last bits are the place of its row in the list.
+    static constexpr std::int32_t kPlace = kLanes - 1;
+    static constexpr std::int32_t kNothing = 0x7f7ffff0;  // after all distances
+    static constexpr float kRoom = 1 + 4e-6f;             // two keys may be nearer than their distances by less
+    template <int... n>
+    ADC_INLINE void make_keys(Pack<n...>, F (&x)[kLanes], __m512i found) {
+        const auto key = [found](F distance, int place) __attribute__((always_inline, target(ADC_FEATURES))) {
+            const __mmask16 listed = _mm512_cmpgt_epi32_mask(found, _mm512_set1_epi32(place));
+            const __m512i bits = _mm512_mask_mov_epi32(_mm512_set1_epi32(kNothing), listed, _mm512_castps_si512(distance));
+            // (bits & ~kPlace) | place
+            return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(kPlace), _mm512_set1_epi32(place), 0xBA));
+        };
+        ((x[n] = key(x[n], n)), ...);
+    }
+    template <int part>
+    ADC_INLINE void turn_back(F (&x)[kLanes], float (*keys)[kLanes]) {
+        transpose<part>(x);
+        for (int i = 0; i < 4; ++i) {
+            _mm_store_ps(keys[i] + 4 * part, _mm512_castps512_ps128(x[4 * part + i]));
+            _mm_store_ps(keys[4 + i] + 4 * part, _mm512_extractf32x4_ps(x[4 * part + i], 1));
+            _mm_store_ps(keys[8 + i] + 4 * part, _mm512_extractf32x4_ps(x[4 * part + i], 2));
+        }
+    }
+    // Kernels::in_order of all queries with k to 16 rows; of the others nothing holds.
+    ADC_INLINE unsigned in_order(NearTile& near, int k, const NearLimits& limits) {
+        alignas(64) float sorted[kLanes][kLanes];
+        alignas(64) float keys[kNearTile][kLanes];
+        F x[kLanes];
+        turn(near.distances[0], kRanked, x);
+        make_keys(Count<kLanes>(), x, _mm512_loadu_si512(near.found));
+        sort<AsIntegers>(x);
+        store(Count<kLanes>(), x, sorted);
+        turn_back<0>(x, keys);
+        turn_back<1>(x, keys);
+        turn_back<2>(x, keys);
+        turn_back<3>(x, keys);
+        const F apart = _mm512_set1_ps(limits.apart * kRoom), last = _mm512_load_ps(sorted[k - 1]);
+        const unsigned sound = _mm512_cmp_ps_mask(_mm512_load_ps(sorted[0]), _mm512_set1_ps(limits.smallest * kRoom), _CMP_GE_OQ) &
+                               _mm512_cmp_ps_mask(_mm512_mul_ps(last, _mm512_set1_ps(kRoom)), _mm512_set1_ps(limits.largest), _CMP_LE_OQ);
+        unsigned clear = sound;
+        for (int j = 0; j < k; ++j) {
+            const F next = j + 1 < kLanes ? _mm512_load_ps(sorted[j + 1]) : _mm512_set1_ps(std::numeric_limits<float>::infinity());
+            clear &= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_load_ps(sorted[j]), apart), next, _CMP_LT_OQ);
+        }
+        const F infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+        _mm512_storeu_ps(near.kth, _mm512_mask_mul_ps(infinity, static_cast<__mmask16>(sound), last, _mm512_set1_ps(kRoom)));
+        for (int t = 0; t < near.count; ++t) {
+            const __m512i place = _mm512_and_si512(_mm512_castps_si512(_mm512_load_ps(keys[t])), _mm512_set1_epi32(kPlace));
+            _mm512_storeu_ps(near.sorted[t], _mm512_permutexvar_ps(place, _mm512_loadu_ps(near.distances[t])));
+            _mm512_storeu_si512(near.sorted_rows[t], _mm512_permutexvar_epi32(place, _mm512_loadu_si512(near.rows[t / 2])));
+        }
+        return clear & ((1u << near.count) - 1);
     }
 };
