@@ -171,21 +171,21 @@ struct Floats {
         return (~clear & ((1u << k) - 1)) == 0;
     }
     // Sums, in the order of `sum`, of the lanes of eight registers: four of one query, four of another.
-    ADC_INLINE F add_halves(F x, F y) {
-        return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xEE));
+    // Half registers from the first step on: with whole ones half of each would be computed in vain.
+    ADC_INLINE __m256 halves(F x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
+    ADC_INLINE __m256 quarters(F x, F y) {
+        const __m256 a = halves(x), b = halves(y);
+        return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
     }
-    ADC_INLINE F add_quarters(F x, F y) {
-        return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xDD));
+    ADC_INLINE __m256 pairs(__m256 x, __m256 y) {
+        return _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x44), _mm256_shuffle_ps(x, y, 0xEE));
     }
-    ADC_INLINE void sums(const F (&first)[4], const F (&second)[4], float* out, float* other) {
-        const F x = add_quarters(add_halves(first[0], first[1]), add_halves(first[2], first[3]));
-        const F y = add_quarters(add_halves(second[0], second[1]), add_halves(second[2], second[3]));
-        const F pairs = _mm512_add_ps(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xEE));
-        const F all = _mm512_add_ps(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xDD));
-        const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        const F sorted = _mm512_permutexvar_ps(order, all);
-        _mm_storeu_ps(out, _mm512_castps512_ps128(sorted));
-        _mm_storeu_ps(other, _mm512_extractf32x4_ps(sorted, 1));
+    ADC_INLINE void sums(const F* first, const F* second, float* out, float* other) {
+        const __m256 x = pairs(quarters(first[0], second[0]), quarters(first[1], second[1]));
+        const __m256 y = pairs(quarters(first[2], second[2]), quarters(first[3], second[3]));
+        const __m256 all = _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88), _mm256_shuffle_ps(x, y, 0xDD));
+        _mm_storeu_ps(out, _mm256_castps256_ps128(all));
+        _mm_storeu_ps(other, _mm256_extractf128_ps(all, 1));
     }
     // Sums of the lanes of four registers.
     ADC_INLINE void fold(const __m512i (&s)[4], std::int32_t* out) {

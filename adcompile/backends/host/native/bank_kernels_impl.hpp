@@ -152,9 +152,13 @@ ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...>, const float* const
         const F second[] = {V::load(x[q] + i + 16)...};
         (add_squares<V>(queries, high[n], second, y[n] + i + 16), ...);
     }
-    if constexpr (V::kSorts && sizeof...(q) == 2 && sizeof...(n) == 4) {
-        const F first[] = {V::add(low[n][0], high[n][0])...}, second[] = {V::add(low[n][1], high[n][1])...};
+    if constexpr (V::kSorts && sizeof...(q) == 2 && sizeof...(n) >= 3) {
+        F first[] = {V::add(low[n][0], high[n][0])..., V::zero()}, second[] = {V::add(low[n][1], high[n][1])..., V::zero()};
         V::sums(first, second, out, out + out_stride);
+        if constexpr (sizeof...(n) == 5) {
+            out[4] = V::sum(first[4]);
+            out[out_stride + 4] = V::sum(second[4]);
+        }
     } else {
         (finish_distances<V>(queries, low[n], high[n], out + n, out_stride), ...);
     }

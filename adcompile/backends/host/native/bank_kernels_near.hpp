@@ -142,6 +142,10 @@ ADC_TARGET void listed_distances_impl(const BankView& b, const float* const* x, 
             continue;
         }
         int j = 0;
+        if constexpr (V::kSorts) {
+            // 5 rows twice, or once, leave whole fours.
+            for (; found - j >= 5 && (found - j) % 4 != 0 && (found - j) % 4 != 3 && found - j != 6; j += 5) two_by_rows<V, 5>(b, x + t, rows + j, out + j);
+        }
         for (; j + n <= found; j += n) two_by_rows<V, n>(b, x + t, rows + j, out + j);
         if (n > 3 && j + 3 == found) {
             two_by_rows<V, 3>(b, x + t, rows + j, out + j);
