@@ -191,12 +191,12 @@ ADC_TARGET unsigned order_all_impl(NearTile& near, int k, const NearLimits& limi
     unsigned clear = 0;
     bool together = false;
     if constexpr (V::kSorts) {
-        together = k > 1;
+        together = k > 1 && k < kLanes;
         if (together) clear = V::Lanes::in_order(near, k, limits);
     }
     for (int t = 0; t < near.count; ++t) {
-        if (together && near.found[t] >= k && near.found[t] <= kLanes) continue;
         const bool enough = near.found[t] >= k && near.found[t] <= kRanked;
+        if (together && enough) continue;
         clear &= ~(1u << t);
         near.kth[t] = std::numeric_limits<float>::infinity();
         if (enough && in_order_impl<V>(near, t, k, limits)) clear |= 1u << t;

@@ -48,16 +48,22 @@ struct QueryLanes {
     }
     template <class Order>
     ADC_INLINE void sort(F (&x)[kLanes]) { sort<Order>(Count<kSteps>(), x); }
-    template <int d, int... n>
+    template <class Order, int d, int... n>
     ADC_INLINE void half_clean(Pack<n...>, F (&x)[kLanes]) {
-        (exchange<AsFloats, n / d * 2 * d + n % d, n / d * 2 * d + n % d + d>(x), ...);
+        (exchange<Order, n / d * 2 * d + n % d, n / d * 2 * d + n % d + d>(x), ...);
     }
-    // Sorts values that ascend and then descend.
-    ADC_INLINE void merge(F (&x)[kLanes]) {
-        half_clean<8>(Count<8>(), x);
-        half_clean<4>(Count<8>(), x);
-        half_clean<2>(Count<8>(), x);
-        half_clean<1>(Count<8>(), x);
+    template <class Order, int... n>
+    ADC_INLINE void least_of(Pack<n...>, F (&x)[kLanes], const float (*other)[kLanes]) {
+        ((x[n] = Order::min(x[n], _mm512_load_ps(other[kLanes - 1 - n]))), ...);
+    }
+    // The 16 least of two times 16 sorted values, sorted.
+    template <class Order>
+    ADC_INLINE void merge(F (&x)[kLanes], const float (*other)[kLanes]) {
+        least_of<Order>(Count<kLanes>(), x, other);  // ascend, then descend
+        half_clean<Order, 8>(Count<8>(), x);
+        half_clean<Order, 4>(Count<8>(), x);
+        half_clean<Order, 2>(Count<8>(), x);
+        half_clean<Order, 1>(Count<8>(), x);
     }
 
     // Values 4 * part … 4 * part + 3 of queries i, i + 4, i + 8.
@@ -94,10 +100,6 @@ struct QueryLanes {
     ADC_INLINE void store(Pack<n...>, const F (&x)[kLanes], float (*out)[kLanes]) {
         (_mm512_store_ps(out[n], x[n]), ...);
     }
-    template <int... n>
-    ADC_INLINE void least_of(Pack<n...>, F (&x)[kLanes], const float (*other)[kLanes]) {
-        ((x[n] = _mm512_min_ps(x[n], _mm512_load_ps(other[kLanes - 1 - n]))), ...);
-    }
 
     // Of each query a number that at least k <= 16 of its 16 · panels values do not exceed, close to the
     // k-th smallest: that of 32 values, each the least of every other panel's.
@@ -121,26 +123,29 @@ struct QueryLanes {
         if (panels > 1) {
             turn(least[1][0], kLanes, x);
             sort<AsFloats>(x);
-            least_of(Count<kLanes>(), x, sorted);
-            merge(x);
+            merge<AsFloats>(x, sorted);
             store(Count<kLanes>(), x, sorted);
         }
         return _mm512_load_ps(sorted[k - 1]);
     }
 
     // What is sorted: a distance whose last bits are the place of its row in the list.
-    static constexpr std::int32_t kPlace = kLanes - 1;
-    static constexpr std::int32_t kNothing = 0x7f7ffff0;  // after all distances
-    static constexpr float kRoom = 1 + 4e-6f;             // two keys may be nearer than their distances by less
-    template <int... n>
-    ADC_INLINE void make_keys(Pack<n...>, F (&x)[kLanes], __m512i found) {
-        const auto key = [found](F distance, int place) __attribute__((always_inline, target(ADC_FEATURES))) {
-            const __mmask16 listed = _mm512_cmpgt_epi32_mask(found, _mm512_set1_epi32(place));
-            const __m512i bits = _mm512_mask_mov_epi32(_mm512_set1_epi32(kNothing), listed, _mm512_castps_si512(distance));
-            // (bits & ~kPlace) | place
-            return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(kPlace), _mm512_set1_epi32(place), 0xBA));
-        };
-        ((x[n] = key(x[n], n)), ...);
+    static constexpr std::int32_t kPlace = kRanked - 1;
+    static constexpr std::int32_t kNothing = 0x7f7fffe0;  // after all distances
+    static constexpr float kRoom = 1 + 8e-6f;             // two keys may be nearer than their distances by less
+    ADC_INLINE F key(F distance, int place, __m512i found) {
+        const __mmask16 listed = _mm512_cmpgt_epi32_mask(found, _mm512_set1_epi32(place));
+        const __m512i bits = _mm512_mask_mov_epi32(_mm512_set1_epi32(kNothing), listed, _mm512_castps_si512(distance));
+        // (bits & ~kPlace) | place
+        return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(kPlace), _mm512_set1_epi32(place), 0xBA));
+    }
+    // The keys of the rows from `first` on, sorted.
+    template <int first, int... n>
+    ADC_INLINE void sorted_keys(Pack<n...>, const NearTile& near, F (&x)[kLanes]) {
+        const __m512i found = _mm512_loadu_si512(near.found);
+        turn(near.distances[0] + first, kRanked, x);
+        ((x[n] = key(x[n], first + n, found)), ...);
+        sort<AsIntegers>(x);
     }
     template <int part>
     ADC_INLINE void turn_back(F (&x)[kLanes], float (*keys)[kLanes]) {
@@ -151,33 +156,37 @@ struct QueryLanes {
             _mm_store_ps(keys[8 + i] + 4 * part, _mm512_extractf32x4_ps(x[4 * part + i], 2));
         }
     }
-    // Kernels::in_order of all queries with k to 16 rows; of the others nothing holds.
+    // Kernels::in_order for k < 16 of all queries with k to kRanked rows; of the others nothing holds.
     ADC_INLINE unsigned in_order(NearTile& near, int k, const NearLimits& limits) {
         alignas(64) float sorted[kLanes][kLanes];
         alignas(64) float keys[kNearTile][kLanes];
         F x[kLanes];
-        turn(near.distances[0], kRanked, x);
-        make_keys(Count<kLanes>(), x, _mm512_loadu_si512(near.found));
-        sort<AsIntegers>(x);
+        sorted_keys<0>(Count<kLanes>(), near, x);
         store(Count<kLanes>(), x, sorted);
+        if (_mm512_cmpgt_epi32_mask(_mm512_loadu_si512(near.found), _mm512_set1_epi32(kLanes)) != 0) {
+            sorted_keys<kLanes>(Count<kLanes>(), near, x);
+            merge<AsIntegers>(x, sorted);
+            store(Count<kLanes>(), x, sorted);
+        }
         turn_back<0>(x, keys);
         turn_back<1>(x, keys);
         turn_back<2>(x, keys);
         turn_back<3>(x, keys);
-        const F apart = _mm512_set1_ps(limits.apart * kRoom), last = _mm512_load_ps(sorted[k - 1]);
+        const F infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity()), room = _mm512_set1_ps(kRoom);
+        const F apart = _mm512_set1_ps(limits.apart * kRoom), last = _mm512_mul_ps(_mm512_load_ps(sorted[k - 1]), room);
         const unsigned sound = _mm512_cmp_ps_mask(_mm512_load_ps(sorted[0]), _mm512_set1_ps(limits.smallest * kRoom), _CMP_GE_OQ) &
-                               _mm512_cmp_ps_mask(_mm512_mul_ps(last, _mm512_set1_ps(kRoom)), _mm512_set1_ps(limits.largest), _CMP_LE_OQ);
+                               _mm512_cmp_ps_mask(last, _mm512_set1_ps(limits.largest), _CMP_LE_OQ);
         unsigned clear = sound;
-        for (int j = 0; j < k; ++j) {
-            const F next = j + 1 < kLanes ? _mm512_load_ps(sorted[j + 1]) : _mm512_set1_ps(std::numeric_limits<float>::infinity());
-            clear &= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_load_ps(sorted[j]), apart), next, _CMP_LT_OQ);
-        }
-        const F infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
-        _mm512_storeu_ps(near.kth, _mm512_mask_mul_ps(infinity, static_cast<__mmask16>(sound), last, _mm512_set1_ps(kRoom)));
+        for (int j = 0; j < k; ++j)
+            clear &= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_load_ps(sorted[j]), apart), _mm512_load_ps(sorted[j + 1]), _CMP_LT_OQ);
+        _mm512_storeu_ps(near.kth, _mm512_mask_mov_ps(infinity, static_cast<__mmask16>(sound), last));
         for (int t = 0; t < near.count; ++t) {
-            const __m512i place = _mm512_and_si512(_mm512_castps_si512(_mm512_load_ps(keys[t])), _mm512_set1_epi32(kPlace));
-            _mm512_storeu_ps(near.sorted[t], _mm512_permutexvar_ps(place, _mm512_loadu_ps(near.distances[t])));
-            _mm512_storeu_si512(near.sorted_rows[t], _mm512_permutexvar_epi32(place, _mm512_loadu_si512(near.rows[t / 2])));
+            const __m512i place = _mm512_castps_si512(_mm512_load_ps(keys[t]));  // only its last bits are looked at
+            const float* distances = near.distances[t];
+            const std::int32_t* rows = near.rows[t / 2];
+            _mm512_storeu_ps(near.sorted[t], _mm512_permutex2var_ps(_mm512_loadu_ps(distances), place, _mm512_loadu_ps(distances + kLanes)));
+            _mm512_storeu_si512(near.sorted_rows[t],
+                                _mm512_permutex2var_epi32(_mm512_loadu_si512(rows), place, _mm512_loadu_si512(rows + kLanes)));
         }
         return clear & ((1u << near.count) - 1);
     }
