@@ -221,9 +221,14 @@ ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, cons
     std::int32_t square[kLanes] = {}, sum[kLanes] = {};
     const float scale = b.scale / limits.step;
     for (int first = 0; first < near.count; first += 4) {
-        __m512 errors[4] = {};
-        __m512i squares[4] = {}, sums[4] = {};
-        for (int t = first; t < first + 4 && t < near.count; ++t) {
+        __m512 errors[4];
+        __m512i squares[4], sums[4];
+        const int last = std::min(first + 4, near.count);
+        for (int i = last - first; i < 4; ++i) {
+            errors[i] = _mm512_setzero_ps();
+            squares[i] = sums[i] = _mm512_setzero_si512();
+        }
+        for (int t = first; t < last; ++t) {
             CodeSums s;
             if (codes_of<picked>(b, shift, x[t], scale, static_cast<std::int8_t*>(codes) + t * b.code_stride, s)) good |= 1u << t;
             errors[t - first] = s.error;
