@@ -35,7 +35,7 @@ NATIVE_HEADERS = (
     "bank_team.hpp",
     "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_near.hpp",
     "bank_kernels_coreset.hpp",
-    "bank_floats_avx512.hpp",
+    "bank_floats_avx512.hpp", "bank_lanes_avx512.hpp",
 )  # fmt: skip
 """And the headers these include."""
 CORESET_SOURCES = (

@@ -51,6 +51,13 @@ def doubled(data: F32, rows: int, random: Random) -> F32:
     return np.vstack([data[random.integers(0, max(1, rows // 2), rows)], data[rows:]])
 
 
+def close(data: F32, rows: int, random: Random) -> F32:
+    """Rows that differ from others in the last digits: float32 hardly tells their distances."""
+    like = data[random.integers(0, max(1, rows // 4), rows)]
+    noise = data[:rows] * np.float32(10.0 ** random.uniform(-8, -5))
+    return np.vstack([like + noise, data[rows:]])
+
+
 def far(data: F32, rows: int, random: Random) -> F32:
     """Queries far away from all rows."""
     factor = np.float32(10.0 ** random.integers(0, 12))
@@ -70,7 +77,7 @@ def plain(data: F32, rows: int, random: Random) -> F32:
 
 
 KINDS: list[Callable[[F32, int, Random], F32]] = [
-    plain, relu, tied, scaled, shifted, found, doubled, far, misled,
+    plain, relu, tied, scaled, shifted, found, doubled, close, far, misled,
 ]  # fmt: skip
 ROWS = (1, 8, 9, 15, 16, 17, 24, 25, 37, 48, 100, 160)
 COLUMNS = (1, 31, 32, 33, 64, 96, 100, 128)

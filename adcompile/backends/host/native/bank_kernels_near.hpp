@@ -1,26 +1,31 @@
 // The kernels of bank_nearest.cpp, which look at all queries of a tile, one after another: none of them
 // waits for what another one computes. Included by bank_kernels_impl.hpp, on the same terms.
 
-// The k-th smallest of 16 values, by counting.
-template <class V>
-ADC_INLINE float kth_of(typename V::F values, int k) {
-    float lane[kLanes];
-    V::store(lane, values);
+// The k-th smallest of `parts` times 16 values, by counting.
+template <class V, int parts>
+ADC_INLINE float kth_of(const typename V::F (&values)[parts], int k) {
+    float lane[parts * kLanes];
+    for (int p = 0; p < parts; ++p) V::store(lane + p * kLanes, values[p]);
     float kth = std::numeric_limits<float>::max();
     for (float value : lane) {
-        const bool enough = V::count(V::below(values, V::set(value))) >= k;
-        kth = enough && value < kth ? value : kth;
+        int count = 0;
+        for (int p = 0; p < parts; ++p) count += V::count(V::below(values[p], V::set(value)));
+        kth = count >= k && value < kth ? value : kth;
     }
     return kth;
 }
 
+constexpr int kSmallShare = 13;  // of 16: the k-th of the least values of 16 lanes is much more than the k-th value if k is greater
+
 template <class V>
 ADC_TARGET float roughly_kth_impl(const float* values, int panels, int k) {
-    typename V::F least = V::load(values);
-    for (int p = 1; p < panels; ++p) least = V::min(least, V::load(values + 16 * p));
-    if (k == 1) return -V::largest(V::sub(V::zero(), least));
-    if constexpr (V::kSorts) return V::kth(least, k);
-    return kth_of<V>(least, k);
+    using F = typename V::F;
+    F half[] = {V::load(values), V::load(values + (panels > 1 ? kLanes : 0))};  // the least of every other panel
+    for (int p = 2; p < panels; ++p) half[p % 2] = V::min(half[p % 2], V::load(values + p * kLanes));
+    const F least[] = {V::min(half[0], half[1])};
+    if (k == 1) return -V::largest(V::sub(V::zero(), least[0]));
+    if constexpr (V::kSorts) return V::kth(least[0], k);
+    return k <= kSmallShare || panels == 1 ? kth_of<V>(least, k) : kth_of<V>(half, k);
 }
 
 template <class V>
