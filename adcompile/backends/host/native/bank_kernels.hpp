@@ -113,7 +113,7 @@ struct NearTile {
     std::int32_t bias[kLanes];            // of the codes
     float least[kLanes];                  // what at least k values do not exceed
     float seen[kLanes];                   // the rows with values up to this are in the list
-    float kth[kLanes];                    // of the distances in the list
+    float kth[kLanes];                    // of the distances in the list, or 1e-5 of it more
     float slope[kLanes], limit[kLanes];   // of the test of rows that are not in it
     int found[kLanes];                    // rows in the list, and distances
     std::int32_t rows[kLanes / 2][(kNearPanels + 1) * kLanes];  // a compressed store may overwrite 16 more
@@ -201,7 +201,7 @@ struct Kernels {
     bool (*list_pairs)(const float* values, std::int64_t rows, NearTile& near);
 
     // Puts what query t evaluated in order of distance. True when the k nearest are surely apart from
-    // each other and from the next, and all distances are sound; where these are not, `kth` is infinite.
+    // each other and from the next, and these distances are sound; where they are not, `kth` is infinite.
     bool (*in_order)(NearTile& near, int t, int k, const NearLimits& limits);
 
     // The same of all queries with k to kRanked rows: a bit each.

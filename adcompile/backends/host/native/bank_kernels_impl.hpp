@@ -17,7 +17,8 @@
 //   D                                  16 doubles: no_doubles add_squares sum_doubles
 //   int append(mask, row, rows)        lists row + i for each bit i; may write 16 entries
 //   kSorts                             1: it has kth(F, k), the k-th smallest lane; in_order for up to 16 rows
-//                                      (Kernels::in_order); sums(F[4], F[4], out, other), sums in registers
+//                                      (Kernels::in_order); sums(F*, F*, out, other), sums of 4 and 4 registers;
+//                                      Lanes: in_order and roughly_kth of a whole tile
 //   Thin                               V, or what does the same for the first 8 rows of a panel: its store
 //                                      says of the others that they are far
 
@@ -153,7 +154,8 @@ ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...>, const float* const
         (add_squares<V>(queries, high[n], second, y[n] + i + 16), ...);
     }
     if constexpr (V::kSorts && sizeof...(q) == 2 && sizeof...(n) >= 3) {
-        F first[] = {V::add(low[n][0], high[n][0])..., V::zero()}, second[] = {V::add(low[n][1], high[n][1])..., V::zero()};
+        // Of four, where three are wanted: the fourth is not looked at.
+        const F first[] = {V::add(low[n][0], high[n][0])..., V::zero()}, second[] = {V::add(low[n][1], high[n][1])..., V::zero()};
         V::sums(first, second, out, out + out_stride);
         if constexpr (sizeof...(n) == 5) {
             out[4] = V::sum(first[4]);

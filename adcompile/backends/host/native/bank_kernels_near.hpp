@@ -48,14 +48,12 @@ ADC_TARGET unsigned encode_tile_impl(const BankView& b, const float* shift, cons
 template <class V>
 ADC_TARGET void likely_impl(const float* values, int panels, int k, float slack, float usual_error, NearTile& near) {
     using F = typename V::F;
+    bool together = false;
     if constexpr (V::kSorts) {
-        if (k > 1)
-            V::store(near.least, V::Lanes::roughly_kth(values, panels, k));
-        else
-            for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
-    } else {
-        for (int t = 0; t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
+        together = k > 1;
+        if (together) V::store(near.least, V::Lanes::roughly_kth(values, panels, k));
     }
+    for (int t = 0; !together && t < near.count; ++t) near.least[t] = roughly_kth_impl<V>(values + t * panels * 16, panels, k);
     const F kth = V::load(near.least), square = V::load(near.square);
     const F distance = V::sqrt(V::mul(V::max(V::add(kth, square), V::zero()), V::set(slack)));
     const F reach = V::add(V::add(distance, V::load(near.error)), V::set(usual_error));
@@ -94,6 +92,9 @@ ADC_TARGET bool list_pairs_impl(const float* values, std::int64_t rows, NearTile
     }
     return many;
 }
+
+// Whether 5 of so many rows are taken together: once or twice, so that whole fours are left.
+inline bool takes_five(int left) { return left % 4 == 1 ? left >= 5 : left % 4 == 2 && left >= 10; }
 
 template <class V, int n>
 ADC_INLINE void two_by_rows(const BankView& b, const float* const* x, const std::int32_t* rows, float* out) {
@@ -148,8 +149,7 @@ ADC_TARGET void listed_distances_impl(const BankView& b, const float* const* x, 
         }
         int j = 0;
         if constexpr (V::kSorts) {
-            // 5 rows twice, or once, leave whole fours.
-            for (; found - j >= 5 && (found - j) % 4 != 0 && (found - j) % 4 != 3 && found - j != 6; j += 5) two_by_rows<V, 5>(b, x + t, rows + j, out + j);
+            for (; takes_five(found - j); j += 5) two_by_rows<V, 5>(b, x + t, rows + j, out + j);
         }
         for (; j + n <= found; j += n) two_by_rows<V, n>(b, x + t, rows + j, out + j);
         if (n > 3 && j + 3 == found) {

@@ -31,7 +31,7 @@ struct QueryLanes {
         ADC_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
         ADC_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
     };
-    // For positive floats the same order, but that it has a place for what is not a number.
+    // Of positive floats the same order, which has a place for what is not a number too.
     struct AsIntegers {
         ADC_INLINE F min(F x, F y) { return _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(x), _mm512_castps_si512(y))); }
         ADC_INLINE F max(F x, F y) { return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(x), _mm512_castps_si512(y))); }
@@ -129,10 +129,12 @@ struct QueryLanes {
         return _mm512_load_ps(sorted[k - 1]);
     }
 
-    // What is sorted: a distance whose last bits are the place of its row in the list.
+    // What is sorted: a distance whose last five bits are the place of its row in the list. A key is off by
+    // at most 31 units of 2^-23; where two are apart by kRoom more than the distances must be, these are,
+    // and those of all later keys.
     static constexpr std::int32_t kPlace = kRanked - 1;
-    static constexpr std::int32_t kNothing = 0x7f7fffe0;  // after all distances
-    static constexpr float kRoom = 1 + 8e-6f;             // two keys may be nearer than their distances by less
+    static constexpr std::int32_t kNothing = 0x7f7fffe0;  // after all sound distances
+    static constexpr float kRoom = 1 + 8e-6f;             // more than twice 31 units, and the roundings of the test
     ADC_INLINE F key(F distance, int place, __m512i found) {
         const __mmask16 listed = _mm512_cmpgt_epi32_mask(found, _mm512_set1_epi32(place));
         const __m512i bits = _mm512_mask_mov_epi32(_mm512_set1_epi32(kNothing), listed, _mm512_castps_si512(distance));
