@@ -13,9 +13,7 @@ import argparse
 import collections
 import contextlib
 import itertools
-import os
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -79,21 +77,23 @@ class Tally:
 @cache
 def node_folder() -> Path:
     """The folder of the node cases. Packages from onnx 1.23 on make them when asked, and ship no
-    files: they are written once for each version, to the folder for temporary files."""
+    files: they are written once for each version, to this checkout's cache."""
     packed = ROOT / "node"
     if packed.is_dir():
         return packed
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    made = Path(tempfile.gettempdir()) / f"onnx-{onnx.__version__}-node-cases-{user}"
+    made = Path(__file__).parent.parent / ".cache" / f"onnx-{onnx.__version__}-node-cases"
     if not made.is_dir():
-        scratch = Path(tempfile.mkdtemp(prefix=f"{made.name}-", dir=made.parent))
-        with warnings.catch_warnings():  # some divide by zero on purpose
-            warnings.simplefilter("ignore")
+        made.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent) as scratch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some divide by zero on purpose
+            whole = Path(scratch) / "node"
+            whole.mkdir()
             for case in load_model_tests(kind="node"):
-                write_case(case.model, case.data_sets or [], scratch / case.name)
-        with contextlib.suppress(OSError):  # another process was faster
-            scratch.rename(made)
-        shutil.rmtree(scratch, ignore_errors=True)
+                write_case(case.model, case.data_sets or [], whole / case.name)
+            with contextlib.suppress(OSError):  # another process was faster
+                whole.rename(made)
+    if not made.is_dir():
+        raise SystemExit(f"{made} cannot be made")
     return made
 
 

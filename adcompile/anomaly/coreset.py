@@ -74,8 +74,10 @@ def select_coreset(
     if library is not None:
         start = -1 if first == "farthest-from-mean" else first_pick(space, first, seed)
         job = _Job(space.ctypes.data, len(space), space.shape[1], count, start, threads)
-        return _native_coreset(library, job, checked, path)
-    if loaded and path != "auto":
+        made = _native_coreset(library, job, checked, path)
+        if made is not None:
+            return made
+    elif loaded and path != "auto":
         raise ToolMissing(f"path {path!r} needs the C++ kernels", why=loaded.reason)
     return Coreset(*reference_coreset(space, count, first_pick(space, first, seed)))
 
@@ -138,8 +140,8 @@ class _Job(ctypes.Structure):
     )
 
 
-def _native_coreset(library: ctypes.CDLL, job: _Job, rows: F32, path: str) -> Coreset:
-    """Run *job* on *rows*, or a projection of them."""
+def _native_coreset(library: ctypes.CDLL, job: _Job, rows: F32, path: str) -> Coreset | None:
+    """Run *job* on *rows*, or a projection of them. None where their differences leave float32."""
     indices = np.empty(job.picks, np.int64)
     radii = np.empty(job.picks, np.float64)
     message = ctypes.create_string_buffer(256)
@@ -153,6 +155,7 @@ def _native_coreset(library: ctypes.CDLL, job: _Job, rows: F32, path: str) -> Co
     )
     if status == NOT_FINITE:
         check_vectors(rows, "features")  # names the row
+        return None
     if status != 0:
         text = message.value.decode(errors="replace")
         raise ToolMissing("the native coreset refused", why=text)

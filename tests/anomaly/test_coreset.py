@@ -143,6 +143,21 @@ def test_the_projection_keeps_distances() -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["auto", "portable"])
+@pytest.mark.parametrize("size", [2e38, 3.3e38])
+def test_differences_beyond_float32(path: str, size: float) -> None:
+    """Finite rows whose distance from the mean is not: double precision answers."""
+    rows = np.random.default_rng(0).normal(size=(900, 40)).astype(np.float32)
+    rows[10:, 3] = -size
+    rows[5, 3] = size
+    expected = select_coreset(rows, 5, first="first", path="numpy")
+    found = select_coreset(rows, 5, first="first", path=path)
+    assert found.indices.tolist() == expected.indices.tolist()
+    assert found.indices[1] == 5
+    rows[:] = np.where(rows < 0, -size, size)
+    assert len(select_coreset(rows, 3, path=path).indices) == 3
+
+
 @pytest.mark.parametrize("count", [0, 4])
 def test_counts_out_of_range_are_refused(count: int) -> None:
     """A ratio that gives no rows, or more than there are."""

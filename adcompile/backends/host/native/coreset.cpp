@@ -30,7 +30,7 @@ extern "C" int adc_coreset(const adc_coreset_job* job, const char* path, int64_t
     Team team(job->threads);
     CoresetLayout layout;
     if (layout.prepare(*job, *kernels, team) == ADC_NOT_FINITE)
-        return say(ADC_NOT_FINITE, message, message_size, "a row holds NaN or an infinity");
+        return say(ADC_NOT_FINITE, message, message_size, "a row, or its distance from the mean, is not finite");
     Rounds rounds(layout, *kernels, team, job->picks);
     std::int64_t next = job->first >= 0 ? job->first : farthest_from_mean(layout, team);
     for (std::int64_t i = 0; i < job->picks; ++i) {

@@ -22,7 +22,8 @@ typedef struct adc_coreset_job {
 // selected[i] is the i-th pick: the row farthest from the picks before it, by distances computed in
 // double precision; among equally far rows the lowest index; never a row twice. radius[i] is the
 // squared distance from the picks up to the i-th to the row farthest from them.
-// path as in adc_searcher_create. ADC_NOT_FINITE when a row holds NaN or an infinity.
+// path as in adc_searcher_create. ADC_NOT_FINITE when a row holds NaN or an infinity, or is so far from the mean
+// that the difference leaves float32.
 ADC_BANK_API int adc_coreset(const adc_coreset_job* job, const char* path, int64_t* selected,
                              double* radius, char* message, size_t message_size);
 

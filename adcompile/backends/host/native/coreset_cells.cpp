@@ -72,7 +72,8 @@ void Cells::list(std::int32_t pick) {
         kernels_.values(centres_.shadow(), codes, &probe, 1, 0, wanted_ / kLanes, values_.data());
         count = kernels_.listed(values_.data(), wanted_ / kLanes, kernels_.roughly_kth(values_.data(), wanted_ / kLanes, kSpread), near_.data());
     }
-    for (int i = 0; i < count; ++i) {
+    // Where many centres are alike, all of them are as near.
+    for (int i = 0; i < std::min(count, 4 * kSpread); ++i) {
         Cell& c = cells_[at(near_[at(i)])];
         c.heads.append(c.count(), layout_.head_codes(row), layout_.terms(row).head);
         c.picks.push_back(pick);

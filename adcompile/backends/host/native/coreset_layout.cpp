@@ -26,6 +26,7 @@
 namespace adc::search {
 namespace {
 
+constexpr double kEndless = 1e300;    // a length that is not finite
 constexpr double kLongest = 1e15;     // of a square, in units of the scale: beyond, the sample misled
 constexpr std::int64_t kBlock = 480;  // rows a thread takes at once, a multiple of kTogether
 constexpr double kEnough = 0.85;      // of the squared lengths, for the first halves to be compared
@@ -161,8 +162,8 @@ int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, T
     // A row is far longer than those of the sample, or not finite: seldom, so time does not matter.
     if (!finite(job.rows, job.count * job.columns)) return ADC_NOT_FINITE;
     view.scale = unit_scale(view, view.row_data, 1, kernels);
-    measure(kernels, team);
-    return ADC_OK;
+    measure(kernels, team);  // false also where all rows are alike
+    return view.longest < kEndless ? ADC_OK : ADC_NOT_FINITE;
 }
 
 // False when a row is too long for its scale or not finite.
@@ -218,7 +219,7 @@ double CoresetLayout::encode(const Kernels& kernels, std::int64_t row, std::int8
     RowTerms& t = record(row).terms;
     t.half = terms_of(one, view.stride, rounding);
     t.whole = terms_of(all, view.stride, rounding);
-    return std::isfinite(square) ? std::max(std::sqrt(all.square), std::sqrt(high)) : 1e300;
+    return std::isfinite(square) ? std::max(std::sqrt(all.square), std::sqrt(high)) : kEndless;
 }
 
 double CoresetLayout::encode_head(const Kernels& kernels, std::int64_t row, const float* z) {

@@ -50,7 +50,7 @@ struct CoresetLayout {
     // Starts to load what is known of a row.
     void fetch(std::int64_t row) const;
 
-    // ADC_OK or ADC_NOT_FINITE. Throws std::bad_alloc.
+    // ADC_OK or ADC_NOT_FINITE, as adc_coreset. Throws std::bad_alloc.
     int prepare(const adc_coreset_job& job, const Kernels& kernels, Team& team);
 
 private:
