@@ -86,11 +86,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     try:
         device = choose_device(options.device)
+        print(f"training on {describe(device)}")
+        with reproducible(device):
+            state = train(options, device).state_dict()
     except InputError as error:
         raise SystemExit(str(error)) from None
-    print(f"training on {describe(device)}")
-    with reproducible(device):
-        state = train(options, device).state_dict()
     # the classifier says which recipe it was; a detector wants the layers below
     kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
     torch.save(kept, options.output)

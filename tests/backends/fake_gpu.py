@@ -1,7 +1,8 @@
 """A stand-in for the NVIDIA driver and for TensorRT: GPU memory is the host's, a plan is a function.
 
-The driver is called as the real one is, through ctypes' types, so that addresses, sizes and the
-thread's context are checked; it keeps account of what is not given back.
+The driver is called as the real one is, through ctypes' types, so that addresses and sizes are
+checked; it keeps account of what is not given back. As with CUDA, each thread has its own current
+context, which driver and TensorRT share.
 """
 
 from __future__ import annotations
@@ -23,6 +24,24 @@ NAMES = {
 }  # fmt: skip
 
 
+PRIMARY = 77  # the first GPU's context
+
+
+class _Current(threading.local):
+    """A thread's contexts, the current one last."""
+
+    def __init__(self) -> None:
+        self.contexts: list[int] = []
+
+
+CURRENT = _Current()
+
+
+def in_context() -> bool:
+    """The first GPU is the thread's current one."""
+    return CURRENT.contexts[-1:] == [PRIMARY]
+
+
 class FakeDriver:
     """The calls of :mod:`adcompile.backends.trt.device`; ``failing`` names one that returns 2."""
 
@@ -30,11 +49,10 @@ class FakeDriver:
         self.failing, self.devices = failing, devices
         self.blocks: dict[int, Array] = {}
         self.streams: set[int] = set()
-        self.entered: set[int] = set()
 
     def _code(self, name: str) -> int:
         if name.startswith(("cuMem", "cuStream")):
-            assert threading.get_ident() in self.entered, f"{name} without a context"
+            assert in_context(), f"{name} outside the context"
         return 2 if name == self.failing else 0
 
     def cuInit(self, flags: ctypes.c_uint) -> int:
@@ -54,13 +72,18 @@ class FakeDriver:
 
     def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:
         assert device.value == 40
-        context._obj.value = 77
+        context._obj.value = PRIMARY
         return self._code("cuDevicePrimaryCtxRetain")
 
-    def cuCtxSetCurrent(self, context: ctypes.c_void_p) -> int:
-        assert context.value == 77
-        self.entered.add(threading.get_ident())
-        return self._code("cuCtxSetCurrent")
+    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:
+        code = self._code("cuCtxPushCurrent_v2")
+        if not code:
+            CURRENT.contexts.append(context.value or 0)
+        return code
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
+        context._obj.value = CURRENT.contexts.pop()
+        return self._code("cuCtxPopCurrent_v2")
 
     def cuMemAlloc_v2(self, address: Any, size: ctypes.c_size_t) -> int:
         block: Array = np.full(size.value, 0xAB, np.uint8)
@@ -110,6 +133,7 @@ class FakePlan:
     on_host: frozenset[str] = frozenset()
     most_rows: int = 8
     error: str = ""
+    old_driver: str = ""
     order: list[str] = field(default_factory=list[str])
 
 
@@ -124,14 +148,15 @@ _SEVERITY = SimpleNamespace(ERROR=1, INTERNAL_ERROR=2, WARNING=3)
 
 
 class _OfPlan:
-    """What a runtime makes of its plan; its end is noted."""
+    """What a runtime makes of its plan; its end is noted, with the place if it is a wrong one."""
 
     def __init__(self, plan: FakePlan, log: Any) -> None:
+        assert in_context(), f"{type(self).__name__} made outside the context"
         self.plan, self.log = plan, log
         self.tensors = {**plan.inputs, **plan.outputs}
 
     def __del__(self) -> None:
-        self.plan.order.append(type(self).__name__)
+        self.plan.order.append(type(self).__name__ + ("" if in_context() else " outside"))
 
 
 class Context(_OfPlan):
@@ -163,6 +188,7 @@ class Context(_OfPlan):
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream
+        assert in_context()
         if self.plan.error:
             self.log.log(_SEVERITY.WARNING, "not of interest")
             self.log.log(_SEVERITY.ERROR, self.plan.error)
@@ -220,6 +246,9 @@ class Runtime(_OfPlan):
     def __init__(self, plan: FakePlan, log: Any) -> None:
         assert log.ready
         super().__init__(plan, log)
+        if plan.old_driver:
+            log.log(_SEVERITY.ERROR, plan.old_driver)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
         if data == b"damaged":

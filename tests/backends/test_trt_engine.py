@@ -19,7 +19,7 @@ from adcompile.backends.trt.engine import Engine
 from adcompile.backends.trt.executor import TrtExecutor
 from adcompile.errors import FormatError, InputError, ToolMissing
 from adcompile.manifest import PartRecord, TensorSpec
-from tests.backends.fake_gpu import Array, FakeDriver, FakePlan, fake_trt
+from tests.backends.fake_gpu import CURRENT, Array, FakeDriver, FakePlan, fake_trt
 
 PLAN = b"plan"
 
@@ -168,8 +168,37 @@ def test_closing_goes_from_the_context_up() -> None:
     assert plan.order == ["Context", "Engine", "Runtime"]
 
 
+def test_the_current_gpu_of_others_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan, its memory and its runs are on the first GPU (the stand-in checks that), although
+    another is current before and after, also when the run or the opening fails."""
+    monkeypatch.setattr(CURRENT, "contexts", [11])
+    plan = one(most_rows=2)
+    opened, driver = engine(plan)
+    assert CURRENT.contexts == [11]
+    assert (opened.run({"x": np.ones((2, 3), np.float32)})["y"] == 2).all()
+    with pytest.raises(InputError):
+        opened.run({"x": np.ones((3, 3), np.float32)})
+    assert CURRENT.contexts == [11]
+    opened.close()
+    assert plan.order == ["Context", "Engine", "Runtime"]
+    assert not driver.blocks
+    with pytest.raises(ToolMissing, match="stream failed"):
+        engine(one(), FakeDriver(failing="cuStreamCreate"))
+    assert CURRENT.contexts == [11]
+
+
+def test_a_plan_without_an_output_of_the_manifest() -> None:
+    """Said by name when the plan is opened, not by a result that lacks it."""
+    part = record(one())
+    scores = part.outputs[0].model_copy(update={"name": "scores"})
+    more = part.model_copy(update={"outputs": (*part.outputs, scores)})
+    with pytest.raises(FormatError, match="lacks outputs") as refused:
+        Engine(fake_trt(one()), Cuda(FakeDriver()), PLAN, more)  # type: ignore[arg-type]
+    assert refused.value.why == "scores"
+
+
 def test_another_thread_may_run_the_part() -> None:
-    """CUDA's context belongs to a thread: every call enters it (the stand-in checks that)."""
+    """CUDA's context belongs to a thread: every run enters it (the stand-in checks that)."""
     opened, _ = engine(one())
     found: list[Array] = []
     x = np.ones((2, 3), np.float32)
@@ -199,7 +228,9 @@ def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ToolMissing, match="CUDA: start failed"):
         open_cuda()
     driver = FakeDriver()
-    assert open_cuda().allocate(4) in driver.blocks
+    cuda = open_cuda()
+    with cuda.current():
+        assert cuda.allocate(4) in driver.blocks
 
 
 @pytest.mark.cuda
@@ -211,41 +242,51 @@ def test_the_real_driver() -> None:
         pytest.skip(missing.why)
     sent: Array = np.random.default_rng(0).integers(0, 256, 1 << 20).astype(np.uint8)
     got: Array = np.zeros_like(sent)
-    stream = cuda.stream()
-    assert stream
-    address = cuda.allocate(sent.nbytes)
-    cuda.upload(address, sent.ctypes.data, sent.nbytes)
+    with cuda.current():
+        stream = cuda.stream()
+        assert stream
+        address = cuda.allocate(sent.nbytes)
+        cuda.upload(address, sent.ctypes.data, sent.nbytes)
 
     def fetch() -> None:
-        cuda.synchronize(stream)
-        cuda.download(got.ctypes.data, address, got.nbytes)
+        with cuda.current():
+            cuda.synchronize(stream)
+            cuda.download(got.ctypes.data, address, got.nbytes)
 
     worker = threading.Thread(target=fetch)
     worker.start()
     worker.join()
     assert (got == sent).all()
-    with pytest.raises(ToolMissing) as full:
-        cuda.allocate(1 << 50)
-    assert "memory" in full.value.why
-    cuda.free(address)
+    with cuda.current():
+        with pytest.raises(ToolMissing) as full:
+            cuda.allocate(1 << 50)
+        assert "memory" in full.value.why
+        cuda.free(address)
     cuda.close()
     cuda.close()
 
 
-def test_the_executor_opens_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The whole way with a plan file, then a GPU that TensorRT-RTX does not run on."""
-    plan = one()
+def installed(
+    monkeypatch: pytest.MonkeyPatch, bundle: Path, plan: FakePlan, driver: FakeDriver
+) -> PartRecord:
+    """The part with its plan file in *bundle*, where TensorRT-RTX and a GPU are."""
     part = record(plan)
-    path = tmp_path / part.files["plan"]
+    path = bundle / part.files["plan"]
     path.parent.mkdir(parents=True)
     head = b"vtrt".ljust(16, b"\0") + struct.pack("<Q", 64) + bytes((1, 7, 1, 0))
     path.write_bytes(head.ljust(64, b"\0"))
-    driver = FakeDriver()
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake_trt(plan))
     where = "adcompile.backends.trt.executor."
     monkeypatch.setattr(where + "importlib.util.find_spec", lambda name: object())
     monkeypatch.setattr(where + "open_cuda", lambda: Cuda(driver))  # type: ignore[arg-type]
     monkeypatch.setattr(where + "compute_capability", lambda: "8.9")
+    return part
+
+
+def test_the_executor_opens_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The whole way with a plan file, then a GPU that TensorRT-RTX does not run on."""
+    driver = FakeDriver()
+    part = installed(monkeypatch, tmp_path, one(), driver)
     executor = TrtExecutor()
     executor.open(part, tmp_path, {"require_device": "true"})
     assert not executor.simulated
@@ -254,7 +295,33 @@ def test_the_executor_opens_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert (executor.run({"x": x})["y"] == 2).all()
     executor.close()
     assert not driver.blocks
-    monkeypatch.setattr(where + "compute_capability", lambda: "9.0")
+    monkeypatch.setattr("adcompile.backends.trt.executor.compute_capability", lambda: "9.0")
     with pytest.raises(ToolMissing) as refused:
         TrtExecutor().open(part, tmp_path, {"device": "gpu"})
     assert "compute capability 9.0" in refused.value.why
+
+
+@pytest.mark.parametrize(
+    ("old_driver", "failing", "reason"),
+    [
+        ("CUDA initialization failure with error: 35", "", "failure with error: 35"),
+        ("", "cuStreamCreate", "stream failed, out of memory"),
+        ("", "cuCtxPushCurrent_v2", "context failed, out of memory"),
+    ],
+)
+def test_a_gpu_that_cannot_run_the_plan(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old_driver: str, failing: str, reason: str
+) -> None:
+    """``auto`` simulates and says why; ``gpu`` refuses for the same reason."""
+    driver = FakeDriver(failing)
+    part = installed(monkeypatch, tmp_path, one(old_driver=old_driver), driver)
+    monkeypatch.setattr(
+        "adcompile.backends.trt.executor.simulate", lambda part, bundle, opts: None
+    )
+    executor = TrtExecutor()
+    executor.open(part, tmp_path, {})
+    assert executor.simulated
+    assert reason in executor.where
+    with pytest.raises(ToolMissing) as refused:
+        TrtExecutor().open(part, tmp_path, {"device": "gpu"})
+    assert reason in refused.value.why

@@ -62,6 +62,20 @@ def test_a_missing_gpu_ends_pretraining(monkeypatch: pytest.MonkeyPatch, tmp_pat
         run(pretrain, "-o", str(tmp_path / "a.pth"), "--device", "cuda")
 
 
+def test_a_full_gpu_ends_pretraining(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Too little memory in the middle of the training: one sentence as well."""
+
+    def train(options: object, device: torch.device) -> None:
+        raise torch.cuda.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr(pretrain, "choose_device", torch.device)
+    monkeypatch.setattr(pretrain, "describe", str)
+    monkeypatch.setattr(pretrain, "train", train)
+    with pytest.raises(SystemExit, match="too little memory"):
+        run(pretrain, "-o", str(tmp_path / "a.pth"), "--device", "cuda")
+    assert not list(tmp_path.iterdir())
+
+
 def test_recipes_are_different_textures() -> None:
     """Pictures of one class share colours and wavelength; classes differ; values stay sane."""
     random = np.random.default_rng(0)

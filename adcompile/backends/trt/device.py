@@ -1,13 +1,15 @@
 """The few CUDA driver calls an executor needs, through ctypes.
 
 The driver's library is wherever a GPU works; the CUDA runtime's is not: TensorRT's wheels contain
-it, and torch's keep theirs outside the loader's path. Calls use the first GPU's primary context,
-which is the one that TensorRT and torch use as well.
+it, and torch's keep theirs outside the loader's path. The context is the first GPU's primary one,
+which TensorRT and torch use as well.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from adcompile.backends.trt.driver import LIBRARY
@@ -17,8 +19,9 @@ _BLOCKING = 0  # a stream that waits for copies of the default stream, and they 
 
 
 class Memory(Protocol):
-    """What an engine needs of a GPU; addresses are numbers."""
+    """What an engine needs of a GPU; addresses are numbers. Calls belong inside ``current()``."""
 
+    def current(self) -> AbstractContextManager[None]: ...
     def allocate(self, size: int) -> int: ...
     def free(self, address: int) -> None: ...
     def upload(self, to: int, source: int, size: int) -> None: ...
@@ -29,7 +32,10 @@ class Memory(Protocol):
 
 
 class Cuda:
-    """Memory of the first GPU. Every call raises ToolMissing with the driver's own words."""
+    """Memory of the first GPU, to be used inside :meth:`current` (but for ``close``).
+
+    Every call raises ToolMissing with the driver's own words.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._lib = library
@@ -53,13 +59,18 @@ class Cuda:
         words = (text.value or b"unknown error").decode("utf-8", "replace")
         raise ToolMissing(f"CUDA: {what} failed", why=f"{words} ({code})")
 
-    def _enter(self) -> None:
-        """A context is a thread's own: parts may be run by any thread."""
-        self._check(self._lib.cuCtxSetCurrent(self._context), "context")
+    @contextmanager
+    def current(self) -> Generator[None]:
+        """Inside, this GPU is the calling thread's current one, for TensorRT as well; afterwards
+        the GPU that was current before (torch may have chosen another)."""
+        self._check(self._lib.cuCtxPushCurrent_v2(self._context), "context")
+        try:
+            yield
+        finally:
+            self._lib.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     def allocate(self, size: int) -> int:
         """Device address of *size* bytes (at least one)."""
-        self._enter()
         address = ctypes.c_uint64()
         wanted = ctypes.c_size_t(max(size, 1))
         code: int = self._lib.cuMemAlloc_v2(ctypes.byref(address), wanted)
@@ -68,24 +79,20 @@ class Cuda:
 
     def free(self, address: int) -> None:
         """Give memory back."""
-        self._enter()
         self._lib.cuMemFree_v2(ctypes.c_uint64(address))
 
     def upload(self, to: int, source: int, size: int) -> None:
         """Copy from the host, and wait."""
-        self._enter()
         arguments = (ctypes.c_uint64(to), ctypes.c_void_p(source), ctypes.c_size_t(size))
         self._check(self._lib.cuMemcpyHtoD_v2(*arguments), "copy to the GPU")
 
     def download(self, to: int, source: int, size: int) -> None:
         """Copy to the host, and wait."""
-        self._enter()
         arguments = (ctypes.c_void_p(to), ctypes.c_uint64(source), ctypes.c_size_t(size))
         self._check(self._lib.cuMemcpyDtoH_v2(*arguments), "copy from the GPU")
 
     def stream(self) -> int:
         """A stream of one's own; TensorRT is slower on the default one."""
-        self._enter()
         made = ctypes.c_void_p()
         self._check(self._lib.cuStreamCreate(ctypes.byref(made), _BLOCKING), "stream")
         self._streams.append(made.value or 0)
@@ -93,16 +100,16 @@ class Cuda:
 
     def synchronize(self, stream: int) -> None:
         """Wait for everything in *stream*."""
-        self._enter()
         self._check(self._lib.cuStreamSynchronize(ctypes.c_void_p(stream)), "execution")
 
     def close(self) -> None:
         """Give the streams back; closing twice is harmless. The context stays until the process
         ends: other libraries use it too, and one that is destroyed under them takes them along."""
-        if self._streams:
-            self._enter()
-        for stream in self._streams:
-            self._lib.cuStreamDestroy_v2(ctypes.c_void_p(stream))
+        if not self._streams:
+            return
+        with self.current():
+            for stream in self._streams:
+                self._lib.cuStreamDestroy_v2(ctypes.c_void_p(stream))
         self._streams.clear()
 
 

@@ -42,7 +42,8 @@ def _empty(shape: tuple[int, ...], kind: np.dtype[np.generic]) -> Array:
 class Engine:
     """Runs *plan* as *part*. Buffers grow when they must; close it before its *memory*'s GPU goes.
 
-    Raises FormatError for a plan that TensorRT refuses, ToolMissing when the GPU cannot hold it.
+    Raises FormatError for a plan that TensorRT refuses or that lacks an output of *part*,
+    ToolMissing where TensorRT does not start or the GPU cannot hold the plan.
     """
 
     def __init__(self, trt: Any, memory: Memory, plan: bytes, part: PartRecord) -> None:
@@ -50,7 +51,37 @@ class Engine:
         self._buffers: dict[str, tuple[int, int]] = {}
         self._allocators: dict[str, Any] = {}
         self._log = error_log(trt)
-        self._runtime: Any = trt.Runtime(self._log)
+        with memory.current():
+            self._deserialize(plan)
+            self._stream = memory.stream()
+        engine = self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        mode = trt.TensorIOMode.INPUT
+        self._inputs = [n for n in names if engine.get_tensor_mode(n) == mode]
+        self._outputs = [n for n in names if engine.get_tensor_mode(n) != mode]
+        if missing := [s.name for s in part.outputs if s.name not in self._outputs]:
+            raise FormatError(
+                "the plan lacks outputs that the manifest names",
+                where=part.files["plan"],
+                why=", ".join(missing),
+                fix="build the plan again from this bundle",
+            )
+        self._kinds = {name: self._kind(name) for name in names}
+        # values that shape others (sizes, repeats) are read and written on the host
+        host = trt.TensorLocation.HOST
+        self._on_host = {n for n in names if engine.get_tensor_location(n) == host}
+
+    def _deserialize(self, plan: bytes) -> None:
+        """Runtime, engine and execution context, on the current GPU."""
+        part = self._part
+        try:
+            self._runtime: Any = self._trt.Runtime(self._log)
+        except TypeError as error:  # pybind11's word for a null pointer, such as of an old driver
+            raise ToolMissing(
+                "TensorRT does not start; the driver may be too old for it",
+                where=part.name,
+                why=self._reason(str(error)),
+            ) from error
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise FormatError(
@@ -64,16 +95,6 @@ class Engine:
             raise ToolMissing(
                 "the GPU cannot hold the part", where=part.name, why=self._reason("no memory")
             )
-        self._stream = memory.stream()
-        engine = self._engine
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        mode = trt.TensorIOMode.INPUT
-        self._inputs = [n for n in names if engine.get_tensor_mode(n) == mode]
-        self._outputs = [n for n in names if engine.get_tensor_mode(n) != mode]
-        self._kinds = {name: self._kind(name) for name in names}
-        # values that shape others (sizes, repeats) are read and written on the host
-        host = trt.TensorLocation.HOST
-        self._on_host = {n for n in names if engine.get_tensor_location(n) == host}
 
     def _kind(self, name: str) -> np.dtype[np.generic]:
         own = str(self._engine.get_tensor_dtype(name).name)
@@ -91,12 +112,20 @@ class Engine:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Copy in, execute, copy out. No rows give empty results without a call."""
-        specs = {s.name: s for s in self._part.outputs}
+        specs = self._part.outputs
         if any(feeds[name].size == 0 for name in self._inputs if name in feeds):
             return {
-                n: np.zeros([d if isinstance(d, int) else 0 for d in s.shape], _dtype(s.dtype))
-                for n, s in specs.items()
+                s.name: np.zeros(
+                    [d if isinstance(d, int) else 0 for d in s.shape], _dtype(s.dtype)
+                )
+                for s in specs
             }
+        with self._memory.current():
+            found = self._execute(feeds)
+        return {s.name: found[s.name].astype(_dtype(s.dtype), copy=False) for s in specs}
+
+    def _execute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs of the plan, in its types; on the current GPU."""
         self._log.messages.clear()
         kept = [self._feed(name, feeds) for name in self._inputs]
         results = {name: self._prepare(name) for name in self._outputs}
@@ -108,10 +137,7 @@ class Engine:
             )
         self._memory.synchronize(self._stream)
         del kept  # the host's inputs had to live until here
-        found = {name: self._fetch(name, array) for name, array in results.items()}
-        return {
-            n: a.astype(_dtype(specs[n].dtype), copy=False) for n, a in found.items() if n in specs
-        }
+        return {name: self._fetch(name, array) for name, array in results.items()}
 
     def _feed(self, name: str, feeds: Mapping[str, Array]) -> Array:
         """Shape, address and content of an input; the array that must stay alive."""
@@ -200,11 +226,12 @@ class Engine:
 
     def close(self) -> None:
         """Free what depends on what: context, engine, runtime; then device memory and GPU."""
-        self._context = None
-        self._engine = None
-        self._runtime = None
-        self._allocators.clear()
-        for address, _ in self._buffers.values():
-            self._memory.free(address)
-        self._buffers.clear()
+        with self._memory.current():
+            self._context = None
+            self._engine = None
+            self._runtime = None
+            self._allocators.clear()
+            for address, _ in self._buffers.values():
+                self._memory.free(address)
+            self._buffers.clear()
         self._memory.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,14 +70,13 @@ class TrtExecutor:
             return f"{package} is installed but does not load: {error}"
         try:
             cuda = open_cuda()
+            with ExitStack() as failed:
+                failed.callback(cuda.close)
+                check_version(header, str(trt.__version__), path.name)
+                self._engine = Engine(trt, cuda, path.read_bytes(), part)
+                failed.pop_all()  # the engine closes it
         except ToolMissing as missing:
-            return f"no GPU: {missing.what}, {missing.why}"
-        try:
-            check_version(header, str(trt.__version__), path.name)
-            self._engine = Engine(trt, cuda, path.read_bytes(), part)
-        except BaseException:
-            cuda.close()
-            raise
+            return f"{missing.what}, {missing.why}"
         self.simulated = False
         self.where = f"GPU through {header.family} {trt.__version__}"
         return ""
