@@ -151,8 +151,8 @@ class _OfPlan:
     """What a runtime makes of its plan; its end is noted, with the place if it is a wrong one."""
 
     def __init__(self, plan: FakePlan, log: Any) -> None:
-        assert in_context(), f"{type(self).__name__} made outside the context"
         self.plan, self.log = plan, log
+        assert in_context(), f"{type(self).__name__} made outside the context"
         self.tensors = {**plan.inputs, **plan.outputs}
 
     def __del__(self) -> None:
