@@ -20,8 +20,8 @@ import torchvision_cpu
 from torch import Tensor, nn
 
 from adcompile.anomaly.synth.recipes import Recipe, picture, recipe
-from adcompile.anomaly.torch_device import choose_device, describe, reproducible
 from adcompile.errors import InputError
+from adcompile.torch_device import choose_device, describe, reproducible
 
 Random = np.random.Generator
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))

@@ -28,7 +28,6 @@ import torchvision_cpu
 from export_maskrcnn import OUTPUTS, export
 from torch import Tensor
 
-from adcompile.anomaly.torch_device import choose_device, describe
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess
 from adcompile.detection.coco import Annotation, CocoSet, RunLengths, read_coco
 from adcompile.detection.evaluate import Result, evaluate
@@ -38,6 +37,7 @@ from adcompile.detection.shapes import CLASSES, unrolled, write_set
 from adcompile.errors import InputError
 from adcompile.parallel import cores
 from adcompile.runtime.preprocess import preprocess
+from adcompile.torch_device import choose_device, describe
 
 if TYPE_CHECKING:
     from torchvision.models.detection.mask_rcnn import MaskRCNN

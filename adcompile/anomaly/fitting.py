@@ -73,6 +73,7 @@ def fit(
         statistics=parts.statistics or {},
         weights=parts.weights or {},
         notes=(*data.notes, *parts.notes),
+        device=parts.device,
     )
 
 
@@ -138,14 +139,28 @@ def _train(
     backbone: Backbone | None,
     session: Session,
 ) -> Parts:
-    if isinstance(config, PatchcoreConfig):
-        return _train_patchcore(config, data, chosen, backbone, session.watch)
-    if isinstance(config, PadimConfig):
-        return _train_padim(config, data, chosen, backbone, session.watch)
+    if isinstance(config, BackboneConfig):
+        parts = _train_head(config, data, chosen, backbone, session.watch)
+        return replace(parts, device="cpu" if config.device == "auto" else config.device)
     if isinstance(config, TrainedConfig):
         from adcompile.anomaly.train_networks import train
 
         return train(config, data, chosen, session)
+    raise UsageError(f"nothing trains {config.method!r}")
+
+
+def _train_head(
+    config: BackboneConfig,
+    data: DataSet,
+    chosen: Preset,
+    backbone: Backbone | None,
+    watch: Watch | None,
+) -> Parts:
+    """The head on a feature network that is not trained here."""
+    if isinstance(config, PatchcoreConfig):
+        return _train_patchcore(config, data, chosen, backbone, watch)
+    if isinstance(config, PadimConfig):
+        return _train_padim(config, data, chosen, backbone, watch)
     raise UsageError(f"nothing trains {config.method!r}")
 
 

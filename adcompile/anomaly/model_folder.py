@@ -46,7 +46,8 @@ MAX_JSON_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted detector in memory. ``arrays`` are the statistics file's content by name."""
+    """A fitted detector in memory. ``device`` is where it was fitted (``cpu``, or a GPU's number and
+    name), "" for one that was read from its folder."""
 
     config: FitConfig
     contract: Contract
@@ -58,6 +59,7 @@ class Fitted:
     statistics: Arrays = field(default_factory=dict[str, npt.NDArray[np.generic]])
     weights: Arrays = field(default_factory=dict[str, npt.NDArray[np.generic]])
     notes: tuple[str, ...] = ()
+    device: str = ""
 
 
 def files_of(fitted: Fitted) -> FileSet:

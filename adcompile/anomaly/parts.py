@@ -42,7 +42,8 @@ class Session:
 
 @dataclass(frozen=True)
 class Parts:
-    """How to build the graph for a score, and what to save beside it."""
+    """How to build the graph for a score, what to save beside it, and on which device it came to be
+    (``cpu``, or a GPU's number, for torch with its name)."""
 
     score: Score
     build: Build
@@ -52,3 +53,4 @@ class Parts:
     statistics: Mapping[str, npt.NDArray[np.generic]] | None = None
     weights: Mapping[str, npt.NDArray[np.generic]] | None = None
     notes: tuple[str, ...] = ()
+    device: str = "cpu"

@@ -40,12 +40,13 @@ def train(config: TrainedConfig, data: DataSet, chosen: Preset, session: Session
             why=str(error),
             fix='pip install "adcompile[train]"',
         ) from error
-    from adcompile.anomaly.torch_device import choose_device, describe, reproducible
+    from adcompile.torch_device import choose_device, describe, reproducible
 
     method = cast("Train", importlib.import_module(name).train)
     device = choose_device(config.device)
     start = time.monotonic()
     with reproducible(device):
         parts = method(config, data, chosen, replace(session, device=str(device)))
-    note = f"trained on {describe(device)} in {time.monotonic() - start:.0f} s"
-    return replace(parts, notes=(*parts.notes, note))
+    name = describe(device)
+    note = f"trained on {name} in {time.monotonic() - start:.0f} s"
+    return replace(parts, notes=(*parts.notes, note), device=name)

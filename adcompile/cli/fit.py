@@ -52,6 +52,7 @@ def command(
                 "the output folder exists", where=str(target), fix="--force, or another"
             )
     results: dict[str, Metrics] = {}
+    printed: dict[str, dict[str, object]] = {}
     for name in names:
         found = read_data(data, split_of(chosen), layout=chosen.layout, category=name)
         target = output / name if all_ else output
@@ -63,11 +64,11 @@ def command(
         )
         save_fitted(fitted, target, replace=force)
         results[found.category] = fitted.metrics
+        printed[found.category] = {**fitted.metrics, **result_of(fitted)}
         if not as_json:
-            for note in fitted.notes:
-                console.say(f"note: {note}")
+            say_notes(fitted)
     if as_json:
-        console.emit_json(results)
+        console.emit_json(printed)
         return
     show(results)
 
@@ -103,6 +104,18 @@ def fit_with_progress(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return fitted
+
+
+def result_of(fitted: Fitted) -> dict[str, object]:
+    """What ``--json`` says of a fit beside its metrics: the device (null when nothing was fitted)
+    and the notes."""
+    return {"device": fitted.device or None, "notes": list(fitted.notes)}
+
+
+def say_notes(fitted: Fitted) -> None:
+    """The notes, one a line; a trained network's name the device and the time it took."""
+    for note in fitted.notes:
+        console.say(f"note: {note}")
 
 
 def checkpoint_of(folder: Path) -> Path:

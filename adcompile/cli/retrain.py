@@ -13,7 +13,7 @@ from adcompile.anomaly.fitting import recalibrate
 from adcompile.anomaly.model_folder import load_fitted, save_fitted
 from adcompile.anomaly.sources import read_data
 from adcompile.cli import console
-from adcompile.cli.fit import EXTRA, fit_with_progress, show, split_of
+from adcompile.cli.fit import EXTRA, fit_with_progress, result_of, say_notes, show, split_of
 from adcompile.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -55,8 +55,10 @@ def command(
         done = fit_with_progress(config, found, backbone=network, start=old.weights)
     save_fitted(done, target, replace=True)
     if as_json:
-        console.emit_json({"model": str(target), "metrics": done.metrics})
+        result = {"model": str(target), "metrics": done.metrics}
+        console.emit_json({**result, **result_of(done)})
         return
+    say_notes(done)
     assert done.contract.score is not None
     console.say(f"{target}: threshold {done.contract.score.threshold}")
     if not only_threshold:

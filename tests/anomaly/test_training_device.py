@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn import functional
 
-from adcompile.anomaly import backbone, efficientad, torch_device, vae
+from adcompile import torch_device
+from adcompile.anomaly import backbone, efficientad, vae
 from adcompile.anomaly.backbone import FeatureRunner, load_backbone
 from adcompile.anomaly.config import FitConfig, make_config
 from adcompile.anomaly.efficientad_networks import Networks, enlarge, enlarge_by_products
@@ -25,9 +26,9 @@ from adcompile.anomaly.layouts import read_folder
 from adcompile.anomaly.model_folder import Fitted, load_fitted, save_fitted
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.synth.dataset import SynthOptions, write_dataset
-from adcompile.anomaly.torch_device import CUBLAS, choose_device, reproducible
 from adcompile.cli import main
 from adcompile.errors import InputError, UsageError
+from adcompile.torch_device import CUBLAS, choose_device, reproducible
 from tests.anomaly.conftest import tiny_backbone
 
 GPU = torch.device("cuda", 0)
@@ -180,6 +181,7 @@ def test_what_was_asked_is_saved_and_shown(twill: DataSet, tmp_path: Path, no_gp
     assert load_fitted(tmp_path / "m").config.device == "auto"
     assert "epochs (cpu)" in told
     assert made.notes[-1].startswith("trained on cpu in ")
+    assert made.device == "cpu"
 
 
 def test_the_command_line_refuses_a_missing_gpu(
@@ -270,6 +272,7 @@ def test_a_gpu_trains(
     config = make_config(method, SETTINGS[method] | {"device": "auto"})
     first, seconds = _timed(config, data)
     assert first.notes[-1].startswith("trained on cuda:0 (")
+    assert first.device.startswith("cuda:0 (")
     for name, made in (("a", first), ("b", fit(config, data))):
         save_fitted(made, tmp_path / name)
     for path in sorted((tmp_path / "a").iterdir()):

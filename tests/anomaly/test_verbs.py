@@ -23,12 +23,16 @@ def model(twill_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_retrain_refits_with_the_saved_configuration(
-    model: Path, twill_folder: Path, tmp_path: Path
+    model: Path, twill_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Same images, same configuration: the same bank; another ratio changes its rows."""
+    """Same images, same configuration: the same bank; another ratio changes its rows. The result
+    names the device."""
     words = ["retrain", str(model), "--data", str(twill_folder), "-o"]
     assert main([*words, str(tmp_path / "same")]) == 0
-    assert main([*words, str(tmp_path / "less"), "--coreset-ratio", "0.03"]) == 0
+    capsys.readouterr()
+    assert main([*words, str(tmp_path / "less"), "--coreset-ratio", "0.03", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["model"], result["device"]) == (str(tmp_path / "less"), "cpu")
     old, same, less = (load_fitted(p) for p in (model, tmp_path / "same", tmp_path / "less"))
     assert old.bank is not None
     assert same.bank is not None
@@ -38,10 +42,14 @@ def test_retrain_refits_with_the_saved_configuration(
     assert main([*words, str(tmp_path / "same")]) == 2
 
 
-def test_threshold_alone(model: Path, tmp_path: Path, twill_folder: Path) -> None:
-    """--only-threshold keeps bank and network and needs no images; with images it is refused."""
+def test_threshold_alone(
+    model: Path, tmp_path: Path, twill_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--only-threshold keeps bank and network and needs no images; with images it is refused.
+    Nothing was fitted, so the result names no device."""
     words = ["retrain", str(model), "-o", str(tmp_path / "t"), "--only-threshold"]
-    assert main([*words, "--threshold", "manual", "--threshold-value", "2.5"]) == 0
+    assert main([*words, "--threshold", "manual", "--threshold-value", "2.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["device"] is None
     changed = load_fitted(tmp_path / "t")
     assert changed.contract.score is not None
     assert changed.contract.score.threshold == 2.5

@@ -144,7 +144,7 @@ class _Base:
         self.ready = True
 
 
-_SEVERITY = SimpleNamespace(ERROR=1, INTERNAL_ERROR=2, WARNING=3)
+SEVERITY = SimpleNamespace(ERROR=1, INTERNAL_ERROR=2, WARNING=3)
 
 
 class _OfPlan:
@@ -190,8 +190,8 @@ class Context(_OfPlan):
         assert stream
         assert in_context()
         if self.plan.error:
-            self.log.log(_SEVERITY.WARNING, "not of interest")
-            self.log.log(_SEVERITY.ERROR, self.plan.error)
+            self.log.log(SEVERITY.WARNING, "not of interest")
+            self.log.log(SEVERITY.ERROR, self.plan.error)
             return False
         given = {n: self._view(n, self.shapes[n]).copy() for n in self.plan.inputs}
         results = self.plan.compute(given)
@@ -247,18 +247,18 @@ class Runtime(_OfPlan):
         assert log.ready
         super().__init__(plan, log)
         if plan.old_driver:
-            log.log(_SEVERITY.ERROR, plan.old_driver)
+            log.log(SEVERITY.ERROR, plan.old_driver)
             raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
         if data == b"damaged":
-            self.log.log(_SEVERITY.ERROR, "magic tag\n  failed")
+            self.log.log(SEVERITY.ERROR, "magic tag\n  failed")
             return None
         return Engine(self)
 
 
-class _ILogger(_Base):
-    Severity = _SEVERITY
+class ILogger(_Base):
+    Severity = SEVERITY
 
 
 def fake_trt(plan: FakePlan) -> Any:
@@ -266,7 +266,7 @@ def fake_trt(plan: FakePlan) -> Any:
     return SimpleNamespace(
         __version__="1.7.1",
         Runtime=partial(Runtime, plan),
-        ILogger=_ILogger,
+        ILogger=ILogger,
         IOutputAllocator=_Base,
         TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
         TensorLocation=SimpleNamespace(HOST="host", DEVICE="device"),

@@ -14,9 +14,9 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adcompile.backends.trt.vendor_log import error_log
+from adcompile.backends.trt.vendor_log import NotCreated, create, error_log, last_words
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,13 +33,17 @@ def installed() -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build; returns 0, 1 (refused, reason on stderr) or 3 (no TensorRT)."""
+    """Build; returns 0, 1 (refused, reason on stderr) or 3 (no TensorRT that loads)."""
     options = _parser().parse_args(arguments)
     name = options.package or installed()
     if name is None or not importlib.util.find_spec(name):
         sys.stderr.write("no TensorRT package is installed (pip install tensorrt-rtx)\n")
         return TOOL_MISSING
-    trt = importlib.import_module(name)
+    try:
+        trt = importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"{name} is installed but does not load: {error}\n")
+        return TOOL_MISSING
     try:
         if options.plugins:
             ctypes.CDLL(options.plugins, mode=ctypes.RTLD_GLOBAL)  # registers its plugins
@@ -76,15 +80,38 @@ def build(
     profile: dict[str, list[list[int]]],
     fp16: bool = False,
 ) -> bytes:
-    """The serialized plan of *onnx*. Raises BuildRefused with the vendor's own words."""
-    logger = error_log(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)
+    """The serialized plan of *onnx*.
+
+    *sm* is a compute capability such as ``8.9`` ("": this machine's GPU), *profile* input names to
+    least, best and largest shape. Raises BuildRefused with the vendor's own words.
+    """
+    log = error_log(trt)
+    try:
+        builder = create(log, trt.Builder, log)
+        network = create(log, builder.create_network, _network_flags(trt))
+        parser = create(log, trt.OnnxParser, network, log)
+        config = create(log, builder.create_builder_config)
+    except NotCreated as error:
+        raise BuildRefused(
+            f"TensorRT does not start; the driver may be too old for it: {error}"
+        ) from error
     if not parser.parse(onnx.read_bytes(), str(onnx)):
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise BuildRefused("parser: " + ("; ".join(errors) or "no reason given"))
-    config = builder.create_builder_config()
+    _configure(trt, config, sm, fp16)
+    if profile:
+        shapes = builder.create_optimization_profile()
+        for name, (low, best, high) in profile.items():
+            shapes.set_shape(name, tuple(low), tuple(best), tuple(high))
+        config.add_optimization_profile(shapes)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildRefused("builder: " + last_words(log, "no reason given"))
+    return bytes(plan)
+
+
+def _configure(trt: ModuleType, config: Any, sm: str, fp16: bool) -> None:
+    """Workspace, half precision and the GPU to build for, as far as this TensorRT has a choice."""
     if hasattr(config, "set_memory_pool_limit"):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE)
     else:
@@ -97,15 +124,6 @@ def build(
             raise BuildRefused(f"this TensorRT does not build for compute capability {sm}")
         config.num_compute_capabilities = 1
         config.set_compute_capability(wanted, 0)
-    if profile:
-        shapes = builder.create_optimization_profile()
-        for name, (low, best, high) in profile.items():
-            shapes.set_shape(name, tuple(low), tuple(best), tuple(high))
-        config.add_optimization_profile(shapes)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BuildRefused("builder: " + ("; ".join(logger.messages) or "no reason given"))
-    return bytes(plan)
 
 
 def _network_flags(trt: ModuleType) -> int:

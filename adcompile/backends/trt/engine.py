@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adcompile.backends.trt.device import Memory
-from adcompile.backends.trt.vendor_log import error_log
+from adcompile.backends.trt.vendor_log import NotCreated, create, error_log, last_words
 from adcompile.errors import FormatError, InputError, ToolMissing
 from adcompile.manifest import PartRecord
 from adcompile.runtime.executor import Array
@@ -75,12 +75,12 @@ class Engine:
         """Runtime, engine and execution context, on the current GPU."""
         part = self._part
         try:
-            self._runtime: Any = self._trt.Runtime(self._log)
-        except TypeError as error:  # pybind11's word for a null pointer, such as of an old driver
+            self._runtime: Any = create(self._log, self._trt.Runtime, self._log)
+        except NotCreated as error:
             raise ToolMissing(
                 "TensorRT does not start; the driver may be too old for it",
                 where=part.name,
-                why=self._reason(str(error)),
+                why=str(error),
             ) from error
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -108,7 +108,7 @@ class Engine:
         return _dtype(_TYPES[own])
 
     def _reason(self, otherwise: str) -> str:
-        return "; ".join(self._log.messages[-3:]) or otherwise
+        return last_words(self._log, otherwise)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Copy in, execute, copy out. No rows give empty results without a call."""
