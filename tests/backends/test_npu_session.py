@@ -21,7 +21,7 @@ from adcompile.backends.npu.session import (
 )
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
-from adcompile.errors import FormatError, ToolMissing, UsageError
+from adcompile.errors import FormatError, ToolMissing, Unsupported, UsageError
 from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.bundle import load
 from adcompile.runtime.session import Session, open_session
@@ -279,7 +279,43 @@ def test_the_providers_report_stands_beside_the_plan(
     assert ran["Add"] == (1, "CPU")
     assert ran["Relu"] == (3, "not in the report")
     with load(bundle) as opened:
-        assert any("ran on CPU: Add" in text for text in opened.where.values())
+        (where,) = [text for text in opened.where.values() if text.startswith("NPU")]
+    assert "8 of 9 operators" in where
+    assert "ran on CPU: Add" in where
+
+
+STATS = {
+    "kept": [{"name": "CPU", "nodeNum": 2, "supportedOpType": ["::QuantizeLinear"]},
+             {"name": "NPU", "nodeNum": 9, "supportedOpType": ["::Conv", "::Add"]}],
+    "moved": [{"name": "CPU", "nodeNum": 1, "supportedOpType": ["::Add"]},
+              {"name": "NPU", "nodeNum": 8, "supportedOpType": ["::Conv"]}],
+    "damaged": [{"name": "CPU"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stats", "refusal"),
+    [
+        ("kept", ""),
+        ("moved", "ran on CPU: Add"),
+        ("damaged", "not a placement report"),
+        ("", "left no report"),
+    ],
+)
+def test_who_insists_on_the_plan(
+    stats: str, refusal: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``as_planned`` refuses what ran elsewhere or is not known; without it the bundle opens."""
+    fake(monkeypatch, {"deviceStat": STATS[stats]} if stats else None)
+    with load(bundle) as opened:
+        assert any(text.startswith("NPU") for text in opened.where.values())
+    with load(bundle, options={"as_planned": "true"}) as opened:
+        if not refusal:
+            assert any("9 of 11 operators" in text for text in opened.where.values())
+            return
+        with pytest.raises(Unsupported) as refused:
+            assert opened.where
+    assert refusal in refused.value.why
 
 
 def test_device_options_of_the_command_line(

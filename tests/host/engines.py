@@ -20,6 +20,7 @@ SOURCES = (
     "engine",
     "engine_recorded",
     "manifest",
+    "placement_report",
     "provider_session",
     "rows",
     "mosaic",

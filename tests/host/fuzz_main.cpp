@@ -13,6 +13,7 @@
 #include "manifest.hpp"
 #include "mosaic.hpp"
 #include "npy.hpp"
+#include "placement_report.hpp"
 #include "provider_session.hpp"
 
 namespace {
@@ -79,7 +80,7 @@ void use_layout(const std::string& text) {
 }
 
 void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
-  switch (which % 11) {
+  switch (which % 12) {
     case 0:
       static_cast<void>(adc::parse_npy(data, size, "fuzz"));
       break;
@@ -117,6 +118,9 @@ void read_one(std::uint8_t which, const std::uint8_t* data, std::size_t size) {
       break;
     case 10:
       static_cast<void>(adc::parse_session(data, size, "fuzz"));
+      break;
+    case 11:
+      static_cast<void>(adc::parse_report(data, size, "fuzz"));
       break;
     default: {
       adc_bank* bank = nullptr;

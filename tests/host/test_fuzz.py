@@ -64,6 +64,7 @@ PART = {
 }
 MANIFEST = {"schema_version": 1, "parts": [PART]}
 LAYOUT = '{"inputs":{"x":[7,7,8,8,0]},"outputs":{"y":[1,1,8,8,1]},"grids":[[2,2],[3,4]]}'
+REPORT = {"deviceStat": [{"name": "NPU", "nodeNum": 2, "supportedOpType": ["::Conv"]}]}
 SANITIZER = "quarantine_size_mb=8:allocator_release_to_os_interval_ms=0"
 
 
@@ -90,6 +91,7 @@ def seeds(folder: Path) -> None:
             .as_json()
             .encode(),
         ),
+        (11, json.dumps(REPORT).encode()),
     ]
     picture = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
     palette = picture.quantize(2)
@@ -124,6 +126,7 @@ def build(folder: Path) -> Path:
         "mosaic_layout.cpp",
         "npy.cpp",
         "part.cpp",
+        "placement_report.cpp",
         "provider_session.cpp",
         "weights.cpp",
         "sha256.cpp",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from adcompile.backends.npu.report import Line, compare, find_report, read_report
+from adcompile.backends.npu.report import Line, compare, find_report, moved_to_cpu, read_report
 from adcompile.backends.npu.resolve import NO_FALLBACK, read_session, settle
 from adcompile.backends.npu.session import PROVIDER
 from adcompile.backends.simulation import (
@@ -17,14 +17,14 @@ from adcompile.backends.simulation import (
     simulate,
     threads_of,
 )
-from adcompile.errors import ToolMissing, UsageError
+from adcompile.errors import FormatError, ToolMissing, Unsupported, UsageError
 from adcompile.manifest import PartRecord
 from adcompile.runtime.executor import Array
 from adcompile.runtime.session import Session, available_providers, open_session, runtime
 
 _MODES = ("auto", "npu", "cpu")
 _OPTIONS = (
-    *("device", "require_device", "no_cpu_fallback", "threads"),
+    *("device", "require_device", "no_cpu_fallback", "as_planned", "threads"),
     *("cache_dir", "driver", "encryption_key", "xclbin", "config_file"),
     *("target", "simulate"),  # of every executor
 )
@@ -33,7 +33,8 @@ _OPTIONS = (
 class NpuExecutor:
     """Options: ``device`` (auto, npu, cpu), ``require_device``, ``no_cpu_fallback``, ``cache_dir``,
     ``driver`` (its version, part of the cache identity), ``encryption_key`` (of the cached model; kept
-    nowhere), ``xclbin`` and ``config_file`` (instead of the session's own), ``threads``."""
+    nowhere), ``xclbin`` and ``config_file`` (instead of the session's own), ``threads``,
+    ``as_planned`` (an error unless the provider reports that all ran where it was planned)."""
 
     family: ClassVar[str] = "npu"
 
@@ -42,10 +43,12 @@ class NpuExecutor:
         self.where = "not opened"
         self.fell_back = False
         self.placement: list[Line] = []
+        self._counted = ""
         self._sessions: PartSessions | None = None
 
     def open(self, part: PartRecord, bundle: Path, options: Mapping[str, str]) -> None:
-        """Open the part. Raises ToolMissing when the NPU is required and its provider is absent."""
+        """Open the part. Raises ToolMissing when the NPU is required and its provider is absent,
+        Unsupported when the provider did not keep to the plan and ``as_planned`` asks for it."""
         for name in options:
             if name not in _OPTIONS:
                 known = ", ".join(_OPTIONS)
@@ -55,7 +58,8 @@ class NpuExecutor:
             raise UsageError(f"unknown device {mode!r}", fix=f"one of {', '.join(_MODES)}")
         present = PROVIDER in available_providers()
         strict = options.get("no_cpu_fallback") == "true"
-        required = options.get("require_device") == "true" or mode == "npu" or strict
+        insist = options.get("as_planned") == "true"
+        required = options.get("require_device") == "true" or mode == "npu" or strict or insist
         if required and not present:
             raise ToolMissing(
                 f"this ONNX Runtime has no {PROVIDER}",
@@ -77,9 +81,8 @@ class NpuExecutor:
         """What executes, and which op types the provider took to the CPU against the plan."""
         if self.fell_back:
             return f"ONNX Runtime CPU: {PROVIDER} took nothing of the part"
-        ops = [f"{line.op} ({line.why})" for line in self.placement if line.surprise]
-        text = f"NPU through {PROVIDER}"
-        return f"{text}; planned NPU, ran on CPU: {', '.join(ops)}" if ops else text
+        moved = moved_to_cpu(self.placement)
+        return f"NPU through {PROVIDER}{self._counted}" + (f"; {moved}" if moved else "")
 
     def _open_device(
         self, part: PartRecord, bundle: Path, options: Mapping[str, str]
@@ -90,14 +93,12 @@ class NpuExecutor:
         strict = settled.config.get(NO_FALLBACK) == "1"
         os.environ.update(settled.environment)
         version, driver = runtime().__version__, options.get("driver", "unknown")
-        started = time.time()
-        opened: list[dict[str, str]] = []
         providers = [PROVIDER] if strict else [PROVIDER, "CPUExecutionProvider"]
 
         def opener(path: Path) -> Session:
             own = settled.for_model(path, version, driver)
-            opened.append(own)
-            return open_session(
+            started = time.time()
+            session = open_session(
                 path,
                 providers,
                 provider_options=[own] if strict else [own, {}],
@@ -105,13 +106,30 @@ class NpuExecutor:
                 config=settled.config,
                 where=part.name,
             )
+            self.fell_back = PROVIDER not in session.providers
+            why = self._departures(find_report(own, started), plan.planned)
+            if why and options.get("as_planned") == "true":
+                raise Unsupported(
+                    "the part does not run as planned", where=f"part {part.name!r}", why=why
+                )
+            return session
 
-        sessions = PartSessions(part, bundle, "device", opener)
-        self.fell_back = PROVIDER not in sessions.providers
-        report = find_report(opened[0], started)
-        if report is not None:
-            self.placement = compare(plan.planned, read_report(report))
-        return sessions
+        return PartSessions(part, bundle, "device", opener)
+
+    def _departures(self, report: Path | None, planned: Mapping[str, int]) -> str:
+        """Keep the provider's report beside the plan, and say what speaks against the plan, "" when
+        nothing does."""
+        if self.fell_back:
+            return f"{PROVIDER} took nothing of the part"
+        if report is None:
+            return f"{PROVIDER} left no report of where the operators ran"
+        try:
+            found = read_report(report)
+        except FormatError as error:
+            return f"{error.what}: {error.why or error.where}"
+        self._counted = f": {found.npu} of {found.total} operators"
+        self.placement = compare(planned, found)
+        return moved_to_cpu(self.placement)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Execute once; parts of rows once per row or bucket."""

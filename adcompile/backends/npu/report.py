@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +130,12 @@ def compare(planned: Mapping[str, int], found: Placement) -> list[Line]:
         else:
             lines.append(Line(op, count, "not in the report", "fused or folded"))
     return lines
+
+
+def moved_to_cpu(lines: Sequence[Line]) -> str:
+    """The op types that ran on the CPU against the plan, in words; "" when there are none."""
+    ops = ", ".join(f"{line.op} ({line.why})" for line in lines if line.surprise)
+    return f"planned NPU, ran on CPU: {ops}" if ops else ""
 
 
 def find_report(settings: Mapping[str, str], since: float) -> Path | None:

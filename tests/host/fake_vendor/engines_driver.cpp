@@ -108,6 +108,7 @@ void open_and_run(const std::string& kind, const std::string& folder, adc::Index
   info.parts = {part};
   const auto context = adc::context_of(folder, info, info.parts[0], options);
   const auto stage = adc::open_device_part("auto", context);
+  std::printf("placement: %s\n", stage->placement().c_str());
   run(*stage, ports, rows);
 }
 

@@ -1,6 +1,9 @@
 // ONNX Runtime's C API. A model file is text (fake.hpp), its types those of the interface. Settings,
-// and the variables that execution providers read, are printed when the session is made.
+// and the variables that execution providers read, are printed when the session is made. The text in the
+// variable FAKE_REPORT becomes the provider's placement report, in its cache folder (below the cache key,
+// unless FAKE_REPORT_ABOVE is set).
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -35,6 +38,15 @@ struct OrtValue {
 namespace {
 
 OrtAllocator the_allocator;
+std::string cache_folder;  // of the provider that was added last
+
+/// Leaves a report, as VitisAI does while it compiles.
+void write_report() {
+  const char* text = std::getenv("FAKE_REPORT");
+  if (text == nullptr || cache_folder.empty()) return;
+  std::filesystem::create_directories(cache_folder);
+  std::ofstream(cache_folder + "/vitisai_ep_report.json") << text;
+}
 
 std::size_t element_bytes(int type) {
   switch (type) {
@@ -72,7 +84,13 @@ void release(T* object) {
 OrtStatus* append_provider(OrtSessionOptions*, const char* name, const char* const* keys,
                            const char* const* values, std::size_t count) {
   std::string detail = name;
-  for (std::size_t i = 0; i < count; ++i) detail += std::string(" ") + keys[i] + "=" + values[i];
+  for (std::size_t i = 0; i < count; ++i) {
+    detail += std::string(" ") + keys[i] + "=" + values[i];
+    if (std::string("cache_dir") == keys[i]) cache_folder = values[i];
+  }
+  for (std::size_t i = 0; i < count && std::getenv("FAKE_REPORT_ABOVE") == nullptr; ++i) {
+    if (std::string("cache_key") == keys[i]) cache_folder += std::string("/") + values[i];
+  }
   return status("AppendExecutionProvider", detail);
 }
 
@@ -82,6 +100,7 @@ OrtStatus* create_session(const OrtEnv*, const char* path, const OrtSessionOptio
   for (const char* name : {"XLNX_VART_FIRMWARE", "XLNX_TARGET_NAME", "XLNX_ONNX_EP_REPORT_FILE"}) {
     if (const char* value = std::getenv(name)) works("environment", std::string(name) + "=" + value);
   }
+  write_report();
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();

@@ -219,6 +219,15 @@ void Times::print(std::FILE* to) const {
 
 namespace {
 
+/// What ran where, as far as a device's runtime may leave operators to the CPU.
+void print_placements(const Bundle& bundle) {
+  const std::vector<PartInfo>& parts = bundle.info().parts;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::string text = bundle.placement(i);
+    if (!text.empty()) std::printf("part %s: %s\n", parts[i].name, text.c_str());
+  }
+}
+
 /// Pre-processes, sets the input, runs; adds up the times.
 Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& times) {
   const BundleInfo& info = bundle.info();
@@ -241,6 +250,7 @@ Placement run_image(Bundle& bundle, const Image& image, Array& tensor, Times& ti
 int each_picture(const Options& options, Bundle& bundle,
                  const std::function<void(const Done&)>& use) {
   Source source(options);
+  print_placements(bundle);
   Times all;
   Image image;
   Array tensor;

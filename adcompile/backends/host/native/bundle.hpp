@@ -38,6 +38,10 @@ class Bundle {
 
   /// False for device parts when the bundle was opened without devices.
   [[nodiscard]] bool is_open(std::size_t part) const { return stages_.at(part) != nullptr; }
+  /// Where a device's runtime ran the part's operators (Stage::placement).
+  [[nodiscard]] std::string placement(std::size_t part) const {
+    return is_open(part) ? stages_[part]->placement() : "";
+  }
   /// Runs all parts in order.
   void run();
   /// Runs one part on the current values.

@@ -1,10 +1,12 @@
 // ONNX Runtime through its C API: VitisAI on Ryzen AI, or the CPU.
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "device_tensor.hpp"
 #include "npy.hpp"
 #include "ort_api.hpp"
+#include "placement_report.hpp"
 #include "provider_session.hpp"
 
 namespace adc {
@@ -47,8 +49,10 @@ class OrtEngine final : public Stage {
         session_(api().ReleaseSession),
         memory_(api().ReleaseMemoryInfo) {
     check_options(context, {"plan", "provider", "threads", "xclbin", "config_file", "cache_dir",
-                            "encryption_key", "no_cpu_fallback", "driver"});
-    const bool cpu = option(context, "provider", "") == "cpu";
+                            "encryption_key", "no_cpu_fallback", "as_planned", "driver"});
+    const bool insist = option(context, "as_planned", "") == "true";
+    const bool cpu = option(context, "provider", "") == "cpu" || !has_file(context, "session");
+    if (cpu && insist) fail("part " + name_ + ": nothing of it runs on an NPU");
     const std::string path = device_file(context, "plan", model_use(context, cpu));
     check(api().CreateEnv(ORT_LOGGING_LEVEL_WARNING, "adcompile", env_.out()), "CreateEnv");
     check(api().CreateSessionOptions(settings_.out()), "CreateSessionOptions");
@@ -57,14 +61,16 @@ class OrtEngine final : public Stage {
       check(api().SetIntraOpNumThreads(settings_.get(), threads), "SetIntraOpNumThreads");
     }
     configure("session.force_spinning_stop", "1");  // sessions share the cores of the board
+    std::optional<ReportWatch> report;
     if (cpu) {
       configure("session.x64quantprecision", "1");  // 8-bit products must not saturate
     } else {
-      add_provider(context, path);
+      report.emplace(add_provider(context, path));
     }
     const std::filesystem::path file(path);  // in the characters that the system's paths have
     check(api().CreateSession(env_.get(), file.c_str(), settings_.get(), session_.out()),
           "CreateSession");
+    if (report) placement_ = report->describe(insist);
     check(api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, memory_.out()),
           "CreateCpuMemoryInfo");
     bind();
@@ -73,6 +79,7 @@ class OrtEngine final : public Stage {
   [[nodiscard]] const char* name() const override { return name_.c_str(); }
   [[nodiscard]] const std::vector<Port>& inputs() const override { return ports_in_; }
   [[nodiscard]] const std::vector<Port>& outputs() const override { return ports_out_; }
+  [[nodiscard]] std::string placement() const override { return placement_; }
 
   void run(const AnyView* in, AnyView* out) override {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -112,9 +119,8 @@ class OrtEngine final : public Stage {
     check(api().AddSessionConfigEntry(settings_.get(), key, value), "AddSessionConfigEntry");
   }
 
-  /// The provider and its options from the part's session.json; without one: the CPU.
-  void add_provider(const EngineContext& context, const std::string& model) {
-    if (!has_file(context, "session")) return;
+  /// The provider and its options from the part's session.json; returns what was settled.
+  SessionPlan add_provider(const EngineContext& context, const std::string& model) {
     const std::string path = device_file(context, "session", "session");
     const std::vector<unsigned char> text = read_file(path, std::size_t{1} << 20);
     const SessionRequest request{name_, path.substr(0, path.rfind('/')), model,
@@ -136,6 +142,7 @@ class OrtEngine final : public Stage {
     check(api().SessionOptionsAppendExecutionProvider(settings_.get(), short_name.c_str(),
                                                       keys.data(), values.data(), keys.size()),
           short_name.c_str());
+    return plan;
   }
 
   struct Declared {
@@ -251,6 +258,7 @@ class OrtEngine final : public Stage {
   }
 
   std::string name_;
+  std::string placement_;
   std::vector<Port> ports_in_;
   std::vector<Port> ports_out_;
   // Destroyed from the bottom up: values before the session that they belong to.

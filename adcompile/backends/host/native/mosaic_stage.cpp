@@ -51,8 +51,10 @@ class ByMosaic final : public RowStage {
     }
   }
 
- private:
+  /// Of the smallest image: the models differ in nothing but their size.
+  [[nodiscard]] std::string placement() const override { return stages_.front()->placement(); }
 
+ private:
   void run_rows(const AnyView* in, Index rows, AnyView* out) override {
     for (std::size_t i = 0; i < fed_.size(); ++i) check_port(in[i], inputs()[i]);
     for (Index start = 0; start < rows;) {

@@ -148,6 +148,8 @@ class Stage {
   [[nodiscard]] virtual const char* name() const = 0;
   [[nodiscard]] virtual const std::vector<Port>& inputs() const = 0;
   [[nodiscard]] virtual const std::vector<Port>& outputs() const = 0;
+  /// Where a device's runtime put the operators, as far as it has a choice and says so; "" otherwise.
+  [[nodiscard]] virtual std::string placement() const { return ""; }
   /// `in` and `out` have one entry per port, in order.
   virtual void run(const AnyView* in, AnyView* out) = 0;
 };

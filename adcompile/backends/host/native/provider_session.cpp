@@ -191,6 +191,7 @@ SessionPlan parse_session(const unsigned char* data, std::size_t size, const std
   plan.options = table(root, "provider_options", where);
   plan.environment = table(root, "environment", where);
   plan.config = table(root, "session_config", where);
+  plan.planned = table(root, "planned", where);
   for (const auto& variable : plan.environment) {
     if (!among(kVariables, variable.first)) {
       fail(where + ": the variable " + variable.first + " is none of the provider's");

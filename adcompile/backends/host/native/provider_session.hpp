@@ -18,6 +18,7 @@ struct SessionPlan {
   Settings environment;           // variables that it reads
   Settings config;                // entries of the session's configuration
   std::string encryption_option;  // name of the option that takes a key, "" when there is none
+  Settings planned;               // types of operators that are to run on the NPU, and how many
 };
 
 /// Reads a plan. Fails, naming the field, when a value is no plain word or a variable is none of the

@@ -21,6 +21,8 @@ class ByRows final : public RowStage {
     std::sort(sizes_.begin(), sizes_.end());
   }
 
+  [[nodiscard]] std::string placement() const override { return inner_->placement(); }
+
  private:
   void run_rows(const AnyView* in, Index rows, AnyView* out) override {
     if (sizes_.empty()) {

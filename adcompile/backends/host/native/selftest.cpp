@@ -33,6 +33,8 @@ class Replay {
     }
     bundle_.run_part(index);
     check(part, bundle_.seconds()[index]);
+    const std::string placement = bundle_.placement(index);
+    if (!placement.empty()) std::fprintf(report_, "    %s\n", placement.c_str());
   }
 
  private:
