@@ -58,8 +58,8 @@ def solve(prepared: Prepared, data: CalibrationData, scheme: Scheme) -> Assignme
 
 
 def finish(prepared: Prepared, assignment: Assignment, scheme: Scheme) -> ir.Model:
-    """Insert the Q/DQ nodes and bring the model to the scheme's opset."""
+    """Bring the model to the scheme's opset, then insert the Q/DQ nodes, which are of that opset."""
     model = prepared.model.clone()
-    insert(model, prepared.points, assignment, scheme)
     retarget(model, scheme.opset, scheme.ir_version)
+    insert(model, prepared.points, assignment, scheme)
     return model

@@ -64,7 +64,7 @@ class Net:
         return from_bytes(proto.SerializeToString())
 
 
-def residual() -> ir.Model:
+def residual(opset: int = 17) -> ir.Model:
     """Two convolutions around a shortcut, a pool, an average and a product."""
     net = Net()
     a = net.node("Relu", [net.conv("x", "c1", 3, 8)], "r1")
@@ -74,7 +74,7 @@ def residual() -> ir.Model:
     s = net.node("Relu", [net.node("Add", [b, a], "sum")], "r3")
     g = net.node("Flatten", [net.node("GlobalAveragePool", [s], "gap")], "flat")
     net.node("Gemm", [g, net.weight("fw", 5, 8), net.weight("fb", 5, scale=0.1)], "y", transB=1)
-    return net.model({"x": [1, 3, 16, 16]}, {"y": [1, 5], "r3": [1, 8, 8, 8]})
+    return net.model({"x": [1, 3, 16, 16]}, {"y": [1, 5], "r3": [1, 8, 8, 8]}, opset)
 
 
 def kernels() -> ir.Model:

@@ -44,6 +44,16 @@ def test_trt_and_drpai_formats_are_legal_and_close() -> None:
         assert snr(model, quantized, samples(model, 2, seed=TEST)) > 22.0
 
 
+@pytest.mark.parametrize("opset", [19, 21, 25])
+def test_models_newer_than_the_scheme_s_opset(opset: int) -> None:
+    """The Q/DQ nodes belong to the scheme's opset, whatever opset the model was exported with."""
+    model = residual(opset)
+    for scheme in (XINT8, TRT, DRPAI):
+        quantized = quantize(model, samples(model), scheme)
+        assert quantized.opset_imports[""] == scheme.opset
+        assert snr(model, quantized, samples(model, 2, seed=TEST)) > 20.0
+
+
 def test_corrections_pay() -> None:
     """Equalisation and reconstruction give less error than plain rounding."""
     model = residual()
