@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adcompile.dims import parse_dims
 from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,11 +87,10 @@ def parse_pairs(items: list[str], option: str, *, last: bool = False) -> dict[st
 
 
 def parse_shape(text: str, option: str = "--input-shape") -> tuple[int, ...]:
-    """``1x3x320x320`` as a tuple; sizes must be 1 … 2^31."""
-    try:
-        shape = tuple(int(x) for x in text.lower().split("x"))
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not like 1x3x320x320") from None
+    """``1x3x320x320`` or ``scalar`` as a tuple; sizes must be 1 … 2^31."""
+    shape = parse_dims(text.lower())
+    if shape is None:
+        raise UsageError(f"{option} {text!r} is not like 1x3x320x320 (or scalar)")
     if any(not 1 <= d < 2**31 for d in shape):
         raise UsageError(f"{option} {text!r}: every size must be at least 1")
     return shape

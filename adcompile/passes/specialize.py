@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from adcompile.dims import parse_dims
 from adcompile.errors import ModelError, UsageError
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.screen_tensors import MAX_TENSOR_BYTES
-
-_SHAPE = re.compile(r"\d+(x\d+)*|scalar")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ def parse_shapes(texts: Iterable[str], model: ir.Model) -> dict[str, tuple[int, 
 def _split(text: str, model: ir.Model) -> tuple[str, tuple[int, ...]]:
     place = max(text.rfind(":"), text.rfind("="))
     name, shape = text[: max(place, 0)], text[place + 1 :]
-    if not _SHAPE.fullmatch(shape):
+    dims = parse_dims(shape)
+    if dims is None:
         raise UsageError(
             "cannot read the input shape",
             where=text,
@@ -75,7 +74,6 @@ def _split(text: str, model: ir.Model) -> tuple[str, tuple[int, ...]]:
         if len(inputs) != 1:
             raise UsageError("say which input the shape is for", where=text, fix=_listed(model))
         name = inputs[0].name or ""
-    dims = () if shape == "scalar" else tuple(int(d) for d in shape.split("x"))
     if math.prod(dims) > MAX_TENSOR_BYTES:
         raise UsageError("input shape is too large", where=text)
     return name, dims

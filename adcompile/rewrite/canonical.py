@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from adcompile.passes.specialize import Specialize
 from adcompile.rewrite.pipeline import Pipeline
 
 # target-independent, exact, to a fixed point
@@ -18,8 +15,3 @@ CANONICAL = (
 def canonical() -> Pipeline:
     """The canonical pipeline."""
     return Pipeline.parse(CANONICAL)
-
-
-def specialize_for(shapes: Sequence[str], *, static: bool = False) -> Pipeline:
-    """Fix input shapes (``name=1x3x320x320``), then canonicalize."""
-    return Pipeline((Specialize(shapes=tuple(shapes), static=static),)) + canonical()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adcompile.dims import dims_text
 from adcompile.interfaces import Pass
 from adcompile.job import Job
 from adcompile.passes.bind_defaults import BindDefaults
@@ -20,7 +21,7 @@ def specialize(job: Job) -> None:
     passes: list[Pass] = [BindDefaults(), NameNodes()]
     shapes = job.shapes
     if shapes:
-        texts = tuple(f"{n}={'x'.join(map(str, s))}" for n, s in sorted(shapes.items()))
+        texts = tuple(f"{n}={dims_text(s)}" for n, s in sorted(shapes.items()))
         passes.append(Specialize(shapes=texts))
     _run(job, "specialize", Pipeline(tuple(passes)))
 

@@ -14,6 +14,7 @@ import yaml
 
 import adcompile
 from adcompile.cache import StepCache
+from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
 from adcompile.errors import AdcompileError, Unsupported, UsageError
 from adcompile.manifest import ActionRecord, check_files, read_manifest
@@ -137,6 +138,20 @@ def test_unknown_input_name_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no input called 'img'") as caught:
         compile(dynamic(), "npu", tmp_path / "b", replace(QUICK, input_shapes={"img": (1,)}))
     assert "image" in caught.value.fix
+
+
+def test_a_number_as_input(tmp_path: Path) -> None:
+    """An input without dimensions is given as such, in Python and on the command line."""
+    header = '<ir_version: 9, opset_import: ["" : 17]>'
+    body = "scaled (float[n] x, float s) => (float[n] y) { y = Mul(x, s) }"
+    model = onnx.parser.parse_model(f"{header} {body}")
+    shapes: dict[str, tuple[int, ...]] = {"x": (3,), "s": ()}
+    options = replace(QUICK, precision="fp32", input_shapes=shapes)
+    assert compile(model, "trt", tmp_path / "a", options).ok
+    onnx.save(model, tmp_path / "m.onnx")
+    words = ["build", str(tmp_path / "m.onnx"), "-t", "trt", "-o", str(tmp_path / "b")]
+    given = ["--input-shape", "x=3", "--input-shape", "s=scalar", "--precision", "fp32"]
+    assert main([*words, *given]) == 0
 
 
 def test_strict_refuses_host_parts(tmp_path: Path) -> None:

@@ -563,6 +563,10 @@ def test_specialize_a_single_input_without_its_name() -> None:
     m = model("g (float[N] x) => (float[?] y) { y = Neg(x) }")
     Specialize(shapes=("x=7",)).run(m, Report())
     assert static_shape(m.graph.inputs[0]) == (7,)
+    m = model("g (float x) => (float y) { y = Neg(x) }")
+    Specialize(shapes=("x=scalar",)).run(m, Report())
+    with pytest.raises(UsageError, match="name=scalar"):
+        Specialize(shapes=("x=",)).run(m, Report())
 
 
 def test_set_attribute() -> None:
