@@ -25,6 +25,11 @@ PatchScorePaper(distances [Q, k], indices int64 [Q, k], features [Q, C], bank [M
     of distances and indices is read. k ≥ 2.
 MahalanobisMap(embedding [N, C, h, w], mean [C, P], inverse [P, C, C]) -> squared [N, 1, h, w]
     Per patch (x - mean)ᵀ · inverse · (x - mean), at least 0. The square root is a Sqrt node.
+WhitenedMap(embedding [N, C, h, w], mean [C, P], factor [B, C·(C + 1)/2, 16]) -> squared [N, 1, h, w]
+    The same distance through triangular factors: |L · (x - mean)|² with Lᵀ · L = inverse. ``factor``
+    is packed as ``whiten.py`` says: lower triangles row by row, 16 patches beside each other, B =
+    ⌈P / 16⌉. Half the numbers of ``inverse``, and no cancellation. The body unpacks the factors to
+    whole matrices; a runtime that folds constants does that once.
 SquaredErrorMap(a [N, C, h, w], b [N, C, h, w]) -> error [N, 1, h, w]
     Mean over channels of (a - b)².
 MapUpsampleBlur(patch_map [N, 1, h, w], rows [H, h], columns [w, W]) -> out [N, 1, H, W]
@@ -229,6 +234,65 @@ MahalanobisMap (embedding, mean, inverse) => (squared)
 }
 """
 
+_WHITENED = """
+WhitenedMap (embedding, mean, factor) => (squared)
+{
+  flat = Constant <value_ints = [-1]> ()
+  zero = Constant <value_ints = [0]> ()
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  four = Constant <value_ints = [4]> ()
+  lanes = Constant <value_ints = [16]> ()
+  start = Constant <value_int = 0> ()
+  step = Constant <value_int = 1> ()
+  half = Constant <value_int = 2> ()
+  row_of_zeros = Constant <value_ints = [0, 0, 0, 0, 1, 0]> ()
+  none_before = Constant <value_ints = [0, 0, 0, 0, 0]> ()
+  shape = Shape (embedding)
+  n = Slice (shape, zero, one)
+  nc = Slice (shape, zero, two)
+  hw = Slice (shape, two, four)
+  sizes = Shape (mean)
+  c = Slice (sizes, zero, one)
+  p = Slice (sizes, one, two)
+  packed = Shape (factor)
+  b = Slice (packed, zero, one)
+  places = Mul (b, lanes)
+  channels = Squeeze (c, zero)
+  numbers = Range (start, channels, step)
+  column = Unsqueeze (numbers, zero)
+  row = Unsqueeze (numbers, one)
+  next = Add (row, step)
+  area = Mul (row, next)
+  row_start = Div (area, half)
+  inside = Add (row_start, column)
+  lower = GreaterOrEqual (row, column)
+  triangle = Slice (packed, one, two)
+  at = Where (lower, inside, triangle)
+  extended = Pad (factor, row_of_zeros)
+  beside = Gather <axis = 1> (extended, at)
+  by_patch = Transpose <perm = [0, 3, 2, 1]> (beside)
+  ncp = Concat <axis = 0> (nc, flat)
+  rows = Reshape (embedding, ncp)
+  gap = Sub (rows, mean)
+  left_over = Sub (places, p)
+  pads = Concat <axis = 0> (none_before, left_over)
+  padded = Pad (gap, pads)
+  groups = Concat <axis = 0> (nc, b, lanes)
+  grouped = Reshape (padded, groups)
+  gap_of_patch = Transpose <perm = [2, 3, 0, 1]> (grouped)
+  white = MatMul (gap_of_patch, by_patch)
+  squares = Mul (white, white)
+  form = ReduceSum <keepdims = 0> (squares, flat)
+  places_n = Concat <axis = 0> (places, n)
+  together = Reshape (form, places_n)
+  patches = Slice (together, zero, p, zero)
+  by_image = Transpose <perm = [1, 0]> (patches)
+  map_shape = Concat <axis = 0> (n, one, hw)
+  squared = Reshape (by_image, map_shape)
+}
+"""
+
 _ERROR = """
 SquaredErrorMap (a, b) => (error)
 {
@@ -295,6 +359,7 @@ _BODIES = {
     "PatchScoreOwn": _SCORE_OWN,
     "PatchScorePaper": _SCORE_PAPER,
     "MahalanobisMap": _MAHALANOBIS,
+    "WhitenedMap": _WHITENED,
     "SquaredErrorMap": _ERROR,
     "MapUpsampleBlur": _UPSAMPLE,
     "NormalizeScore": _NORMALIZE,

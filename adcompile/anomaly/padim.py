@@ -16,6 +16,7 @@ from adcompile.anomaly.images import batches
 from adcompile.anomaly.maps import Array, embed
 from adcompile.anomaly.presets import Preset
 from adcompile.anomaly.samples import Sample
+from adcompile.anomaly.whiten import CHUNK, Packer
 from adcompile.contract import Preprocess, Score
 from adcompile.errors import InputError, UsageError
 
@@ -30,16 +31,20 @@ FILTER_COVARIANCE, FILTER_POOLED = 1e-4, 30
 and vary along fewer directions, than a deep network's."""
 
 MAX_STATISTICS_BYTES = 8 << 30
-CHUNK = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """``mean`` [C, P] and inverse covariance ``inverse`` [P, C, C] of the channels ``index``."""
+    """``mean`` [C, P] and inverse covariance ``inverse`` [P, C, C] of the channels ``index``.
+
+    ``factor``: the packed triangular factors of the inverse (``whiten.py``), from the covariance in
+    double precision; with an almost singular covariance they know more digits than ``inverse``.
+    """
 
     mean: Array
     inverse: Array
     index: Index
+    factor: Array
 
 
 def channel_index(total: int, features: int, seed: int) -> Index:
@@ -102,13 +107,16 @@ def fit_gaussian(
         share = pooled_images / (degrees + pooled_images)
         covariance += share * (covariance.mean(axis=0) - covariance)
     covariance[:, np.arange(channels), np.arange(channels)] += regulariser
-    return Gaussian(mean.astype(np.float32), invert(covariance), index)
+    inverse, factor = invert(covariance)
+    return Gaussian(mean.astype(np.float32), inverse, index, factor)
 
 
-def invert(covariance: npt.NDArray[np.float64]) -> Array:
-    """Inverses of symmetric positive matrices [P, C, C] through Cholesky, symmetric to the bit."""
+def invert(covariance: npt.NDArray[np.float64]) -> tuple[Array, Array]:
+    """Inverses of symmetric positive matrices [P, C, C], symmetric to the bit, and their packed
+    factors (``whiten.py``): L⁻¹ is the factor of the inverse where L·Lᵀ is the covariance."""
     identity = np.eye(covariance.shape[1])
     inverse = np.empty(covariance.shape, dtype=np.float32)
+    packer = Packer(*covariance.shape[:2])
     for start in range(0, len(covariance), CHUNK):
         part = covariance[start : start + CHUNK]
         try:
@@ -121,7 +129,8 @@ def invert(covariance: npt.NDArray[np.float64]) -> Array:
             ) from None
         half = np.asarray(np.linalg.solve(lower, identity[np.newaxis]), dtype=np.float64)
         inverse[start : start + CHUNK] = half.transpose(0, 2, 1) @ half
-    return inverse
+        packer.add(half)
+    return inverse, packer.packed
 
 
 def _embedded(
@@ -167,7 +176,7 @@ def score_of(config: PadimConfig, chosen: Preset) -> Score:
 def build_model(
     backbone: Backbone, gaussian: Gaussian, score: Score, spec: Preprocess
 ) -> ir.Model:
-    """Image to score and map in one graph; statistics are the constants ``mean`` and ``inverse``."""
+    """Image to score and map in one graph; statistics are the constants ``mean`` and ``factor``."""
     writer, layers = heads.begin(backbone)
     embedding = heads.add_embedding(writer, layers, backbone.grids, "nearest", pool=False)
     chosen = writer.constant("channel_index", gaussian.index)
@@ -175,9 +184,9 @@ def build_model(
     inputs = [
         embedding,
         writer.constant("mean", gaussian.mean),
-        writer.constant("inverse", gaussian.inverse),
+        writer.constant("factor", gaussian.factor),
     ]
-    patch_map = writer.one("MahalanobisMap", inputs, domain=ops.DOMAIN)
+    patch_map = writer.one("WhitenedMap", inputs, domain=ops.DOMAIN)
     if score.square_root:
         patch_map = writer.one("Sqrt", [patch_map])
     grid = backbone.grids[0]

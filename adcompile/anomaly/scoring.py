@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adcompile.anomaly.maps import Array, Border, resize_map, upsample_blur_matrices
+from adcompile.anomaly.whiten import dense_of, fits
 from adcompile.contract import Score
 from adcompile.errors import InputError, UsageError
 
@@ -201,20 +202,35 @@ def mahalanobis_map(embedding: Array, mean: Array, inverse: Array, *, square_roo
 
     ``mean`` [C, P], ``inverse`` [P, C, C] (inverse covariance). Negative rounding is cut at 0.
     """
+    gaps = _gaps(embedding, mean, inverse.shape == (*mean.shape[::-1], len(mean)), inverse)
+    form = np.einsum("pnc,pnc->pn", gaps @ inverse, gaps)
+    return _patch_map(np.maximum(form, np.float32(0)), embedding, square_root)
+
+
+def whitened_map(embedding: Array, mean: Array, factor: Array, *, square_root: bool) -> Array:
+    """The same map through packed triangular ``factor`` (``whiten.py``) of the inverse covariances."""
+    gaps = _gaps(embedding, mean, fits(mean, factor), factor)
+    white = gaps @ dense_of(factor, mean.shape[1]).transpose(0, 2, 1)
+    return _patch_map(np.einsum("pnc,pnc->pn", white, white), embedding, square_root)
+
+
+def _gaps(embedding: Array, mean: Array, fit: bool, matrix: Array) -> Array:
+    """Differences to the mean, [P, N, C]; InputError when something does not fit."""
     count, channels, height, width = embedding.shape
-    patches = height * width
-    if mean.shape != (channels, patches) or inverse.shape != (patches, channels, channels):
+    if not fit or mean.shape != (channels, height * width):
         raise InputError(
             "embedding and statistics differ in shape",
-            why=f"embedding {embedding.shape}, mean {mean.shape}, inverse {inverse.shape}",
+            why=f"embedding {embedding.shape}, mean {mean.shape}, covariances {matrix.shape}",
             fix="use the backbone, layers, channel index and image size the statistics come from",
         )
-    gaps = np.ascontiguousarray(
-        (embedding.reshape(count, channels, patches) - mean).transpose(2, 0, 1)
-    )
-    form = np.einsum("pnc,pnc->pn", gaps @ inverse, gaps)
-    squared = np.maximum(form.T.reshape(count, height, width), np.float32(0))
-    return np.asarray(np.sqrt(squared) if square_root else squared, dtype=np.float32)
+    rows = embedding.reshape(count, channels, -1) - mean
+    return np.ascontiguousarray(rows.transpose(2, 0, 1))
+
+
+def _patch_map(squared: Array, embedding: Array, square_root: bool) -> Array:
+    """Squared distances [P, N] as maps [N, h, w]."""
+    maps = squared.T.reshape(len(embedding), *embedding.shape[2:])
+    return np.asarray(np.sqrt(maps) if square_root else maps, dtype=np.float32)
 
 
 def padim_scores(maps: Array) -> Array:

@@ -2,11 +2,13 @@
 
 A search becomes matrix products with blocks of the bank and TopK, so that no more than ``block``
 distances per row exist at a time; the distances of the rows that were found are computed again as
-sums of squared differences. The other ops are their function bodies.
+sums of squared differences. PaDiM's factors become whole matrices, which a device multiplies without
+unpacking them for every image. The other ops are their function bodies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,11 +17,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from adcompile.anomaly.whiten import dense_of
 from adcompile.errors import UsageError
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.attributes import int_of
 from adcompile.ir.constants import lift_constants
-from adcompile.ir.graph import DOMAIN, constant, set_provenance
+from adcompile.ir.graph import DOMAIN, constant, set_provenance, static_shape
 from adcompile.rewrite.surgery import Names, take_over
 
 MAX_NEIGHBOURS = 3840
@@ -28,7 +31,7 @@ MAX_NEIGHBOURS = 3840
 
 @dataclass(frozen=True)
 class EmbedHead(Pass):
-    """Writes searches as MatMul and TopK over blocks of the bank, and inlines all other ops."""
+    """Writes searches and PaDiM's distance as MatMul, and inlines all other ops."""
 
     name: ClassVar[str] = "embed-head"
     summary: ClassVar[str] = "adcompile ops as plain operators, for a device that runs the head"
@@ -39,6 +42,9 @@ class EmbedHead(Pass):
         heads = [n for n in model.graph if n.domain == DOMAIN]
         if not heads:
             return False
+        for node in heads:
+            if node.op_type == "WhitenedMap":
+                _Distance(model, node).write()
         InlinePass(criteria=lambda f: f.domain == DOMAIN and f.name != "KnnSearch")(model)
         lift_constants(model)
         for node in [n for n in model.graph if n.domain == DOMAIN]:
@@ -50,10 +56,93 @@ class EmbedHead(Pass):
         return True
 
 
-class _Search:
+class _Writer:
+    """Makes plain nodes in front of a node that they replace."""
+
+    def __init__(self, model: ir.Model, node: ir.Node) -> None:
+        self.model, self.node = model, node
+        self.names = Names(model)
+        self.made: list[ir.Node] = []
+
+    def _replace(self, *values: ir.Value) -> None:
+        """Let *values* be what the node's outputs were."""
+        graph = self.model.graph
+        graph.insert_before(self.node, self.made)
+        for old, new in zip(self.node.outputs, values, strict=True):
+            take_over(old, new, self.names)
+        graph.remove(self.node, safe=True)
+
+    def _const(self, label: str, array: npt.NDArray[np.generic]) -> ir.Value:
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        name = self.names.fresh(f"{self.node.name}/{label}")
+        value = ir.Value(
+            name=name,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            const_value=ir.tensor(array, name=name),
+        )
+        self.model.graph.register_initializer(value)
+        return value
+
+    def _op(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        attributes: Mapping[str, int | Sequence[int]] | None = None,
+        kind: ir.DataType = ir.DataType.FLOAT,
+    ) -> ir.Value:
+        node = self._node(op_type, inputs, attributes or {})
+        node.outputs[0].dtype = kind
+        return node.outputs[0]
+
+    def _node(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        attributes: Mapping[str, int | Sequence[int]],
+        outputs: int = 1,
+    ) -> ir.Node:
+        node = ir.node(op_type, inputs, attributes, num_outputs=outputs)
+        node.name = self.names.fresh(f"{self.node.name}/{op_type}")
+        for value in node.outputs:
+            value.name = self.names.fresh(f"{node.name}_out")
+            value.dtype = ir.DataType.FLOAT
+        set_provenance(node, [self.node], EmbedHead.name)
+        self.made.append(node)
+        return node
+
+
+class _Distance(_Writer):
+    """Writes one WhitenedMap with constant factors as matrix products."""
+
+    def write(self) -> None:
+        """Replace the node; one whose shapes are not known stays, and its body is inlined."""
+        embedding, mean, factor = self.node.inputs
+        packed, shape = constant(factor), static_shape(embedding)
+        if embedding is None or mean is None or shape is None or packed is None:
+            return
+        count, channels, height, width = shape
+        flat = self._const("rows", np.array([count, channels, height * width], np.int64))
+        rows = self._op("Reshape", [embedding, flat])
+        gap = self._op("Sub", [rows, mean])
+        by_patch = self._op("Transpose", [gap], {"perm": [2, 0, 1]})
+        lower = dense_of(np.asarray(packed, np.float32), height * width)
+        turned = self._const("factor_t", np.ascontiguousarray(lower.transpose(0, 2, 1)))
+        white = self._op("MatMul", [by_patch, turned])
+        squares = self._op("Mul", [white, white])
+        axis = self._const("axis_2", np.array([2], np.int64))
+        form = self._op("ReduceSum", [squares, axis], {"keepdims": 0})
+        by_image = self._op("Transpose", [form], {"perm": [1, 0]})
+        maps = self._const("map", np.array([count, 1, height, width], np.int64))
+        self._replace(self._op("Reshape", [by_image, maps]))
+
+
+class _Search(_Writer):
     """Writes one KnnSearch as plain operators in front of it."""
 
     def __init__(self, model: ir.Model, node: ir.Node, block: int) -> None:
+        super().__init__(model, node)
         bank = constant(node.inputs[1])
         rows = node.inputs[0]
         self.k = int_of(node, "k", 9)
@@ -61,11 +150,9 @@ class _Search:
             raise UsageError("only a constant bank can be embedded", where=node.name or "")
         if self.k > min(MAX_NEIGHBOURS, len(bank)):
             raise UsageError(f"k {self.k} cannot be embedded", where=node.name or "")
-        self.model, self.node, self.rows = model, node, rows
+        self.rows = rows
         self.bank = np.asarray(bank, dtype=np.float32)
         self.block = block
-        self.names = Names(model)
-        self.made: list[ir.Node] = []
 
     def write(self) -> None:
         """Replace the node's two outputs."""
@@ -80,11 +167,7 @@ class _Search:
         if self.k > 1:  # sums of differences may order near ties otherwise than the products did
             exact, order = self._smallest(exact, self.k)
             found = self._op("GatherElements", [found, order], {"axis": 1}, ir.DataType.INT64)
-        graph = self.model.graph
-        graph.insert_before(self.node, self.made)
-        for old, new in zip(self.node.outputs, (exact, found), strict=True):
-            take_over(old, new, self.names)
-        graph.remove(self.node, safe=True)
+        self._replace(exact, found)
 
     def _nearest(self) -> ir.Value:
         """Positions [Q, k] of the nearest rows, block by block."""
@@ -119,39 +202,3 @@ class _Search:
         value = self.node.inputs[1]
         assert value is not None
         return value
-
-    def _const(self, label: str, array: npt.NDArray[np.generic]) -> ir.Value:
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-        name = self.names.fresh(f"{self.node.name}/{label}")
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            const_value=ir.tensor(array, name=name),
-        )
-        self.model.graph.register_initializer(value)
-        return value
-
-    def _op(
-        self,
-        op_type: str,
-        inputs: list[ir.Value],
-        attributes: dict[str, int] | None = None,
-        kind: ir.DataType = ir.DataType.FLOAT,
-    ) -> ir.Value:
-        node = self._node(op_type, inputs, attributes or {})
-        node.outputs[0].dtype = kind
-        return node.outputs[0]
-
-    def _node(
-        self, op_type: str, inputs: list[ir.Value], attributes: dict[str, int], outputs: int = 1
-    ) -> ir.Node:
-        node = ir.node(op_type, inputs, attributes, num_outputs=outputs)
-        node.name = self.names.fresh(f"{self.node.name}/{op_type}")
-        for value in node.outputs:
-            value.name = self.names.fresh(f"{node.name}_out")
-            value.dtype = ir.DataType.FLOAT
-        set_provenance(node, [self.node], EmbedHead.name)
-        self.made.append(node)
-        return node

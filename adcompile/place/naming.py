@@ -11,7 +11,7 @@ from adcompile.place.cost import work
 from adcompile.place.partition import HOST, Flow, graph_of_pieces, is_roi
 
 # ops of our own domain that read patch features
-_FEATURE_READERS = ("KnnSearch", "MahalanobisMap")
+_FEATURE_READERS = ("KnnSearch", "MahalanobisMap", "WhitenedMap")
 
 
 def roles(flow: Flow, colours: Sequence[str], pieces: Sequence[int]) -> dict[int, str]:

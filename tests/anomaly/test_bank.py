@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from adcompile.anomaly.bank import pack_bank, prepare_bank, read_bank, write_bank
 from adcompile.anomaly.formats.ours import read_bank_file, write_bank_file
 from adcompile.anomaly.sections import ENTRY, HEADER, Container, pack_container, read_container
-from adcompile.anomaly.statistics import pack_statistics, read_statistics
+from adcompile.anomaly.statistics import Statistics, read_statistics
+from adcompile.anomaly.whiten import packed_shape
 from adcompile.errors import FormatError, InputError, UsageError
 
 
@@ -205,23 +206,34 @@ def test_a_missing_file_is_a_format_error(tmp_path: Path) -> None:
         read_bank(tmp_path / "none.adbank")
 
 
-def test_statistics_as_a_bank_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["inverse", "factor"])
+def test_statistics_as_a_bank_file(tmp_path: Path, form: str) -> None:
     """PaDiM's arrays come back bit for bit; what does not fit together is refused by name."""
     rng = np.random.default_rng(0)
     mean = rng.random((3, 4), dtype=np.float32)
-    inverse = rng.random((4, 3, 3), dtype=np.float32)
+    shape = (4, 3, 3) if form == "inverse" else packed_shape(4, 3)
+    matrix = rng.random(shape, dtype=np.float32)
     path = tmp_path / "s.adbank"
-    path.write_bytes(pack_statistics(mean, inverse, "id"))
+    path.write_bytes(Statistics({"mean": mean, form: matrix}).file("id"))
     found = read_statistics(path)
-    assert np.array_equal(found[0], mean)
-    assert np.array_equal(found[1], inverse)
-    assert found[2] == "id"
+    assert found.kind == {"inverse": "gaussian", "factor": "whitened"}[form]
+    assert np.array_equal(found.mean, mean)
+    assert np.array_equal(found.arrays[form], matrix)
+    assert found.contract == "id"
     again = tmp_path / "again.adbank"
     write_bank_file(again, read_bank_file(path))
-    assert np.array_equal(read_statistics(again)[1], inverse)
+    assert np.array_equal(read_statistics(again).inverse(), found.inverse())
     with pytest.raises(FormatError, match="disagree"):
-        pack_statistics(mean, inverse[:, :2])
+        Statistics({"mean": mean, form: matrix[:, :2]})
     with pytest.raises(FormatError, match="NaN"):
-        pack_statistics(mean, np.full_like(inverse, np.nan))
+        Statistics({"mean": mean, form: np.full_like(matrix, np.nan)})
     with pytest.raises(FormatError, match="statistics"):
         read_statistics(pack_bank(prepare_bank(mean)))
+
+
+def test_statistics_whose_kind_contradicts_their_arrays() -> None:
+    """A file that says one form and holds the other is refused."""
+    arrays = {"mean": np.zeros((3, 4), np.float32), "factor": np.zeros((1, 6, 16), np.float32)}
+    for kind, sections in (("gaussian", arrays), ("whitened", {"mean": arrays["mean"]})):
+        with pytest.raises(FormatError, match="not a file of statistics"):
+            read_statistics(pack_container(Container(kind, sections)))

@@ -16,6 +16,7 @@ from adcompile.anomaly.lint import RULES, lint, subject_of
 from adcompile.anomaly.ops import add_functions
 from adcompile.anomaly.padim import Gaussian
 from adcompile.anomaly.presets import PRESETS, preset
+from adcompile.anomaly.whiten import factor_of
 from adcompile.cli import main
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, parse_contract
 from adcompile.interfaces import Report
@@ -53,7 +54,8 @@ def fitted(kind: str, name: str, **score: object) -> tuple[ir.Model, Contract]:
     else:
         patches = backbone.grids[0][0] * backbone.grids[0][1]
         eyes = np.broadcast_to(np.eye(4, dtype=np.float32), (patches, 4, 4)).copy()
-        stats = Gaussian(np.zeros((4, patches), np.float32), eyes, np.array([0, 3, 7, 9]))
+        index = np.array([0, 3, 7, 9])
+        stats = Gaussian(np.zeros((4, patches), np.float32), eyes, index, factor_of(eyes))
         model = padim.build_model(backbone, stats, full, chosen.preprocess)
     infer_shapes(model)
     contract = parse_contract(model.metadata_props[CONTRACT_KEY])

@@ -23,6 +23,7 @@ from adcompile.anomaly.padim import Gaussian
 from adcompile.anomaly.presets import preset
 from adcompile.anomaly.samples import DataSet
 from adcompile.anomaly.scoring import Quantiles
+from adcompile.anomaly.whiten import factor_of
 from adcompile.compiler import BuildOptions, compile
 from adcompile.ir import model_io
 from tests.anomaly.conftest import SIDE
@@ -47,7 +48,8 @@ def build_model(method: str) -> ir.Model:
         patches = backbone.grids[0][0] * backbone.grids[0][1]
         eyes = np.broadcast_to(np.eye(4, dtype=np.float32), (patches, 4, 4)).copy()
         index = np.array([0, channels - 1, 7, 9])
-        stats = Gaussian(rng.random((4, patches), dtype=np.float32), eyes, index)
+        mean = rng.random((4, patches), dtype=np.float32)
+        stats = Gaussian(mean, eyes, index, factor_of(eyes))
         return padim.build_model(backbone, stats, score, chosen.preprocess)
     if method == "efficientad":
         networks = Networks("small", SIDE, 8, 0.05).eval()

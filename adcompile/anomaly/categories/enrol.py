@@ -35,6 +35,7 @@ from adcompile.anomaly.scoring import check_weighting
 from adcompile.anomaly.statistics import FILE as FILE_OF_STATISTICS
 from adcompile.anomaly.statistics import statistics_of, without_statistics
 from adcompile.anomaly.threshold import check_score, fit_score
+from adcompile.anomaly.whiten import factor_of
 from adcompile.contract import Score
 from adcompile.errors import InputError, UsageError
 from adcompile.fileset import FileSet, publish, staging
@@ -134,7 +135,7 @@ def _learn(
         batch=config.batch,
         watch=watch,
     )
-    return {"mean": gaussian.mean, "inverse": gaussian.inverse}
+    return {role: cast(Array, getattr(gaussian, role)) for role in engine.site.constants}
 
 
 def _rows(engine: Engine, data: DataSet, config: FitConfig, watch: Watch | None) -> Array:
@@ -157,9 +158,24 @@ def from_fitted(bundle: Bundle, fitted: Fitted, where: str) -> Learned:
     check_fitted(Engine(bundle, site), fitted, where)
     score = fitted.contract.score
     assert score is not None
-    record = record_of(fitted)
-    arrays = {role: cast(Array, getattr(record, role)) for role in site.constants}
+    own = statistics_of(fitted.model)
+    if own is not None and set(own.arrays) == set(site.constants):
+        arrays = own.arrays  # to the last digit
+    else:
+        arrays = _arrays_of(site, record_of(fitted))
     return Learned(arrays, score, "fitted model", notes=_float_note(bundle))
+
+
+def _arrays_of(site: Site, trained: Trained) -> Mapping[str, Array]:
+    """What the search needs of a record. InputError when an inverse covariance has no factor."""
+    found: dict[str, Array] = {}
+    for role in site.constants:
+        if role == "factor":
+            assert trained.inverse is not None
+            found[role] = factor_of(trained.inverse)
+        else:
+            found[role] = cast(Array, getattr(trained, role))
+    return found
 
 
 def from_file(bundle: Bundle, trained: Trained, source: Path) -> Learned:
@@ -181,7 +197,7 @@ def from_file(bundle: Bundle, trained: Trained, source: Path) -> Learned:
     }
     score = own.model_copy(update=numbers)
     check_score(score)
-    arrays = {role: cast(Array, getattr(trained, role)) for role in site.constants}
+    arrays = _arrays_of(site, trained)
     note = f"{source.name} does not prove which network its features come from"
     return Learned(arrays, score, trained.source, notes=(note, *_float_note(bundle)))
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.ops import DOMAIN
+from adcompile.anomaly.statistics import ROLES
 from adcompile.contract import Preprocess
 from adcompile.errors import ModelError, Unsupported
 from adcompile.ir import model_io
@@ -24,13 +25,13 @@ from adcompile.runtime.session import open_session
 Kind = Literal["patchcore", "padim"]
 _OPS: Mapping[str, tuple[Kind, tuple[str, ...]]] = {
     "KnnSearch": ("patchcore", ("bank",)),
-    "MahalanobisMap": ("padim", ("mean", "inverse")),
+    **{name: ("padim", roles) for name, roles in ROLES.items()},
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """The search of a bundle. ``constants`` maps "bank", "mean", "inverse" to initializer names."""
+    """The search of a bundle. ``constants`` maps "bank", "mean", "factor" … to initializer names."""
 
     kind: Kind
     index: int

@@ -18,8 +18,7 @@ from adcompile.anomaly.formats.record import Array, Trained, need
 from adcompile.anomaly.formats.state import vae_names
 from adcompile.anomaly.model_folder import Fitted, load_fitted
 from adcompile.anomaly.sections import read_container
-from adcompile.anomaly.statistics import KIND as STATISTICS
-from adcompile.anomaly.statistics import pack_statistics, read_statistics
+from adcompile.anomaly.statistics import KINDS, Statistics, read_statistics
 from adcompile.errors import FormatError
 from adcompile.manifest import check_listed
 from adcompile.runtime.categories import FILE, parse_category
@@ -32,10 +31,10 @@ def is_fitted(path: Path) -> bool:
 
 def read_bank_file(path: Path) -> Trained:
     """Rows or statistics of a bank file; its contract id and producer go into the notes."""
-    if read_container(path).kind == STATISTICS:
-        mean, inverse, contract = read_statistics(path)
-        remarks = (f"contract {contract}",) if contract else ()
-        return Trained("padim", "bank", mean=mean, inverse=inverse, notes=remarks)
+    if read_container(path).kind in KINDS:
+        found = read_statistics(path)
+        remarks = (f"contract {found.contract}",) if found.contract else ()
+        return Trained("padim", "bank", mean=found.mean, inverse=found.inverse(), notes=remarks)
     bank = read_bank(path)
     notes = [f"contract {bank.contract}"] if bank.contract else []
     if any(bank.producer):
@@ -47,7 +46,8 @@ def write_bank_file(path: Path, trained: Trained) -> None:
     """Write a bank file: rows laid out for search, or PaDiM's statistics."""
     if trained.bank is None and trained.mean is not None and trained.inverse is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack_statistics(trained.mean, trained.inverse))
+        arrays = {"mean": trained.mean, "inverse": trained.inverse}
+        path.write_bytes(Statistics(arrays).file())
         return
     need(trained, ("bank",), "a bank file")
     assert trained.bank is not None
@@ -100,7 +100,8 @@ def read_category_folder(path: Path) -> Trained:
     check_listed(path, category.files)
     bank = mean = inverse = None
     if category.statistics:
-        mean, inverse, _ = read_statistics(path / category.statistics)
+        found = read_statistics(path / category.statistics)
+        mean, inverse = found.mean, found.inverse()
     elif category.banks:
         bank = read_bank(path / category.banks[0]).original_rows()
     else:

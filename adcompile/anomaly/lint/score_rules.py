@@ -9,6 +9,7 @@ import onnx_ir as ir
 from adcompile.anomaly.lint.subject import Complaint, Subject
 from adcompile.anomaly.recognise.algebra import made_by
 from adcompile.anomaly.recognise.slices import downstream
+from adcompile.anomaly.statistics import ROLES
 from adcompile.contract import Score
 from adcompile.ir.attributes import float_of, int_of
 from adcompile.ir.graph import constant, static_shape
@@ -225,7 +226,7 @@ def overflowing_softmax(subject: Subject) -> Iterator[Complaint]:
 
 def channel_index(subject: Subject) -> Iterator[Complaint]:
     """PaDiM statistics without the random choice of channels they were fitted on."""
-    for node in subject.heads("MahalanobisMap"):
+    for node in subject.heads(*ROLES):
         value = node.inputs[0]
         while (step := made_by(value, "Reshape", "Identity")) is not None:
             value = step.inputs[0]

@@ -10,11 +10,12 @@ import onnx_ir as ir
 
 from adcompile.anomaly.maps import Border, Upsampling, upsample_blur_matrices
 from adcompile.anomaly.recognise.algebra import made_by, scalar
+from adcompile.anomaly.statistics import ROLES
 from adcompile.contract import Contract, Score
 from adcompile.ir.attributes import float_of, int_of
 from adcompile.ir.graph import DOMAIN, constant, static_shape
 
-_HEADS = ("KnnSearch", "MahalanobisMap", "SquaredErrorMap")
+_HEADS = ("KnnSearch", *ROLES, "SquaredErrorMap")
 _WEIGHTING = {
     "PatchScore": "none",
     "PatchScoreOwn": "own_neighbours",
@@ -95,8 +96,7 @@ def _method(model: ir.Model, heads: list[ir.Node]) -> dict[str, object]:
             k = int_of(scorer, "k", 9)
         metric = "l2" if rooted else "squared_l2"
         return {"method": "patchcore", "metric": metric, "k": k, "weighting": weighting}
-    if "MahalanobisMap" in kinds:
-        form = next(n for n in heads if n.op_type == "MahalanobisMap")
+    if (form := next((n for n in heads if n.op_type in ROLES), None)) is not None:
         rooted = any(n.op_type == "Sqrt" for n in form.outputs[0].consumers())
         return {"method": "padim", "k": 1, "square_root": rooted}
     reconstruction = any(v is not None and v.is_graph_input() for n in heads for v in n.inputs)

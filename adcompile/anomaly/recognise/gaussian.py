@@ -6,6 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.anomaly.recognise.algebra import axes_of, made_by, square_of, without_clamp
+from adcompile.anomaly.statistics import ROLES
+from adcompile.anomaly.whiten import factor_of
+from adcompile.errors import InputError
 from adcompile.ir.attributes import int_of
 from adcompile.ir.graph import DOMAIN, constant, rank, static_shape
 from adcompile.rewrite.pattern import Any, Const, Match, Maybe, op
@@ -73,6 +76,17 @@ def _embedding(x: ir.Value, channels: int, patches: int) -> tuple[ir.Value, int,
     return node.outputs[0], shape[0], (patches, 1)
 
 
+@rule(op("MahalanobisMap", Any("x"), Const("mean"), Const("inverse"), domain=DOMAIN))
+def whitened_form(m: Match) -> ir.Value:
+    """The Mahalanobis form through triangular factors of the inverse covariances."""
+    try:
+        factor = factor_of(np.asarray(m.array("inverse"), np.float32))
+    except InputError as error:
+        raise Refuse(f"{error.what}: {error.where}") from None
+    node = ir.node("WhitenedMap", [m["x"], m["mean"], const(factor, "factor")], domain=DOMAIN)
+    return typed_like(node, m.output).outputs[0]
+
+
 @rule(op(("Clip", "Max", "Relu"), any_inputs=True))
 def clamp_of_form(m: Match) -> ir.Value:
     """The Mahalanobis form is never negative: a clamp at zero does nothing."""
@@ -83,7 +97,7 @@ def clamp_of_form(m: Match) -> ir.Value:
     while (node := made_by(source, "Reshape", "Transpose")) is not None:
         source = node.inputs[0]
     node = None if source is None else source.producer()
-    if node is None or node.domain != DOMAIN or node.op_type != "MahalanobisMap":
+    if node is None or node.domain != DOMAIN or node.op_type not in ROLES:
         raise Refuse("its input is not a Mahalanobis form")
     return inner
 
@@ -134,4 +148,4 @@ def _feeds_a_network(value: ir.Value) -> bool:
     return False
 
 
-RULES: tuple[Rule, ...] = (mahalanobis_form, clamp_of_form, squared_error)
+RULES: tuple[Rule, ...] = (mahalanobis_form, whitened_form, clamp_of_form, squared_error)

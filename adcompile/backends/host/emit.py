@@ -106,7 +106,7 @@ def _statistics(
         if path is None:
             out.add(f"{FOLDER}/{FILE}", data)
         place = FILE if path is None else f"../{path}"
-        return StatisticsFile(place, data, (found.mean, found.inverse))
+        return StatisticsFile(place, data, found)
     return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from adcompile.anomaly.statistics import ROLES
 from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.call import Call, call
 from adcompile.backends.host.codegen.facts import Facts, walk
@@ -40,9 +41,13 @@ def _score(function: str) -> Op:
     return Op(emit, FLOAT)
 
 
-def _mahalanobis(c: Call) -> str:
-    c.statistics(c.need(1), c.need(2))
-    return call("mahalanobis_map", c.out(), "ws.scratch()", *c.args())
+def _distance(function: str) -> Op:
+    def emit(c: Call) -> str:
+        roles = ROLES[c.node.op_type]
+        c.statistics({role: c.need(i) for i, role in enumerate(roles, 1)})
+        return call(function, c.out(), "ws.scratch()", *c.args())
+
+    return Op(emit, FLOAT)
 
 
 def _enlarge(c: Call) -> str:
@@ -65,7 +70,8 @@ TABLE: Table = {
     "KnnSearch": Op(_knn, FLOAT, reads=_features),
     "PatchScore": _score("patch_score"),
     "PatchScoreOwn": _score("patch_score_own"),
-    "MahalanobisMap": Op(_mahalanobis, FLOAT),
+    "MahalanobisMap": _distance("mahalanobis_map"),
+    "WhitenedMap": _distance("whitened_map"),
     "MapUpsampleBlur": Op(_enlarge, FLOAT),
     "SquaredErrorMap": Op(_error, FLOAT),
     "NormalizeScore": Op(None, FLOAT, expression=_normalise),

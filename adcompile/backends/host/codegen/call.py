@@ -34,8 +34,8 @@ class Writer(Protocol):
         """The searcher over a constant bank."""
         ...
 
-    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
-        """Keep constant statistics in their bank file."""
+    def statistics(self, values: Mapping[str, ir.Value]) -> None:
+        """Keep constant statistics, by role, in their bank file."""
         ...
 
     def carried(self, value: ir.Value) -> bool:
@@ -139,9 +139,9 @@ class Call:
         """The searcher over a constant bank, prepared for at least *neighbours* neighbours."""
         return self._writer.searcher(bank, neighbours)
 
-    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
-        """Keep constant statistics in their bank file, and out of the weights."""
-        self._writer.statistics(mean, inverse)
+    def statistics(self, values: Mapping[str, ir.Value]) -> None:
+        """Keep constant statistics, by role, in their bank file, and out of the weights."""
+        self._writer.statistics(values)
 
     def grows_in_place(self) -> bool:
         """True when the result's memory is a carried buffer that this node extends."""

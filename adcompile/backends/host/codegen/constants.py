@@ -1,6 +1,6 @@
 """Constants of a bundle's host parts: the aligned side file ``weights.bin`` and its layout.
 
-PaDiM's mean and inverse covariance stay in their bank file (``anomaly.statistics``), one per program.
+PaDiM's mean and inverse covariances stay in their bank file (``anomaly.statistics``), one per program.
 
 Layout, little-endian: magic ``ADCW``, u32 version 1, u64 payload bytes, 32 bytes SHA-256 of the
 payload, 16 zero bytes (64 together); then the payload, every tensor at a multiple of 64. Offsets,
@@ -16,11 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from adcompile.anomaly.statistics import offsets_of
+from adcompile.anomaly.statistics import Statistics
 
 Array = npt.NDArray[np.generic]
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""PaDiM's mean [C, P] and inverse covariance [P, C, C]."""
 
 MAGIC = b"ADCW"
 VERSION = 1
@@ -48,11 +46,11 @@ class StoredBank:
 
 @dataclass(frozen=True)
 class StatisticsFile:
-    """The bank file with mean and inverse: where it lies, from the folder of ``weights.bin`` on."""
+    """The bank file of statistics: where it lies, from the folder of ``weights.bin`` on."""
 
     path: str
     data: bytes
-    arrays: Pair
+    content: Statistics
 
     @property
     def size(self) -> int:
@@ -69,7 +67,7 @@ class WeightStore:
     """Collects tensors for the side file; equal bytes are stored once. Banks and statistics are own
     files."""
 
-    def __init__(self, statistics: Pair | None = None) -> None:
+    def __init__(self, statistics: Statistics | None = None) -> None:
         self.banks: list[StoredBank] = []
         self.statistics = statistics
         self._payload = bytearray()
@@ -96,15 +94,11 @@ class WeightStore:
         self.banks.append(StoredBank(name, rows, neighbours))
         return len(self.banks) - 1
 
-    def places(self, mean: Array, inverse: Array) -> tuple[int, int] | None:
-        """Where both lie in the file of statistics; None when that file holds others already."""
-        pair = (np.asarray(mean, np.float32), np.asarray(inverse, np.float32))
+    def places(self, found: Statistics) -> dict[str, int] | None:
+        """Where the arrays lie in the file of statistics; None when that file holds others already."""
         if self.statistics is None:
-            self.statistics = pair
-        known = zip(self.statistics, pair, strict=True)
-        if not all(a is b or np.array_equal(a, b) for a, b in known):
-            return None
-        return offsets_of(*pair)
+            self.statistics = found
+        return found.offsets() if self.statistics.equal(found) else None
 
     @property
     def size(self) -> int:

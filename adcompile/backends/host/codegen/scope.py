@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from adcompile.anomaly.statistics import Statistics
 from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.constants import EMBED_LIMIT, WeightStore, little_endian
 from adcompile.backends.host.codegen.facts import Facts
@@ -88,23 +90,25 @@ class Scope:
         number = self._store.bank(bank.name or "bank", rows, neighbours)
         return f"resources_.searcher({number})"
 
-    def statistics(self, mean: ir.Value, inverse: ir.Value) -> None:
-        """Let constant mean and inverse stay in the bank file they have; else they are like others."""
-        arrays = [self.facts.constant(value) for value in (mean, inverse)]
-        if any(array is None or array.dtype != np.float32 for array in arrays):
+    def statistics(self, values: Mapping[str, ir.Value]) -> None:
+        """Let constant statistics, by role, stay in the bank file they have; else they are like
+        other constants."""
+        arrays: dict[str, npt.NDArray[np.float32]] = {}
+        for role, value in values.items():
+            array = self.facts.constant(value)
+            if array is None or array.dtype != np.float32 or value in self._names:
+                return
+            arrays[role] = np.asarray(array, np.float32)
+        places = self._store.places(Statistics(arrays))
+        if places is None:
             return
-        a, b = (np.asarray(array, np.float32) for array in arrays)
-        places = self._store.places(a, b)
-        if places is None or mean in self._names or inverse in self._names:
-            return
-        for value, array, offset in zip((mean, inverse), (a, b), places, strict=True):
-            shape = literals.shape(array.shape)
+        for role, value in values.items():
             self._constants[value] = Constant(
                 self.bind(value),
                 "float",
-                shape,
-                offset=offset,
-                size=array.nbytes,
+                literals.shape(arrays[role].shape),
+                offset=places[role],
+                size=arrays[role].nbytes,
                 file="statistics",
             )
 

@@ -10,7 +10,7 @@ from functools import cache
 import jinja2
 import onnx_ir as ir
 
-from adcompile.anomaly.statistics import FILE, pack_statistics
+from adcompile.anomaly.statistics import FILE
 from adcompile.backends.host.codegen.anomaly import without_functions
 from adcompile.backends.host.codegen.constants import StatisticsFile, WeightStore
 from adcompile.backends.host.codegen.names import Namer
@@ -62,7 +62,7 @@ def generate(
     *statistics* is the bank file that PaDiM's statistics lie in; without it they get one that belongs
     beside ``weights.bin``.
     """
-    store = WeightStore() if statistics is None else WeightStore(statistics.arrays)
+    store = WeightStore() if statistics is None else WeightStore(statistics.content)
     namer = Namer()
     parts: list[PartFiles] = []
     files: dict[str, str] = {}
@@ -74,7 +74,7 @@ def generate(
         files[f"parts/{ident}.cpp"] = text
     weights = {"size": store.size, "sha256": store.sha256().hex()}
     if statistics is None and store.statistics is not None:
-        statistics = StatisticsFile(FILE, pack_statistics(*store.statistics), store.statistics)
+        statistics = StatisticsFile(FILE, store.statistics.file(), store.statistics)
     template = environment().get_template("parts.cpp.j2")
     files["parts.cpp"] = template.render(parts=parts, weights=weights, statistics=statistics)
     return Generated(files, parts, store, statistics)

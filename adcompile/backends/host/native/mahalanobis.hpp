@@ -3,11 +3,64 @@
 
 #include "gemm.hpp"
 #include "reduce.hpp"
-#include "transpose.hpp"
 
 namespace adc::op {
 
 namespace detail {
+
+/// Patches that are computed beside each other: a whole number of vectors on every processor.
+inline constexpr Index kGroup = 16;
+
+/// Calls group(b, first, count, image, gaps) for every group of patches and every image of it:
+/// patches first … first + count of image, group number b; gaps [channels, kGroup] are embedding minus
+/// mean, zeros behind `count`; room for 2 · channels numbers follows. The images of a group follow each other, so that what is known about its
+/// patches is read from memory once.
+template <class Group>
+void each_group(Scratch& scratch, View<float> embedding, View<float> mean, Group&& group) {
+  const Index channels = embedding.dim(1);
+  const Index patches = embedding.dim(2) * embedding.dim(3);
+  const Index groups = (patches + kGroup - 1) / kGroup;
+  const Index pieces = std::max(std::min(Index{4} * threads(), groups), Index{1});
+  const Index room = checked_product(channels, kGroup + 2);
+  float* const spare = scratch.take<float>(0, checked_product(room, pieces));
+  parallel_for(pieces, 1, [&](Index from, Index to) {
+    float* const gaps = spare + from * room;
+    for (Index b = from * groups / pieces; b < to * groups / pieces; ++b) {
+      const Index first = b * kGroup;
+      const Index count = std::min(kGroup, patches - first);
+      if (count < kGroup) std::fill_n(gaps, channels * kGroup, 0.0f);
+      for (Index n = 0; n < embedding.dim(0); ++n) {
+        for (Index c = 0; c < channels; ++c) {
+          const float* x = embedding.data() + (n * channels + c) * patches + first;
+          const float* m = mean.data() + c * patches + first;
+          for (Index l = 0; l < count; ++l) gaps[c * kGroup + l] = x[l] - m[l];
+        }
+        group(b, first, count, n, gaps);
+      }
+    }
+  });
+}
+
+/// For each lane: (row · gap)², added to `sum`. row and gap are [n, kGroup].
+inline void add_squared_product(const float* row, const float* gap, Index n,
+                                float* __restrict__ sum) {
+  constexpr Index kSums = 4;  // beside each other, or every addition would wait for the one before
+  float part[kSums][kGroup] = {};
+  const auto add = [&](Index which) {
+    for (Index l = 0; l < kGroup; ++l) {
+      part[which][l] = multiply_add(row[which * kGroup + l], gap[which * kGroup + l], part[which][l]);
+    }
+  };
+  for (; n >= kSums; n -= kSums, row += kSums * kGroup, gap += kSums * kGroup) {
+#pragma GCC unroll 4
+    for (Index k = 0; k < kSums; ++k) add(k);
+  }
+  for (Index k = 0; k < n; ++k) add(k);
+  for (Index l = 0; l < kGroup; ++l) {
+    const float product = (part[0][l] + part[1][l]) + (part[2][l] + part[3][l]);
+    sum[l] = multiply_add(product, product, sum[l]);
+  }
+}
 
 /// gapᵀ · matrix · gap for a matrix [n, n]; `turned` has room for n numbers.
 inline float quadratic_form(const float* matrix, const float* gap, Index n,
@@ -23,6 +76,37 @@ inline float quadratic_form(const float* matrix, const float* gap, Index n,
 
 }  // namespace detail
 
+/// |L · (x - mean)|² per patch, L the lower triangular factors of `factor` [B, C·(C + 1)/2, 16]: the
+/// triangles row by row, 16 patches beside each other.
+inline View<float> whitened_map(Out<float> out, Scratch& scratch, View<float> embedding,
+                                View<float> mean, View<float> factor) {
+  require(embedding.rank() == 4 && mean.rank() == 2 && factor.rank() == 3,
+          "WhitenedMap: wrong ranks");
+  const Index channels = embedding.dim(1);
+  const Index patches = embedding.dim(2) * embedding.dim(3);
+  const Index triangle = channels * (channels + 1) / 2;
+  const Index groups = (patches + detail::kGroup - 1) / detail::kGroup;
+  require(mean.shape() == Shape(channels, patches) &&
+              factor.shape() == Shape(groups, triangle, detail::kGroup),
+          "WhitenedMap: statistics do not fit the embedding");
+  const Shape shape{embedding.dim(0), 1, embedding.dim(2), embedding.dim(3)};
+  float* y = out.make(shape);
+  const auto group = [&](Index b, Index first, Index count, Index n, const float* gaps) {
+    const float* row = factor.data() + b * triangle * detail::kGroup;
+    float sum[detail::kGroup] = {};
+    for (Index r = 0; r < channels; row += ++r * detail::kGroup) {
+      detail::add_squared_product(row, gaps, r + 1, sum);
+    }
+    // The zeros above the diagonal count where a channel is not finite: 0 · infinity is NaN.
+    for (Index c = 1; c < channels; ++c) {
+      for (Index l = 0; l < detail::kGroup; ++l) sum[l] += 0.0f * gaps[c * detail::kGroup + l];
+    }
+    copy_elements(sum, count, y + n * patches + first);
+  };
+  detail::each_group(scratch, embedding, mean, group);
+  return {y, shape};
+}
+
 /// (x - mean)ᵀ · inverse · (x - mean) per patch, at least 0.
 inline View<float> mahalanobis_map(Out<float> out, Scratch& scratch, View<float> embedding,
                                    View<float> mean, View<float> inverse) {
@@ -35,34 +119,17 @@ inline View<float> mahalanobis_map(Out<float> out, Scratch& scratch, View<float>
           "MahalanobisMap: statistics do not fit the embedding");
   const Shape shape{embedding.dim(0), 1, embedding.dim(2), embedding.dim(3)};
   float* y = out.make(shape);
-  // Channels lie far apart in memory: some patches at a time are brought together.
-  constexpr Index kPatches = 16;
-  const Index blocks = (patches + kPatches - 1) / kPatches;
-  const Index pieces = std::max(std::min(Index{4} * threads(), blocks), Index{1});
-  const Index room = checked_product(channels, 2 * kPatches + 1);
-  float* spare = scratch.take<float>(0, checked_product(room, pieces));
-  for (Index n = 0; n < embedding.dim(0); ++n) {
-    const float* x = embedding.data() + n * channels * patches;
-    parallel_for(pieces, 1, [&](Index from, Index to) {
-      float* const gaps = spare + from * room;  // [channels, patches of the block]
-      float* const rows = gaps + channels * kPatches;
-      float* const turned = rows + channels * kPatches;
-      for (Index b = from * blocks / pieces; b < to * blocks / pieces; ++b) {
-        const Index first = b * kPatches;
-        const Index count = std::min(kPatches, patches - first);
-        for (Index c = 0; c < channels; ++c) {
-          const Index at = c * patches + first;
-          for (Index i = 0; i < count; ++i) gaps[c * count + i] = x[at + i] - mean[at + i];
-        }
-        detail::turn_rows(gaps, count, 0, count, channels, rows, channels);
-        for (Index i = 0; i < count; ++i) {
-          const float* matrix = inverse.data() + (first + i) * channels * channels;
-          const float form = detail::quadratic_form(matrix, rows + i * channels, channels, turned);
-          y[n * patches + first + i] = math::max(form, 0.0f);
-        }
-      }
-    });
-  }
+  const auto group = [&](Index, Index first, Index count, Index n, float* gaps) {
+    float* const gap = gaps + channels * detail::kGroup;
+    float* const turned = gap + channels;
+    for (Index l = 0; l < count; ++l) {
+      for (Index c = 0; c < channels; ++c) gap[c] = gaps[c * detail::kGroup + l];
+      const float* matrix = inverse.data() + (first + l) * channels * channels;
+      const float form = detail::quadratic_form(matrix, gap, channels, turned);
+      y[n * patches + first + l] = math::max(form, 0.0f);
+    }
+  };
+  detail::each_group(scratch, embedding, mean, group);
   return {y, shape};
 }
 
