@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from adcompile.backends.host.build import Toolchain, compile_library, find_compiler
+from adcompile.backends.host.build import (
+    NATIVE,
+    STRICT,
+    Toolchain,
+    compile_library,
+    find_compiler,
+)
 from adcompile.backends.host.codegen.text import generate
 from adcompile.backends.host.library import HostLibrary
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.shapes import infer_shapes
+from tests.host import toolchains
 
 Array = npt.NDArray[np.generic]
 QUICK = ("-O0",)
@@ -49,3 +57,17 @@ def assert_like_reference(
         assert got[key].dtype == value.dtype
         np.testing.assert_allclose(got[key], value, rtol=1e-5, atol=1e-6, err_msg=f"{name} {key}")
     part.close()
+
+
+def printed(source: str, toolchain: toolchains.Toolchain, program: Path) -> str:
+    """What a small test program prints that needs the kernels' headers and threads only."""
+    sources = [Path(__file__).parent / source]
+    sources += [NATIVE / name for name in ("threads.cpp", "part.cpp")]
+    command = [toolchain.compiler, *STRICT, *toolchain.flags, f"-I{NATIVE}", *map(str, sources)]
+    made = subprocess.run(
+        [*command, "-pthread", "-o", str(program)], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    done = subprocess.run([*toolchain.runner, str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

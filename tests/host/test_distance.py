@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ import pytest
 
 from adcompile.anomaly.padim import invert
 from adcompile.anomaly.statistics import FILE, read_statistics
-from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.codegen.text import generate
 from adcompile.backends.host.library import HostLibrary
 from adcompile.errors import InputError
 from adcompile.ir.evaluate import evaluate
 from tests.anomaly.distances import covariances, distance_model
-from tests.host.support import CHECKED, build
+from tests.host.support import CHECKED, build, printed
 from tests.host.toolchains import TOOLCHAINS
 
 Array = npt.NDArray[np.float32]
@@ -120,17 +118,7 @@ def test_every_machine(name: str, tmp_path: Path) -> None:
     toolchain = TOOLCHAINS[name]
     if toolchain.missing:
         pytest.skip(f"needs {toolchain.missing}")
-    program = tmp_path / "program"
-    sources = [Path(__file__).parent / "distance_main.cpp", NATIVE / "threads.cpp"]
-    sources.append(NATIVE / "part.cpp")
-    command = [toolchain.compiler, *STRICT, *toolchain.flags, f"-I{NATIVE}", *map(str, sources)]
-    made = subprocess.run(
-        [*command, "-pthread", "-o", str(program)], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
-    done = subprocess.run([*toolchain.runner, str(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = printed("distance_main.cpp", toolchain, tmp_path / "program").splitlines()
     assert len(lines) == 32
     assert lines[:16] == lines[16:]
     assert max(float(line.split()[-2]) for line in lines) < 2e-6

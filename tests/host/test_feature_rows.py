@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from adcompile.backends.host.build import NATIVE, STRICT, find_compiler
+from adcompile.backends.host.build import find_compiler
 from adcompile.backends.host.codegen.text import generate
 from adcompile.backends.host.library import HostLibrary
-from tests.host.support import CHECKED, Array, assert_like_reference, build, model
+from tests.host.support import CHECKED, Array, assert_like_reference, build, model, printed
 from tests.host.toolchains import TOOLCHAINS, Toolchain
 
 # input shape, attributes: borders, strides, dilations, whole planes, bands of large planes, depth
@@ -221,6 +220,7 @@ def test_transposes_stay_where_moving_them_gains_nothing(text: str) -> None:
     assert "op::resized(" not in made
 
 
+MAIN = "feature_rows_main.cpp"
 OFTEN = ("arm64-fast",)
 MACHINES = [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in TOOLCHAINS]
 
@@ -228,20 +228,8 @@ MACHINES = [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n i
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the program of digests prints when nothing is vectorised."""
-    return printed(Toolchain(find_compiler(), ("-O0",)), tmp_path_factory.mktemp("plain") / "a")
-
-
-def printed(toolchain: Toolchain, program: Path) -> str:
-    sources = [Path(__file__).parent / "feature_rows_main.cpp"]
-    sources += [NATIVE / name for name in ("threads.cpp", "part.cpp")]
-    command = [toolchain.compiler, *STRICT, *toolchain.flags, f"-I{NATIVE}", *map(str, sources)]
-    made = subprocess.run(
-        [*command, "-pthread", "-o", str(program)], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
-    done = subprocess.run([*toolchain.runner, str(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    plain = Toolchain(find_compiler(), ("-O0",))
+    return printed(MAIN, plain, tmp_path_factory.mktemp("plain") / "a")
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -250,7 +238,7 @@ def test_same_bits_on_every_machine(name: str, digests: str, tmp_path: Path) -> 
     toolchain = TOOLCHAINS[name]
     if toolchain.missing:
         pytest.skip(f"needs {toolchain.missing}")
-    assert printed(toolchain, tmp_path / "program") == digests
+    assert printed(MAIN, toolchain, tmp_path / "program") == digests
     lines = digests.splitlines()
     assert len(lines) == 18
     assert lines[:9] == lines[9:]  # one thread, three threads
