@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adcompile.compiler import BuildResult, compile
+    from adcompile.compiler import BuildOptions, BuildResult, compile
     from adcompile.errors import AdcompileError
     from adcompile.interfaces import Exactness, Pass, Report, Verdict
     from adcompile.rewrite.rules import Rule, rule
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AdcompileError": "adcompile.errors",
+    "BuildOptions": "adcompile.compiler",
     "BuildResult": "adcompile.compiler",
     "Bundle": "adcompile.runtime.bundle",
     "Exactness": "adcompile.interfaces",
@@ -34,6 +35,7 @@ _PUBLIC = {
 
 __all__ = [
     "AdcompileError",
+    "BuildOptions",
     "BuildResult",
     "Bundle",
     "Exactness",

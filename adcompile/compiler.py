@@ -27,20 +27,23 @@ def compile(
     options: BuildOptions | None = None,
     *,
     watch: Watch | None = None,
+    **changes: object,
 ) -> BuildResult:
     """Compile *model* for *target* into a verified bundle.
 
     *model* is a path, the bytes of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``
     (which is not changed). *target* is a name of ``adcompile list targets``. *output* is the
-    bundle folder; without it the bundle goes to ``build/<model>-<target>``. *watch* receives the
-    name of each step as it starts.
+    bundle folder; without it the bundle goes to ``build/<model>-<target>``. *options*, or single
+    ones by name (``precision="a8w8", calib="images/"``), are those of ``BuildOptions``. *watch*
+    receives the name of each step as it starts.
 
     Raises ModelError, UsageError or FormatError for bad input, Unsupported under
     ``options.strict``, and PassError when a pass broke the graph. A verification that fails is
     not raised: see ``BuildResult.ok``.
     """
+    settled = (options or BuildOptions()).changed(changes)
     with scratch() as work:
-        job = Job.create(target, output, options or BuildOptions(), watch, work)
+        job = Job.create(target, output, settled, watch, work)
         load(job, model)
         if (done := reuse(job)) is not None:
             return done

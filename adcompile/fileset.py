@@ -144,9 +144,30 @@ def staging(target: Path) -> Path:
         ) from error
 
 
+def is_empty(folder: Path) -> bool:
+    """True for a folder that is there and holds nothing."""
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a *target* whose folder cannot take it; nothing is created. Raises InputError."""
+    home = next((p for p in target.absolute().parents if p.exists()), Path("/"))
+    if not home.is_dir():
+        why = f"{home} is not a folder"
+    elif not os.access(home, os.W_OK | os.X_OK):
+        why = f"no permission to write into {home}"
+    else:
+        return
+    raise InputError(
+        "cannot write the output", where=str(target), why=why, fix="choose another -o"
+    )
+
+
 def publish(staged: Path, target: Path, *, replace: bool) -> None:
     """Rename *staged* to *target*. With *replace*, an older folder is swapped out, then removed."""
     staged.chmod(0o755)
+    if is_empty(target):
+        target.rmdir()
     if not target.exists():
         os.rename(staged, target)  # noqa: PTH104 - Path.rename would follow a link target
         return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import onnx_ir as ir
 
@@ -29,6 +30,8 @@ from adcompile.place.targets import Target, check_precision, resolve_target
 Watch = Callable[[str], None]
 Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
 BUILD_KEY = "build_key"
+DIGEST = "sha256:"
+SHORT = 40  # characters: longer fields of the identity are recorded as a digest
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "xint8", "a8w8", "a16w8")
 
 
@@ -48,7 +51,7 @@ class BuildOptions:
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
     on again with the lowered network, judged on ``val``; ``bank_format`` ``r0`` adds the file of
-    R0's application.
+    R0's application. Paths may be given as text.
     """
 
     precision: str | None = None
@@ -82,6 +85,7 @@ class BuildOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._settle_paths()
         if self.budget is not None:
             parse_budgets(self.budget)
         if self.eval_samples < 1:
@@ -99,8 +103,28 @@ class BuildOptions:
                 f"cannot pin to {wrong[0]!r}", fix="host or device, or a precision of the target"
             )
 
+    def _settle_paths(self) -> None:
+        """Text becomes a path, one golden file a tuple of one."""
+        for name in ("calib", "plan", "data", "val", "coco", "coco_images"):
+            value: object = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
+        golden: object = self.golden
+        several = (golden,) if isinstance(golden, (str, Path)) else self.golden
+        object.__setattr__(self, "golden", tuple(Path(path) for path in several))
 
-@dataclass
+    def changed(self, changes: Mapping[str, Any]) -> BuildOptions:
+        """A copy with other values. Raises UsageError for a name that is no option."""
+        known = [item.name for item in fields(self)]
+        for name in changes:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise UsageError(f"a build has no option {name!r}", fix=fix)
+        return replace(self, **changes)
+
+
+@dataclass(repr=False)
 class BuildResult:
     """Where the bundle is, what it holds, and whether it matches its golden data."""
 
@@ -112,6 +136,11 @@ class BuildResult:
     seconds: float
     search: dict[str, object] = field(default_factory=dict[str, object])
     rebuilt: Rebuilt | None = None
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{p.name} ({p.placement})" for p in self.manifest.parts)
+        state = "ok" if self.ok else "FAILED"
+        return f"<BuildResult {str(self.path)!r} for {self.manifest.target}: {state}; {parts}>"
 
     def record(self) -> dict[str, object]:
         """The result as plain data, for ``--json``."""
@@ -231,12 +260,30 @@ class Job:
             if all(name in values for name in names)
         ]
 
+    def settle_output(self) -> Path:
+        """The bundle folder: what was asked for, else ``build/<model>-<target>``."""
+        assert self.source is not None
+        if self.output is None:
+            safe = self.target.name.replace(":", "-").replace("@", "-")
+            self.output = Path("build") / f"{Path(self.source.name).name}-{safe}"
+        return self.output
+
+    def identity(self) -> dict[str, str]:
+        """``fields`` for the manifest: short values as they are, long ones as a digest."""
+        return {
+            name: value if len(value) <= SHORT else DIGEST + _sha256(value)[:12]
+            for name, value in self.fields.items()
+        }
+
     def recorded_options(self) -> dict[str, str]:
         """What the manifest says about the options: the effective ones, and the build key."""
-        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode()).hexdigest()
         return {
-            BUILD_KEY: digest,
+            BUILD_KEY: _sha256(json.dumps(self.fields, sort_keys=True)),
             "precision": self.precision,
             "seed": str(self.options.seed),
             **{f"backend.{k}": v for k, v in sorted(self.options.backend_options.items())},
         }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

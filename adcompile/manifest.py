@@ -147,6 +147,7 @@ class Manifest(Record):
     target: str
     target_facts: dict[str, str] = Field(default_factory=dict)
     options: dict[str, str] = Field(default_factory=dict)
+    identity: dict[str, str] = Field(default_factory=dict)  # what decided the content, see Job
     pipeline: str = ""
     roles: dict[str, str] = Field(default_factory=dict)  # output name -> role
     tolerances: dict[str, tuple[float, float]] = Field(default_factory=dict)  # role -> rtol, atol

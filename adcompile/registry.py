@@ -76,6 +76,17 @@ def _load_file(path: Path) -> object:
     return module
 
 
+def _members(path: Path, kind: str) -> str:
+    """How to name one of the classes that a user's file defines."""
+    module = _load_file(path)
+    own = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == getattr(module, "__name__", "")
+    ]
+    return f"write {path}:NAME; its classes: {', '.join(own)}" if own else f"it defines no {kind}"
+
+
 def names(table: Mapping[str, str], group: str) -> dict[str, str]:
     """Built-in names and those of installed plug-ins, each with its reference."""
     found = dict(table)
@@ -92,6 +103,8 @@ def lookup(name: str, table: Mapping[str, str], group: str, kind: str) -> object
     """The object registered as *name*; an unknown name is a UsageError with the closest ones."""
     if ":" in name and (name.split(":")[0].endswith(".py") or "." in name.split(":")[0]):
         return load(name)
+    if name.endswith(".py"):
+        raise UsageError(f"{name!r} is a file, not a {kind}", fix=_members(Path(name), kind))
     known = names(table, group)
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}", fix=_closest(name, list(known)))

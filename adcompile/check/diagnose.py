@@ -138,7 +138,7 @@ class _Part:
         ):
             del table["part:snr_db"]  # a float part of a quantized bundle
         results = compare(expected, found, kinds, Tolerances(table))
-        return "; ".join(_words(c) for c in results if not c.ok)
+        return "; ".join(in_words(c) for c in results if not c.ok)
 
     def _failure(
         self,
@@ -156,7 +156,7 @@ class _Part:
             if located is not None:
                 text = (
                     f"part {self.part.name}: {located.value!r} is the first wrong value, "
-                    f"made by {first_node(located.model)}: {_words(located.comparison)}"
+                    f"made by {first_node(located.model)}: {in_words(located.comparison)}"
                 )
                 failure = Reproducer(
                     "part",
@@ -181,7 +181,8 @@ class _Part:
         return found
 
 
-def _words(comparison: Comparison) -> str:
+def in_words(comparison: Comparison) -> str:
+    """What a comparison found, in a few words."""
     if comparison.detail:
         return f"{comparison.name}: {comparison.detail}"
     metrics = comparison.metrics
@@ -228,4 +229,4 @@ def examine_passes(
 def _harm(culprit: Culprit) -> str:
     if culprit.error:
         return culprit.error.splitlines()[0]
-    return "; ".join(_words(c) for c in culprit.comparisons if not c.ok)
+    return "; ".join(in_words(c) for c in culprit.comparisons if not c.ok)

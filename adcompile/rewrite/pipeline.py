@@ -7,7 +7,9 @@ Prints and parses; runs with instruments that watch every pass.
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -119,17 +121,25 @@ def _run(each: Pass, model: ir.Model, report: Report, instruments: Sequence[Inst
         changed = each.run(model, report)
     except AdcompileError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # a pass may be anybody's code
         raise PassError(
             f"pass {each.name} failed",
-            where=model.graph.name or "model",
+            where=_place(each, error) or model.graph.name or "model",
             why=f"{type(error).__name__}: {error}",
-            fix="this is a defect of the pass; leave it out with --passes, and report it",
+            fix="this is a defect of the pass: mend it, or leave the pass out",
         ) from error
     seconds = time.perf_counter() - start
     for instrument in instruments:
         instrument.after(each, model, changed, seconds)
     return changed
+
+
+def _place(each: Pass, error: Exception) -> str:
+    """File, line and function where *error* left the file of the pass; "" when it is not known."""
+    module = sys.modules.get(type(each).__module__)
+    file = getattr(module, "__file__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f"{file}:{frames[-1].lineno}, in {frames[-1].name}" if frames else ""
 
 
 def _read_sequence(reader: Reader, end: str) -> list[Pass]:

@@ -20,7 +20,7 @@ from adcompile.runtime.categories import (
     with_category,
 )
 from adcompile.runtime.executor import Array, Executor, Reporting
-from adcompile.runtime.feeds import check_feeds
+from adcompile.runtime.feeds import check_feeds, describe
 from adcompile.runtime.inputs import Source, make_feeds
 from adcompile.runtime.preprocess import Placement
 from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
@@ -83,6 +83,12 @@ class Bundle:
         _check_part_files(manifest)
         self._executors: dict[tuple[str, str], Executor] = {}  # by part and category
         self._categories: dict[str, Category] = {}
+
+    def __repr__(self) -> str:
+        inputs, outputs = (
+            ", ".join(map(describe, specs)) for specs in (self.inputs, self.outputs)
+        )
+        return f"<Bundle {str(self.path)!r} for {self.manifest.target}: {inputs} -> {outputs}>"
 
     def executor(self, part: PartRecord, category: str = "") -> Executor:
         """The executor of one part, opened on first use. Parts a category leaves alone are shared."""
@@ -153,7 +159,7 @@ class Bundle:
         return found
 
     def __call__(self, source: Source, *, category: str = "") -> dict[str, Array]:
-        """Run on an image file, an H×W×C image array, or input names mapped to arrays or images.
+        """Run on an image (file, Pillow image, H×W×C array), or on input names mapped to values.
 
         *category* names one that was added to the bundle; without it the bundle's own bank and
         threshold count. Raises UsageError or InputError when the source does not fit the bundle.

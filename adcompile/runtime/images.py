@@ -89,6 +89,11 @@ def _decode(file: Path) -> ImageArray:
         return _pixels(image, file)
 
 
+def from_pillow(image: Image.Image) -> ImageArray:
+    """The pixels of an opened picture, by the same rules as :func:`read_image`."""
+    return _pixels(image, Path(getattr(image, "filename", "") or "picture"))
+
+
 def _pixels(image: Image.Image, file: Path) -> ImageArray:
     mode = image.mode
     if mode in _WIDE:

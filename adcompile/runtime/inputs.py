@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from PIL import Image
 
 from adcompile.contract import Contract, Preprocess
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.executor import Array
 from adcompile.runtime.feeds import check_feeds, describe, read_array, read_arrays
-from adcompile.runtime.images import SUFFIXES, ImageArray, read_image
+from adcompile.runtime.images import SUFFIXES, ImageArray, from_pillow, read_image
 from adcompile.runtime.preprocess import Placement, place
 
-Source = str | Path | ImageArray | Mapping[str, object]
+Source = str | Path | ImageArray | Image.Image | Mapping[str, object]
 
 
 def make_feeds(
@@ -24,9 +25,9 @@ def make_feeds(
 ) -> tuple[dict[str, Array], dict[str, Placement]]:
     """Checked input tensors, and the placement of those that were made from images.
 
-    *source* is one image (file or H×W×C ``uint8``/``uint16`` array) for a bundle with one input,
-    a ``.npy`` or ``.npz`` file (items of a sequence are called ``NAME[0]`` …), or a mapping from input
-    names to any of these or to tensors.
+    *source* is one image (file, Pillow image, or H×W×C ``uint8``/``uint16`` array) for a bundle with
+    one input, a ``.npy`` or ``.npz`` file (items of a sequence are called ``NAME[0]`` …), or a mapping
+    from input names to any of these or to tensors.
     """
     given = _by_name(specs, source)
     feeds: dict[str, Array] = {}
@@ -85,12 +86,14 @@ def _tensor(
                 fix="give a .npy file with " + describe(spec),
             )
         value = read_image(path)
+    if isinstance(value, Image.Image):
+        value = from_pillow(value)
     if not spec.is_tensor:  # a list of arrays, or None: check_feeds looks at it
         return cast(Array, value), None
     if not isinstance(value, np.ndarray):
         raise InputError(
             f"input {spec.name!r}: cannot use a {type(value).__name__}",
-            fix="give a file or a numpy array",
+            fix="give a file, a Pillow image or a numpy array",
         )
     array = cast(Array, value)
     if rule is not None and _is_image(array, spec):

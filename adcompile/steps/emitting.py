@@ -33,11 +33,7 @@ REPRODUCER = "reproducer"  # only in a bundle that failed its verification
 @contextmanager
 def staged(job: Job) -> Generator[None]:
     """A hidden sibling of the output; removed when the build ends in any other way than finish."""
-    assert job.source is not None
-    if job.output is None:
-        safe = job.target.name.replace(":", "-").replace("@", "-")
-        job.output = Path("build") / f"{Path(job.source.name).name}-{safe}"
-    job.staged = staging(job.output)
+    job.staged = staging(job.settle_output())
     try:
         yield
     finally:
@@ -229,6 +225,7 @@ def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
         target=job.target.name,
         target_facts=dict(job.target.facts),
         options=job.recorded_options(),
+        identity=job.identity(),
         pipeline=";".join(job.pipeline),
         roles=dict(job.contract.roles),
         tolerances=default_tolerances(record.precision for record in job.records),

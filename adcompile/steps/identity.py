@@ -9,9 +9,10 @@ from pathlib import Path
 
 import adcompile
 from adcompile.errors import FormatError, UsageError
+from adcompile.fileset import check_writable, is_empty
 from adcompile.interfaces import Pass
-from adcompile.job import BUILD_KEY, BuildResult, Job
-from adcompile.manifest import check_files, check_seal, file_sha256, read_manifest
+from adcompile.job import BUILD_KEY, DIGEST, BuildResult, Job
+from adcompile.manifest import MANIFEST, check_files, check_seal, file_sha256, read_manifest
 from adcompile.rewrite.options import print_pass
 from adcompile.steps.search_record import read_search
 from adcompile.steps.tools import tool_versions
@@ -55,16 +56,17 @@ def build_fields(job: Job) -> dict[str, str]:
 
 
 def digest_of(paths: Iterable[Path]) -> str:
-    """One digest over files and folders: relative names and contents, in sorted order."""
+    """One digest over files and folders: relative names and contents, in sorted order; "" for none."""
     total = hashlib.sha256()
-    for root in paths:
+    roots = list(paths)
+    for root in roots:
         if not root.exists():
             raise UsageError("no such file or folder", where=str(root))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         for path in files:
             name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             total.update(f"{name}\0{file_sha256(path)}\n".encode())
-    return total.hexdigest()
+    return total.hexdigest() if roots else ""
 
 
 def _pass_identity(item: str | Pass) -> str:
@@ -75,19 +77,64 @@ def _pass_identity(item: str | Pass) -> str:
 
 
 def reuse(job: Job) -> BuildResult | None:
-    """The bundle that is already at the output, when it was built from exactly the same things."""
+    """The bundle that is already at the output, when it was built from exactly the same things.
+
+    Otherwise the output must be free, or a bundle that ``force`` allows to replace: what cannot be
+    written at the end is refused here, before any work. Raises UsageError or InputError.
+    """
     job.fields = build_fields(job)
-    if not job.options.cache or job.output is None or not job.output.is_dir():
+    output = job.settle_output()
+    if not output.exists():
+        check_writable(output)
         return None
+    if output.is_file() or not ((output / MANIFEST).is_file() or is_empty(output)):
+        why = "it is a file" if output.is_file() else "it holds files that are no bundle"
+        fix = "choose another -o; --force replaces bundles only"
+        raise UsageError("output already exists", where=str(output), why=why, fix=fix)
+    check_writable(output)
+    if is_empty(output):
+        return None
+    if job.options.cache and (done := _same(job, output)) is not None:
+        return done
+    if not job.options.force:
+        fix = "choose another -o, or pass --force"
+        why = differences(job, output)
+        raise UsageError("output already exists", where=str(output), why=why, fix=fix)
+    return None
+
+
+def differences(job: Job, output: Path) -> str:
+    """What decides a bundle and differs between the one at *output* and this build."""
     try:
-        manifest = read_manifest(job.output)
+        before = read_manifest(output).identity
+    except FormatError as error:
+        return error.what
+    now = job.identity()
+    changed = [name for name in now if before.get(name) != now[name]]
+    if not before or not changed:
+        return "it is another build, or its files were changed"
+    return "it was built with " + ", ".join(_change(n, before.get(n, ""), now[n]) for n in changed)
+
+
+def _change(name: str, before: str, now: str) -> str:
+    what = name.replace("_", " ")
+    if not before:
+        return f"no {what}"
+    if before.startswith(DIGEST):
+        return f"other {what}" if now else what
+    return f"{what} {before}"
+
+
+def _same(job: Job, output: Path) -> BuildResult | None:
+    try:
+        manifest = read_manifest(output)
         if manifest.options.get(BUILD_KEY) != job.recorded_options()[BUILD_KEY]:
             return None
-        check_seal(job.output)
-        check_files(job.output, manifest)
+        check_seal(output)
+        check_files(output, manifest)
     except FormatError:
-        return None  # damaged or foreign: built again, or refused when it cannot be replaced
+        return None  # damaged
     ok = manifest.results.get("ok", "yes") == "yes"
     steps = [("build", "reused", "same model, options, data and tool versions; files intact")]
-    search = read_search(job.output)
-    return BuildResult(job.output, manifest, ok, [], steps, job.seconds(), search)
+    search = read_search(output)
+    return BuildResult(output, manifest, ok, [], steps, job.seconds(), search)

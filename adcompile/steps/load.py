@@ -156,6 +156,12 @@ def _open(source: Source) -> tuple[ir.Model, str, str]:
         return model_io.from_bytes(source), "model", hashlib.sha256(source).hexdigest()
     if isinstance(source, (str, Path)):
         return _open_path(Path(source))
+    if not hasattr(source, "SerializeToString"):
+        raise UsageError(
+            f"cannot compile a {type(source).__name__}",
+            fix="give a path, bytes, an onnx.ModelProto or an onnx_ir.Model; "
+            "a torch module goes through torch.onnx.export first",
+        )
     data = source.SerializeToString()
     return model_io.from_bytes(data), "model", hashlib.sha256(data).hexdigest()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from adcompile.dims import dims_text
 from adcompile.interfaces import Pass
 from adcompile.job import Job
@@ -14,6 +12,7 @@ from adcompile.rewrite.canonical import canonical
 from adcompile.rewrite.pipeline import Pipeline
 from adcompile.steps import heads
 from adcompile.steps.approximating import approximate
+from adcompile.steps.own_passes import run_own
 
 
 def specialize(job: Job) -> None:
@@ -29,8 +28,7 @@ def specialize(job: Job) -> None:
 def canonicalize(job: Job) -> None:
     """Target-independent exact rewrites, then the user's own passes."""
     _run(job, "canonicalize", canonical())
-    if job.options.passes:
-        _run(job, "own passes", own_pipeline(job.options.passes))
+    run_own(job)
 
 
 def raise_heads(job: Job) -> None:
@@ -53,12 +51,6 @@ def prepare(job: Job) -> None:
     if own or allowed.passes:
         _run(job, "prepare", Pipeline(own) + canonical())
     _run(job, "names", Pipeline((NameNodes(),)))  # plans list nodes by name
-
-
-def own_pipeline(items: Sequence[str | Pass]) -> Pipeline:
-    """Passes given as values, names with options, or ``file.py:Class``."""
-    parts = [Pipeline((p,)) if isinstance(p, Pass) else Pipeline.parse(p) for p in items]
-    return sum(parts, Pipeline(()))
 
 
 def _run(job: Job, step: str, pipeline: Pipeline) -> None:

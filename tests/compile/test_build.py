@@ -16,7 +16,7 @@ import adcompile
 from adcompile.cache import StepCache
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
-from adcompile.errors import AdcompileError, Unsupported, UsageError
+from adcompile.errors import AdcompileError, InputError, Unsupported, UsageError
 from adcompile.manifest import ActionRecord, check_files, read_manifest
 from tests.compile.models import cnn, detector, dynamic
 from tests.place import nets
@@ -170,10 +170,28 @@ def test_repeated_build_is_reused(tmp_path: Path) -> None:
     assert again.steps == [
         ("build", "reused", "same model, options, data and tool versions; files intact")
     ]
-    with pytest.raises(UsageError, match="already exists"):
-        compile(cnn(), "npu", tmp_path / "b", replace(options, seed=1))
+    steps: list[str] = []
+    with pytest.raises(UsageError, match="already exists") as caught:
+        compile(cnn(), "npu", tmp_path / "b", replace(options, seed=1), watch=steps.append)
+    assert (caught.value.why, steps) == ("it was built with seed 0", ["load"])  # before any work
     forced = compile(cnn(), "npu", tmp_path / "b", replace(options, seed=1, force=True))
     assert forced.ok
+
+
+def test_an_occupied_output_is_refused_at_once(tmp_path: Path) -> None:
+    """Not after the work; and --force replaces a bundle, never a file or a folder of other things."""
+    options = replace(QUICK, force=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
+    for output, why in ((tmp_path / "mine", "no bundle"), (tmp_path / "mine/photo.jpg", "a file")):
+        with pytest.raises(UsageError, match="already exists") as caught:
+            compile(cnn(), "npu", output, options)
+        assert why in caught.value.why
+    with pytest.raises(InputError, match="cannot write") as blocked:
+        compile(cnn(), "npu", tmp_path / "mine/photo.jpg/b", options)
+    assert "is not a folder" in blocked.value.why
+    (tmp_path / "empty").mkdir()
+    assert compile(cnn(), "npu", tmp_path / "empty", replace(QUICK, precision="fp32")).ok
 
 
 def test_a_damaged_bundle_is_not_reused(tmp_path: Path) -> None:
