@@ -6,6 +6,7 @@
     │   ├── FormatError                 another file (bank, checkpoint, image, plan, manifest) is wrong
     │   └── UsageError                  options that contradict each other or name nothing
     ├── NegativeAnswer        exit 1    the question was fine, the answer is "no"
+    │   ├── BudgetMissed                no choice of what stays in float holds the accuracy budget
     │   ├── Unsupported                 under --strict: something cannot run on the target
     │   └── VerificationFailed          the bundle differs from its golden data
     ├── ToolMissing           exit 3    a needed program or package is not installed
@@ -17,6 +18,7 @@ and exits with 4 as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -40,7 +42,7 @@ class AdcompileError(Exception):
     def _details(self) -> tuple[tuple[str, str], ...]:
         return (("at", self.where), ("why", self.why), ("fix", self.fix))
 
-    def record(self) -> dict[str, str | int]:
+    def record(self) -> dict[str, object]:
         """The error as plain data, for ``--json``."""
         return {
             "error": type(self).__name__,
@@ -72,6 +74,21 @@ class NegativeAnswer(AdcompileError):
     """The command worked and its answer is no."""
 
     exit_code: ClassVar[int] = 1
+
+
+class BudgetMissed(NegativeAnswer):
+    """No choice of what stays in float holds the accuracy budget. ``search`` is what was tried, as
+    plain data (``search.json`` of a bundle)."""
+
+    def __init__(
+        self, what: str, search: Mapping[str, object], *, why: str = "", fix: str = ""
+    ) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.search = search
+
+    def record(self) -> dict[str, object]:
+        """The error with the search."""
+        return {**super().record(), "search": dict(self.search)}
 
 
 class Unsupported(NegativeAnswer):

@@ -212,11 +212,13 @@ class LowerContext:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """For the sensitivity of one part: the nodes that compute, by name, and a function that gives the
-    lowered model with any nodes left in float, cheaply."""
+    """For the accuracy search in one part: the nodes that round, by name and in order, a function that
+    gives the lowered model with any nodes left in float, cheaply, and ``sets`` of nodes that are worth
+    leaving together (every node by itself when there are none)."""
 
     nodes: tuple[str, ...]
     without: Callable[[frozenset[str]], ir.Model]
+    sets: tuple[tuple[str, ...], ...] = ()
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Report
-from adcompile.lower.search import parse_budgets
+from adcompile.lower.search import TRIES, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
 from adcompile.place.targets import Target, check_precision, resolve_target
@@ -47,7 +47,7 @@ class BuildOptions:
     label 0 first. ``budget`` is a bound such as ``snr>=30`` or ``segm_map>=0.40``; bounds on average
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``),
     those of an anomaly detector (``auroc_loss<=0.01``, several with commas) on at most that many
-    images of ``val``.
+    images of ``val``; ``budget_tries`` bounds how many choices of one kind are measured.
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
     on again with the lowered network, judged on ``val``; ``bank_format`` ``r0`` adds the file of
@@ -74,6 +74,7 @@ class BuildOptions:
     val: Path | None = None
     bank_format: str = "adbank"
     budget: str | None = None
+    budget_tries: int = TRIES
     coco: Path | None = None
     coco_images: Path | None = None
     eval_samples: int = 100
@@ -88,6 +89,11 @@ class BuildOptions:
         self._settle_paths()
         if self.budget is not None:
             parse_budgets(self.budget)
+        if self.budget_tries < 2:
+            raise UsageError(
+                f"{self.budget_tries} tries to hold the budget",
+                fix="at least two: nothing and all",
+            )
         if self.eval_samples < 1:
             raise UsageError(f"{self.eval_samples} images to evaluate", fix="at least one")
         if self.verify not in {"auto", "none"}:

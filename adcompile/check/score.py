@@ -80,9 +80,9 @@ class SnrScorer:
         return noise.of(partial(outputs_of, record, executor, noise.names))
 
 
-def few(data: CalibrationData) -> MemoryCalibration:
-    """Some evenly spread samples, bounded in number and bytes; at least one."""
-    wanted = {i * len(data) // SNR_SAMPLES for i in range(SNR_SAMPLES)}
+def few(data: CalibrationData, most: int = SNR_SAMPLES) -> MemoryCalibration:
+    """At most *most* evenly spread samples, bounded in bytes; at least one."""
+    wanted = {i * len(data) // most for i in range(most)}
     kept: list[dict[str, Array]] = []
     size = 0
     for index, sample in enumerate(data):

@@ -24,6 +24,7 @@ from adcompile.cli.options import (
     parse_pairs,
 )
 from adcompile.cli.search import show_search
+from adcompile.errors import BudgetMissed
 
 if TYPE_CHECKING:
     from adcompile.anomaly.rebuild import Rebuilt
@@ -81,6 +82,9 @@ def command(
             "'auroc_loss<=0.01,flips<=0.1'"
         ),
     ] = None,
+    budget_tries: Annotated[
+        int, typer.Option(help="measure at most so many choices of what stays in float")
+    ] = 24,
     coco: Annotated[
         Path | None, typer.Option(help="COCO annotations, for a budget on average precision")
     ] = None,
@@ -113,6 +117,7 @@ def command(
         bank_format=bank_format,
         backend_options=parse_pairs(option or [], "-O"),
         budget=budget,
+        budget_tries=budget_tries,
         coco=coco,
         coco_images=images,
         eval_samples=eval_samples,
@@ -123,11 +128,20 @@ def command(
         cache=cache,
         seed=seed,
     )
-    with console.progress("build") as view:
-        task = view.add_task("load", total=None)
-        result = compile(
-            model, target, output, options, watch=lambda step: view.update(task, description=step)
-        )
+    try:
+        with console.progress("build") as view:
+            task = view.add_task("load", total=None)
+            result = compile(
+                model,
+                target,
+                output,
+                options,
+                watch=lambda step: view.update(task, description=step),
+            )
+    except BudgetMissed as missed:
+        if not json:
+            show_search(missed.search)
+        raise
     if json:
         console.emit_json(result.record())
     else:

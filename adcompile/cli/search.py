@@ -43,6 +43,15 @@ def show_search(found: Mapping[str, object]) -> None:
                 for n in worst
             ],
         )
+    if record.order:
+        console.table(
+            f"first of {len(record.order)} choices to leave in float",
+            ("nodes", "part", "share of the loss"),
+            [
+                (", ".join(pick.nodes), pick.part, f"{100 * pick.share:.1f} %")
+                for pick in record.order[:SHOWN_NODES]
+            ],
+        )
 
     def line(step: StepScore) -> tuple[str, ...]:
         raised = ", ".join(f"{part} in {p}" for part, p in step.precisions.items())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
 from adcompile.errors import InputError
 from adcompile.ir.graph import constant
-from adcompile.lower.grid import Floats, Grid, activation_grid, bias_grid, weight_grid
+from adcompile.lower.grid import Bounds, Floats, Grid, activation_grid, bias_grid, weight_grid
 from adcompile.lower.insert import Assignment, Stored
 from adcompile.lower.observe import Observation
 from adcompile.lower.points import Constant, Points
@@ -27,12 +27,40 @@ class Prepared:
     seen: dict[str, Observation]
 
 
-def assign(prepared: Prepared, scheme: Scheme) -> Assignment:
+@dataclass
+class GridMemo:
+    """Grids that were searched for already, for assignments that differ in their points only: the
+    model, what was seen in it and the scheme stay the same."""
+
+    activations: dict[tuple[str, ...], Grid] = field(default_factory=dict[tuple[str, ...], Grid])
+    weights: dict[tuple[str, int, Bounds | None], Stored] = field(
+        default_factory=dict[tuple[str, int, Bounds | None], Stored]
+    )
+
+    def activation(self, group: tuple[str, ...], prepared: Prepared, scheme: Scheme) -> Grid:
+        """The grid that the values of *group* share."""
+        if group not in self.activations:
+            seen = [prepared.seen[name] for name in group]
+            self.activations[group] = activation_grid(seen, scheme)
+        return self.activations[group]
+
+    def weight(
+        self, item: Constant, array: Floats, scheme: Scheme, limits: Bounds | None
+    ) -> Stored:
+        """A weight or operand on its grid."""
+        key = (item.node, item.index, limits)
+        if key not in self.weights:
+            grid = weight_grid(array, scheme, item.axis, limits)
+            self.weights[key] = Stored(grid, grid.store(array))
+        return self.weights[key]
+
+
+def assign(prepared: Prepared, scheme: Scheme, memo: GridMemo | None = None) -> Assignment:
     """Choose the grid of every point and the integers of every constant."""
+    memo = memo or GridMemo()
     activations: dict[str, Grid] = {}
     for group in prepared.points.groups:
-        grid = activation_grid([prepared.seen[name] for name in group], scheme)
-        activations |= dict.fromkeys(group, grid)
+        activations |= dict.fromkeys(group, memo.activation(group, prepared, scheme))
     if scheme.shifts:
         activations = legal_activations(prepared.model, prepared.points, activations, scheme)
     constants: dict[tuple[str, int], Stored] = {}
@@ -43,10 +71,10 @@ def assign(prepared: Prepared, scheme: Scheme) -> Assignment:
         if item.kind == "bias":
             weight = constants[item.node, item.index - 1].grid
             grid = grid_of_bias(node, item, array, weight, activations, scheme)
+            constants[item.node, item.index] = Stored(grid, grid.store(array))
         else:
             limits = weight_bounds(node, item, activations, scheme) if scheme.shifts else None
-            grid = weight_grid(array, scheme, item.axis, limits)
-        constants[item.node, item.index] = Stored(grid, grid.store(array))
+            constants[item.node, item.index] = memo.weight(item, array, scheme, limits)
     return Assignment(activations, constants)
 
 

@@ -8,7 +8,7 @@ it. The search promotes the most sensitive first and remembers every step.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,9 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Array, CalibrationData, Feeds, Trial
 from adcompile.ir.evaluate import open_model
 from adcompile.ir.shapes import infer_shapes
-from adcompile.lower.points import is_quantized
-from adcompile.lower.scheme import WEIGHTED, Scheme
 from adcompile.place.cost import work
+
+TRIES = 24  # of one search, unless the user says otherwise
 
 _BUDGET = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(>=|<=)\s*(-?[0-9.]+(?:e-?[0-9]+)?)\s*\Z")
 
@@ -117,9 +117,12 @@ class Noise:
 
     def of(self, run: Callable[[Feeds], Sequence[Array]]) -> float:
         """The error power of anything that gives the outputs called ``names``, in that order."""
+        return self.of_results(run(feeds) for feeds in self._data)
+
+    def of_results(self, results: Iterable[Sequence[Array]]) -> float:
+        """The error power of *results*: for every sample the outputs called ``names``, in that order."""
         noise = np.zeros(len(self.names))
-        for feeds, reference in zip(self._data, self._wanted, strict=True):
-            found = run(feeds)
+        for reference, found in zip(self._wanted, results, strict=True):
             noise += _powers([np.subtract(a, b) for a, b in zip(reference, found, strict=True)])
         return float(np.max(noise / self._signal))
 
@@ -133,13 +136,6 @@ def decibels(noise: float) -> float:
     return -10.0 * float(np.log10(max(noise, 1e-30)))
 
 
-def candidates(model: ir.Model, scheme: Scheme) -> list[str]:
-    """Names of the nodes that compute: those with weights or multiply-adds that are quantized."""
-    macs = node_macs(model)
-    nodes = [n for n in model.graph if is_quantized(n, scheme, frozenset())]
-    return [n.name or "" for n in nodes if n.op_type in WEIGHTED or macs[n.name or ""]]
-
-
 def node_macs(model: ir.Model, rows: int = 1) -> dict[str, int]:
     """Multiply-adds of every node of the main graph, by name; shapes are inferred on a copy, and a
     free first dimension counts as *rows*."""
@@ -151,28 +147,39 @@ def node_macs(model: ir.Model, rows: int = 1) -> dict[str, int]:
 def sensitivity(
     model: ir.Model,
     trial: Trial,
-    noise: Callable[[ir.Model], float],
+    alone: Callable[[ir.Model], float],
+    upto: Callable[[ir.Model], float],
     watch: Callable[[int, int], None] | None = None,
 ) -> list[Sensitivity]:
-    """Isolated and cumulative SNR of the nodes of *trial* (in execution order), worst first."""
-    names, quantize = trial.nodes, trial.without
+    """Isolated and cumulative SNR of the nodes of *trial* (in execution order), worst first.
+
+    *alone* and *upto* both give the error power of a variant: one of variants that are float but for a
+    node, the other of those that are quantized up to one.
+    """
     macs = node_macs(model)
-    others = frozenset(n.name or "" for n in model.graph)
+    floats = all_nodes(model, trial)
     found: list[Sensitivity] = []
-    for index, name in enumerate(names):
+    for index, name in enumerate(trial.nodes):
         if watch is not None:
-            watch(index, len(names))
-        alone = decibels(noise(quantize(others - {name})))
-        upto = decibels(noise(quantize(others - set(names[: index + 1]))))
-        found.append(Sensitivity(name, alone, upto, macs[name]))
+            watch(index, len(trial.nodes))
+        single = alone(trial.without(floats - {name}))
+        before = upto(trial.without(floats - set(trial.nodes[: index + 1])))
+        row = Sensitivity(name, decibels(single), decibels(before), macs.get(name, 0))
+        found.append(row)
     return sorted(found, key=lambda s: (s.isolated, s.node))
 
 
-def fewest(count: int, at: Callable[[int], Step], budget: Budget) -> Search:
+def all_nodes(model: ir.Model, trial: Trial) -> frozenset[str]:
+    """The names with which everything in a part is left in float."""
+    return frozenset(n.name or "" for n in model.graph).union(trial.nodes, *trial.sets)
+
+
+def fewest(count: int, at: Callable[[int], Step], budget: Budget, tries: int = TRIES) -> Search:
     """The smallest number of promotions, 0 to *count*, at which *budget* holds.
 
     ``at(n)`` tries the first *n*. Doubles the number until the budget holds, then halves the gap: few
-    tries even for many nodes, and exact when one more promotion never hurts.
+    tries even for many nodes, and exact when one more promotion never hurts. At most *tries* tries (two
+    at least): the last one that may find the budget held promotes everything.
     """
     steps: dict[int, Step] = {}
 
@@ -186,10 +193,18 @@ def fewest(count: int, at: Callable[[int], Step], budget: Budget) -> Search:
         if high == count:
             return Search(None, tuple(steps[c] for c in sorted(steps)))
         low, high = high, min(max(1, high * 2), count)
-    while high - low > 1:
+        if len(steps) + 1 >= tries:
+            high = count
+    while high - low > 1 and len(steps) < tries:
         middle = (low + high) // 2
         low, high = (low, middle) if budget.holds(tried(middle).metrics) else (middle, high)
     return Search(tried(high), tuple(steps[c] for c in sorted(steps)))
+
+
+def most_tries(count: int, tries: int = TRIES) -> int:
+    """How many tries :func:`fewest` needs at most for *count* promotions."""
+    doublings = max(count - 1, 0).bit_length()
+    return min(1 + (1 + doublings if count else 0) + max(doublings - 1, 0), max(tries, 2))
 
 
 def pareto(steps: Sequence[Step], budget: Budget) -> list[Step]:

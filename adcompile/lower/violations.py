@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Array
-from adcompile.ir.graph import constant
+from adcompile.ir.graph import constant, is_constant
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 QDQ_DOMAINS = ("", "com.microsoft")
@@ -122,6 +122,23 @@ def output_format(value: ir.Value) -> Format | None:
     """The grid *value* is put on by the Q reading it, if there is one."""
     readers = quantizers_of(value)
     return read_format(readers[0]) if readers else None
+
+
+def kept_in_float(model: ir.Model, floats: frozenset[str]) -> set[str]:
+    """The nodes of *floats* that no reader takes for quantized: an input or output has no Q/DQ."""
+    return {
+        node.name or ""
+        for node in model.graph
+        if node.name in floats
+        and (
+            any(
+                not is_constant(v) and input_format(v) is None
+                for v in node.inputs
+                if v is not None
+            )
+            or not all(quantizers_of(value) for value in node.outputs)
+        )
+    }
 
 
 def qdq_nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -26,7 +26,7 @@ from adcompile.check.score import (
     with_losses,
 )
 from adcompile.detection.fixed import FixedSize
-from adcompile.errors import NegativeAnswer, UsageError
+from adcompile.errors import BudgetMissed, UsageError
 from adcompile.interfaces import Part
 from adcompile.ir.emit import model_digest
 from adcompile.job import Job
@@ -44,7 +44,7 @@ from adcompile.steps.tools import tool_versions
 def meet_budget(job: Job) -> None:
     """Run the search that ``--budget`` asks for and write its outcome into the plan.
 
-    Raises UsageError for a budget that cannot be measured, NegativeAnswer when nothing holds it.
+    Raises UsageError for a budget that cannot be measured, BudgetMissed when nothing holds it.
     """
     if job.options.budget is None:
         return
@@ -59,14 +59,24 @@ def meet_budget(job: Job) -> None:
     record = _kept(job, budget)
     job.files.add(SEARCH, record.model_dump_json(indent=1) + "\n")
     if record.chosen is None:
-        best = record.pareto[-1].metrics if record.pareto else {}
-        raise NegativeAnswer(
+        raise BudgetMissed(
             f"the budget {budget} cannot be met",
-            why=f"best found: {_shown(best)}; float: {_shown(record.reference) or 'exact'}",
+            record.model_dump(mode="json"),
+            why=f"{_best(record)}; float: {_shown(record.reference) or 'exact'}",
             fix="choose a lower bound, another precision, or more calibration data",
         )
     _apply(job, record.chosen)
     job.search = record.model_dump(mode="json")
+
+
+def _best(record: SearchRecord) -> str:
+    """The best that was found, and what it costs."""
+    best = record.pareto[-1]
+    raised = [f"{part} in {precision}" for part, precision in best.precisions.items()]
+    choices = sum(len(pick.nodes) for pick in record.order)
+    what = ", ".join(raised) or f"{len(best.floats)} of {choices} nodes in float"
+    cost = f"{what}: {100.0 * best.share:.1f} % of the multiply-adds"
+    return f"best found in {len(record.steps)} tries: {_shown(best.metrics)} with {cost}"
 
 
 def _kept(job: Job, budget: Budget) -> SearchRecord:
@@ -76,6 +86,7 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
         "parts": json.dumps([_identity(job, part) for part in job.parts]),
         "target": f"{job.target.name} {job.target.toolchain}",
         "budget": str(budget),
+        "tries": str(options.budget_tries),
         "data": digest_of([path for path in (options.data, options.val) if path is not None]),
         "coco": digest_of([options.coco] if options.coco else []),
         "images": digest_of([options.coco_images] if options.coco_images else []),

@@ -44,6 +44,7 @@ def build_fields(job: Job) -> dict[str, str]:
         "backend": digest_of([Path(backend.rpartition(":")[0])]) if backend else "",
         "backend_options": json.dumps(dict(sorted(options.backend_options.items()))),
         "budget": options.budget or "",
+        "budget_tries": str(options.budget_tries) if options.budget else "",
         "coco": digest_of([options.coco] if options.coco else []),
         "coco_images": digest_of([options.coco_images] if options.coco_images else []),
         "eval_samples": str(options.eval_samples) if options.coco else "",

@@ -34,6 +34,15 @@ class NodeScore(BaseModel):
     macs: int
 
 
+class PickScore(BaseModel):
+    """The next nodes to leave in float, in the order of the search: ``share`` of the model's
+    whole loss is estimated to be theirs."""
+
+    part: str
+    nodes: list[str]
+    share: float
+
+
 class StepScore(BaseModel):
     """One point that was tried."""
 
@@ -56,13 +65,13 @@ class StepScore(BaseModel):
 
 
 class SearchRecord(BaseModel):
-    """``search.json`` of a bundle: everything the search found out. ``finished`` are the metrics of the
-    bundle itself."""
+    """``search.json`` of a bundle: everything the search found out."""
 
     budget: str
     reference: Metrics = {}
     parts: list[PartScore] = []
     nodes: list[NodeScore] = []
+    order: list[PickScore] = []
     steps: list[StepScore] = []
     pareto: list[StepScore] = []
     chosen: StepScore | None = None

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import onnx_ir as ir
 
 from adcompile.anomaly.accuracy import METRICS
 from adcompile.check.emitted import EmittedPart
 from adcompile.check.score import SNR, DetectionScorer, Scorer, SnrScorer
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
-from adcompile.interfaces import Drafting, LowerContext, Part, Report, Trial
+from adcompile.interfaces import LowerContext, Part, Report
 from adcompile.job import Job
-from adcompile.lower.search import Budget, Search, Step, fewest, node_macs, pareto, sensitivity
+from adcompile.lower.search import (
+    Budget,
+    Search,
+    Step,
+    fewest,
+    most_tries,
+    node_macs,
+    pareto,
+)
 from adcompile.place.facts import facts_of
 from adcompile.steps.accuracy_scorer import AccuracyScorer
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
 from adcompile.steps.lowering import context, emit_part
-from adcompile.steps.search_record import NodeScore, PartScore, SearchRecord, StepScore
+from adcompile.steps.ranking import float_nodes, merged, rank
+from adcompile.steps.search_record import PartScore, PickScore, SearchRecord, StepScore
 
 
 def scorer_of(job: Job, budget: Budget) -> Scorer:
@@ -80,6 +87,7 @@ class Searcher:
         self.parts = quantized_parts(job)
         self.macs = {p.name: node_macs(p.model, job_rows(job)) for p in job.parts}
         self.total = sum(sum(m.values()) for m in self.macs.values()) or 1
+        self.rounded: dict[str, set[str]] = {}
         record = SearchRecord(budget=str(budget))
         job.watch("search: the quantized model")
         base = self._score((), {})
@@ -88,9 +96,12 @@ class Searcher:
         record.parts = self._parts(base)
         if budget.holds(base.metrics):
             return self._finished(record, Search(base, (base,)))
-        trials = {p.name: self._trial(p) for p in self.parts}
-        record.nodes = self._nodes(trials)
-        return self._finished(record, self._search(record, trials, base))
+        rankings = [rank(job, part) for part in self.parts]
+        self.rounded = {r.part.name: {n for p in r.picks for n in p.nodes} for r in rankings}
+        record.nodes = [row for ranking in rankings for row in ranking.nodes]
+        harm = self._harm(record)
+        record.order = merged(rankings, harm)
+        return self._finished(record, self._search(record.order, harm, base))
 
     def _finished(self, record: SearchRecord, found: Search) -> SearchRecord:
         record.steps = [StepScore.of(s) for s in found.steps]
@@ -98,19 +109,12 @@ class Searcher:
         record.chosen = None if found.chosen is None else StepScore.of(found.chosen)
         return record
 
-    def _context(self, part: Part, variant: Variant, **options: str) -> LowerContext:
-        """What the final build lowers the variant with; *options* replace its own."""
+    def _context(self, part: Part, variant: Variant) -> LowerContext:
+        """What the final build lowers the variant with."""
         ctx = context(self.job, replace(part, precision=variant.precision))
-        fixed = {name for name in ctx.options.get("float_nodes", "").split("\n") if name}
-        floats = {"float_nodes": "\n".join(sorted(fixed | variant.floats))}
+        floats = {"float_nodes": "\n".join(sorted(float_nodes(ctx) | variant.floats))}
         own = Report(allowed=self.job.report.allowed)
-        return replace(ctx, options={**ctx.options, **floats, **options}, report=own)
-
-    def _row_by_row(self, part: Part, floats: frozenset[str]) -> ir.Model:
-        """The lowered part with its own inputs and outputs, for the sensitivity of its nodes."""
-        variant = Variant(part.name, part.precision, floats)
-        ctx = self._context(part, variant, roi_policy="loop")
-        return self.job.backend.lower(part, ctx).model
+        return replace(ctx, options={**ctx.options, **floats}, report=own)
 
     def _emit(self, part: Part, variant: Variant) -> EmittedPart:
         """The part as the final build lowers and emits it. Of the variants with nodes in float only
@@ -141,7 +145,7 @@ class Searcher:
         names = {*floats}
         for part in self.parts:
             if part.name in precisions:
-                names |= {n for n, count in self.macs[part.name].items() if count}
+                names |= self.rounded[part.name]
         work = sum(m.get(n, 0) for n in names for m in self.macs.values())
         return Step(floats, tuple(precisions.items()), len(names), work / self.total, metrics)
 
@@ -164,66 +168,40 @@ class Searcher:
             )
         return rows
 
-    def _trial(self, part: Part) -> Trial:
-        backend = self.job.backend
-        ctx = context(self.job, part)
-        found = backend.draft(part, ctx) if isinstance(backend, Drafting) else None
-        if found is not None:
-            return found
-        nodes = tuple(n for n, count in self.macs[part.name].items() if count)
-        return Trial(nodes, lambda floats: self._row_by_row(part, floats))
-
-    def _nodes(self, trials: Mapping[str, Trial]) -> list[NodeScore]:
-        """Sensitivity of the nodes, part by part."""
-        rows: list[NodeScore] = []
-        noise = SnrScorer(self.parts, self.job.calibration)
-        for part in self.parts:
-
-            def watch(done: int, total: int, name: str = part.name) -> None:
-                self.job.watch(f"search: nodes of {name} ({done + 1} of {total})")
-
-            macs = self.macs[part.name]
-            rows += [
-                NodeScore(
-                    part=part.name,
-                    node=s.node,
-                    isolated=round(s.isolated, 2),
-                    cumulative=round(s.cumulative, 2),
-                    macs=macs.get(s.node, 0),
-                )
-                for s in sensitivity(part.model, trials[part.name], noise.noise(part), watch)
-            ]
-        return rows
-
-    def _search(self, record: SearchRecord, trials: Mapping[str, Trial], base: Step) -> Search:
+    def _search(self, order: list[PickScore], harm: Mapping[str, float], base: Step) -> Search:
         """Nodes first, most harmful first; then whole parts, if that may promote fewer nodes."""
-        order = self._order(record)
+        tries = self.job.options.budget_tries
+        say = Progress(self.job, self.budget, base, most_tries(len(order), tries))
 
         def nodes(count: int) -> Step:
             if count == 0:
                 return base
-            self.job.watch(f"search: {count} of {len(order)} nodes in float")
-            return self._score(tuple(order[:count]), {})
+            floats = tuple(name for pick in order[:count] for name in pick.nodes)
+            return say.tried(f"{len(floats)} nodes in float", lambda: self._score(floats, {}))
 
-        found = fewest(len(order), nodes, self.budget)
+        found = fewest(len(order), nodes, self.budget, tries)
         steps = list(found.steps)
         chosen = found.chosen
         for precision in self._rungs():
-            ranked = self._ranked(record, precision)
-            smallest = min((len(trials[p.name].nodes) for p in ranked), default=len(order))
-            if chosen is not None and chosen.promoted <= smallest:
-                break
+            ranked = self._ranked(harm, precision)
+            smallest = min((len(self.rounded[p.name]) for p in ranked), default=0)
+            if not ranked or (chosen is not None and chosen.promoted < smallest):
+                continue
+            say = Progress(self.job, self.budget, base, most_tries(len(ranked), tries))
 
-            def whole(count: int, ranked: list[Part] = ranked, wanted: str = precision) -> Step:
+            def whole(
+                count: int, ranked: list[Part] = ranked, to: str = precision, say: Progress = say
+            ) -> Step:
                 if count == 0:
                     return base
-                self.job.watch(f"search: {count} of {len(ranked)} parts in {wanted}")
-                return self._score((), {p.name: wanted for p in ranked[:count]})
+                raised = {p.name: to for p in ranked[:count]}
+                return say.tried(f"{', '.join(raised)} in {to}", lambda: self._score((), raised))
 
-            other = fewest(len(ranked), whole, self.budget)
+            other = fewest(len(ranked), whole, self.budget, tries)
             steps += [s for s in other.steps if s is not base]
             better = other.chosen is not None and (
-                chosen is None or other.chosen.promoted < chosen.promoted
+                # of as many nodes, those that stay on the device
+                chosen is None or other.chosen.promoted <= chosen.promoted
             )
             chosen = other.chosen if better else chosen
         return Search(chosen, tuple(steps))
@@ -237,19 +215,8 @@ class Searcher:
         start = best if best is not None else 0.0  # a loss: float has none
         return {r.part: max(sign * (start - r.isolated[metric]), 1e-6) for r in record.parts}
 
-    def _order(self, record: SearchRecord) -> list[str]:
-        """All nodes by the share of the harm that is theirs, largest first."""
-        harm = self._harm(record)
-        noise = {(n.part, n.node): 10.0 ** (-n.isolated / 10.0) for n in record.nodes}
-        sums: dict[str, float] = {}
-        for (part, _), value in noise.items():
-            sums[part] = sums.get(part, 0.0) + value
-        shares = {key: harm[key[0]] * value / sums[key[0]] for key, value in noise.items()}
-        return [node for _, node in sorted(shares, key=lambda key: (-shares[key], key))]
-
-    def _ranked(self, record: SearchRecord, precision: str) -> list[Part]:
+    def _ranked(self, harm: Mapping[str, float], precision: str) -> list[Part]:
         """Parts that can run in *precision*, the most harmful first."""
-        harm = self._harm(record)
         job = self.job
         facts = facts_of(job.ir, job.target, precision)
         legal = {n.name for n in job.ir.graph if job.backend.supports(n, facts)}
@@ -261,6 +228,28 @@ class Searcher:
         ladder = [p for p in self.job.target.precisions if p != "fp32"]
         first = min(ladder.index(p.precision) for p in self.parts)
         return ladder[first + 1 :]
+
+
+@dataclass
+class Progress:
+    """Says what is tried, how often that may still happen, and what was best so far."""
+
+    job: Job
+    budget: Budget
+    best: Step
+    most: int
+    done: int = 1
+
+    def tried(self, what: str, measure: Callable[[], Step]) -> Step:
+        """Announce a try, then make it."""
+        self.done += 1
+        metric = self.budget.metric
+        best = f"best {metric} {self.best.metrics[metric]:.4g}, wanted {self.budget}"
+        self.job.watch(f"search: try {self.done} of at most {self.most}: {what} ({best})")
+        step = measure()
+        if self.budget.missing(step.metrics) < self.budget.missing(self.best.metrics):
+            self.best = step
+        return step
 
 
 def job_rows(job: Job) -> int:

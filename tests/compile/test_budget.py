@@ -11,7 +11,7 @@ import pytest
 
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, BuildResult, compile
-from adcompile.errors import NegativeAnswer, UsageError
+from adcompile.errors import BudgetMissed, UsageError
 from adcompile.manifest import read_manifest
 from adcompile.place.schema import read_plan
 from adcompile.steps.search_record import SEARCH, SearchRecord
@@ -50,7 +50,7 @@ def test_a_budget_promotes_until_it_holds(tmp_path: Path) -> None:
     record = SearchRecord.model_validate(result.search)
     assert record.chosen is not None
     assert record.chosen.promoted > 0
-    assert {n.node for n in record.nodes} == {"stem", "block_a", "block_b"}
+    assert {n.node for n in record.nodes} == {"stem", "block_a", "block_b", "sum"}
     assert record.chosen in record.pareto
     assert float(result.manifest.results["budget snr"]) >= bound
     (part,) = read_plan(tmp_path / "b" / "plan.yaml").parts
@@ -114,10 +114,49 @@ def test_a_second_search_is_reused(tmp_path: Path) -> None:
 
 
 def test_an_impossible_budget_is_a_no_with_the_best_found(tmp_path: Path) -> None:
-    """Nothing is written, and the message says how far the search came."""
-    with pytest.raises(NegativeAnswer, match="best found: snr"):
-        build(tmp_path / "b", "snr>=250", backend_options={"quantizer": "own"})
+    """Nothing is written, and the message says how far the search came and what that costs."""
+    with pytest.raises(
+        BudgetMissed, match=r"best found in [0-9]+ tries: snr 300 with 5 of 5 nodes"
+    ) as no:
+        build(tmp_path / "b", "snr>=400", backend_options={"quantizer": "own"})
     assert not (tmp_path / "b").exists()
+    assert "100.0 % of the multiply-adds" in no.value.why
+    record = SearchRecord.model_validate(no.value.search)
+    assert record.chosen is None
+    assert [s.promoted for s in record.pareto] == sorted(s.promoted for s in record.pareto)
+
+
+def test_the_command_says_no_with_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, the tables of what was tried, and with --json the same as data; no bundle."""
+    onnx.save(cnn(), tmp_path / "m.onnx")
+    command = ["build", str(tmp_path / "m.onnx"), "-t", "npu:stx", "--precision", "xint8"]
+    command += ["--budget", "snr>=400", "--budget-tries", "2", "-o", str(tmp_path / "b")]
+    assert main([*command, "--no-host-code"]) == 1
+    shown = capsys.readouterr()
+    assert "cannot be met" in shown.err
+    assert "Pareto list of" in shown.out
+    assert main([*command, "--no-host-code", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["exit_code"] == 1
+    steps = [step for step in found["search"]["steps"] if not step["precisions"]]
+    assert [step["promoted"] for step in steps] == [0, 5], "nothing, and as a last try everything"
+    assert not (tmp_path / "b").exists()
+    assert main([*command[:-2], "--budget-tries", "1", "-o", str(tmp_path / "b")]) == 2
+
+
+def test_what_is_tried_is_said(tmp_path: Path) -> None:
+    """Every try with its number, how many there may be, what it keeps in float, and the best so far."""
+    said: list[str] = []
+    options = replace(XINT8, budget="snr>=60")
+    result = compile(cnn(), "npu:stx", tmp_path / "b", options, watch=said.append)
+    tries = [text for text in said if text.startswith("search: try")]
+    record = SearchRecord.model_validate(result.search)
+    assert len(tries) == len(record.steps) - 1
+    assert all(" of at most " in text and "best snr" in text for text in tries)
+    assert tries[0].startswith("search: try 2 of at most")
+    assert any("search: nodes of backbone" in text for text in said)
 
 
 def test_budgets_that_cannot_be_measured(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.backends.drpai.emit import emit_part
-from adcompile.backends.drpai.lowering import lower_part
+from adcompile.backends.drpai.lowering import draft_part, lower_part
 from adcompile.backends.drpai.support import supports as table_supports
 from adcompile.fileset import FileSet
-from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
+from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import Target
 
@@ -34,6 +34,10 @@ class DrpaiBackend:
     def lower(self, part: Part, ctx: LowerContext) -> Part:
         """The stand-in for the device's numbers, checked against the dialect."""
         return replace(part, model=lower_part(part, ctx), precision=ctx.precision)
+
+    def draft(self, part: Part, ctx: LowerContext) -> Trial | None:
+        """Calibrate once, for the accuracy search."""
+        return draft_part(part, ctx)
 
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
         """Everything a person with the SDK needs, for one command."""

@@ -9,8 +9,10 @@ import onnx_ir as ir
 from adcompile.backends.drpai.dialect import violations
 from adcompile.backends.drpai.schemes import INT8
 from adcompile.errors import PassError, UsageError
-from adcompile.interfaces import Exactness, LowerContext, Part
+from adcompile.interfaces import Exactness, LowerContext, Part, Trial
+from adcompile.lower.draft import draft
 from adcompile.lower.half import to_half
+from adcompile.lower.insert import name_nodes
 from adcompile.lower.opset import settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.shape import fix_rows
@@ -30,6 +32,13 @@ def device_float(part: Part, rows: int = 1) -> ir.Model:
     """
     model = fix_rows(part.model, rows) if part.rows and rows else part.model.clone()
     return settled(model, OPSET_MIN, OPSET_MAX, FLOAT_IR)
+
+
+def draft_part(part: Part, ctx: LowerContext) -> Trial | None:
+    """How int8 behaves with nodes left in float, by our own quantizer."""
+    model = device_float(part, rows=0)
+    name_nodes(model)
+    return draft(model, ctx.calibration, INT8 if ctx.precision == "int8" else None, model)
 
 
 def lower_part(part: Part, ctx: LowerContext) -> ir.Model:

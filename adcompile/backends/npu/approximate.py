@@ -102,7 +102,7 @@ def approximate_kernels(
 
 def _sigmoid(graph: ir.Graph, node: ir.Node) -> str:
     attributes = [ir.AttrFloat32("alpha", HARD_SIGMOID_ALPHA), ir.AttrFloat32("beta", 0.5)]
-    hard = ir.Node("", "HardSigmoid", [node.inputs[0]], attributes, name=f"{node.name}_hard")
+    hard = ir.Node("", "HardSigmoid", [node.inputs[0]], attributes, name=node.name)
     _name_like(hard, node)
     graph.insert_before(node, hard)
     set_provenance(hard, [node], RULE)

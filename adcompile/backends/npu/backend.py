@@ -37,7 +37,7 @@ class NpuBackend:
         return replace(part, model=lower_part(part, ctx), precision=ctx.precision)
 
     def draft(self, part: Part, ctx: LowerContext) -> Trial | None:
-        """Quantize once, for the sensitivity of every node."""
+        """Calibrate once, for the accuracy search."""
         return draft_part(part, ctx)
 
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:

@@ -16,14 +16,14 @@ from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
 from adcompile.ir.graph import opset
 from adcompile.lower.bfloat import to_bfloat
-from adcompile.lower.draft import Draft
+from adcompile.lower.draft import draft
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.mosaic import mosaic, square_grid
 from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme
-from adcompile.lower.search import candidates
+from adcompile.lower.violations import kept_in_float
 from adcompile.place.targets import opset_range, part_opsets
 
 REWRITES: Mapping[str, tuple[Exactness, str]] = {
@@ -75,14 +75,12 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
 def draft_part(part: Part, ctx: LowerContext) -> Trial | None:
     """How the integer formats behave with nodes left in float, by our own quantizer, row by row."""
     scheme = SCHEMES.get(ctx.precision)
-    if scheme is None or ctx.calibration is None:
-        return None
     model = part.model.clone()
     name_nodes(model)
-    nodes = tuple(candidates(model, scheme))
-    if scheme.name == "xint8":
+    named = model.clone()
+    if scheme is not None and scheme.name == "xint8":
         approximate_kernels(model, scheme.ops, frozenset(), Report())
-    return Trial(nodes, Draft(model, ctx.calibration, scheme)) if nodes else None
+    return draft(model, ctx.calibration, scheme, named)
 
 
 def packed_layout(part: Part, ctx: LowerContext) -> Mosaic | None:
@@ -141,13 +139,25 @@ def _integer(
     ctx.report.applied(
         f"quantize:{scheme.name}", part.name, Exactness.QUANTIZED, f"quantizer {name}"
     )
-    check_dialect(model, part, scheme.name, name)
+    check_dialect(model, part, scheme.name, name, floats)
     return model
 
 
-def check_dialect(model: ir.Model, part: Part, precision: str, name: str) -> None:
-    """Raise PassError naming the first broken rule. Parts of regions may have free rows here."""
-    found = [v for v in violations(model, precision) if not (part.rows and v.rule in _FREE_ROWS)]
+def check_dialect(
+    model: ir.Model,
+    part: Part,
+    precision: str,
+    name: str,
+    floats: frozenset[str] = frozenset(),
+) -> None:
+    """Raise PassError naming the first broken rule. Parts of regions may have free rows here; the rules
+    are for what runs in integers, not for the nodes of *floats*."""
+    exempt = kept_in_float(model, floats)
+    found = [
+        v
+        for v in violations(model, precision)
+        if not (part.rows and v.rule in _FREE_ROWS) and v.node not in exempt
+    ]
     if found:
         first = found[0]
         raise PassError(

@@ -9,10 +9,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from adcompile.backends.trt.emit import emit_part
-from adcompile.backends.trt.lowering import lower_part
+from adcompile.backends.trt.lowering import draft_part, lower_part
 from adcompile.backends.trt.support import supports as table_supports
 from adcompile.fileset import FileSet
-from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
+from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import Target
 
@@ -34,6 +34,10 @@ class TrtBackend:
     def lower(self, part: Part, ctx: LowerContext) -> Part:
         """Typed fp16 or explicit int8, checked against the dialect."""
         return replace(part, model=lower_part(part, ctx), precision=ctx.precision)
+
+    def draft(self, part: Part, ctx: LowerContext) -> Trial | None:
+        """Calibrate once, for the accuracy search."""
+        return draft_part(part, ctx)
 
     def emit(self, part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> PartRecord:
         """Model, typed model, plan action or recipe, readme."""

@@ -10,14 +10,17 @@ import onnx_ir as ir
 from adcompile.backends.trt.dialect import violations
 from adcompile.backends.trt.schemes import INT8
 from adcompile.errors import PassError, UsageError
-from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part
+from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Trial
 from adcompile.ir.graph import opset
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.calibration import MemoryCalibration
+from adcompile.lower.draft import draft
 from adcompile.lower.half import ASKED, to_half
+from adcompile.lower.insert import name_nodes
 from adcompile.lower.observe import Observation, observe
 from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
+from adcompile.lower.scheme import Scheme
 from adcompile.place.targets import opset_range, part_opsets
 
 REWRITES: Mapping[str, tuple[Exactness, str]] = {
@@ -48,10 +51,8 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             fix="pass --calib FOLDER, or choose --precision fp16",
         )
     name = ctx.options.get("quantizer", "own")
-    versions = part_opsets(ctx.target, ctx.precision, opset(part.model))
-    scheme = replace(INT8, opset=reachable(part.model, versions))
     request = QuantizeRequest(
-        part.model, ctx.calibration, scheme, floats, ctx.work / f"{part.name}-{name}"
+        part.model, ctx.calibration, _scheme(part, ctx), floats, ctx.work / f"{part.name}-{name}"
     )
     model = quantizer(name)(request)
     ctx.report.applied("quantize:trt-int8", part.name, Exactness.QUANTIZED, f"quantizer {name}")
@@ -63,6 +64,20 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             why=f"{found[0].rule}: {found[0].why}",
         )
     return model
+
+
+def draft_part(part: Part, ctx: LowerContext) -> Trial | None:
+    """How int8 behaves with nodes left in float, by our own quantizer."""
+    model = part.model.clone()
+    name_nodes(model)
+    scheme = _scheme(part, ctx) if ctx.precision == "int8" else None
+    return draft(model, ctx.calibration, scheme, model)
+
+
+def _scheme(part: Part, ctx: LowerContext) -> Scheme:
+    """The format of int8 in the target's opset."""
+    versions = part_opsets(ctx.target, ctx.precision, opset(part.model))
+    return replace(INT8, opset=reachable(part.model, versions))
 
 
 def _half(part: Part, source: ir.Model, ctx: LowerContext, floats: frozenset[str]) -> ir.Model:
