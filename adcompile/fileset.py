@@ -39,14 +39,6 @@ class FileSet:
         """Add a file whose bytes are produced when the set is written (large weights)."""
         return self._put(path, writer, executable=False)
 
-    def add_file(self, path: str, source: Path) -> str:
-        """Add a copy of an existing file, streamed at write time."""
-
-        def copy(to: Path) -> None:
-            shutil.copyfile(source, to)
-
-        return self._put(path, copy, executable=False)
-
     def _put(self, path: str, content: Content, executable: bool) -> str:
         name = str(check_bundle_path(path))
         folded = name.casefold()

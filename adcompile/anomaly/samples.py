@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -141,8 +141,3 @@ def from_arrays(
         Sample(Path(f"{name}-{i:04d}"), label, name, None, image, masks[i] if masks else None)
         for i, image in enumerate(images)
     )
-
-
-def relabel(samples: Sequence[Sample], kind: str) -> tuple[Sample, ...]:
-    """The samples with another kind; label 1 unless the kind is "good"."""
-    return tuple(replace(s, kind=kind, label=int(kind != "good")) for s in samples)

@@ -139,11 +139,6 @@ def _storable(name: str, array: Array) -> Array:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
-def write_container(path: Path, content: Container) -> None:
-    """Write the container to ``path``."""
-    path.write_bytes(pack_container(content))
-
-
 def read_container(source: Path | bytes) -> Container:
     """Read and check everything. Arrays are read-only views of one buffer.
 

@@ -14,7 +14,6 @@ import onnx_ir as ir
 import torch
 from torch.nn import Module
 
-from adcompile.anomaly.backbone import Backbone, load_backbone
 from adcompile.ir import model_io
 
 OPSET = 17
@@ -36,12 +35,3 @@ def export_network(module: Module, outputs: Sequence[str], side: int) -> ir.Mode
             dynamic_axes={name: {0: "N"} for name in ("input", *outputs)},
         )
         return model_io.from_bytes(path.read_bytes(), "network")
-
-
-def as_backbone(module: Module, outputs: Sequence[str], side: int) -> Backbone:
-    """The exported module, with its outputs' shapes known; output order is kept."""
-    network = load_backbone(export_network(module, outputs, side))
-    by_name = {value.name: value for value in network.model.graph.outputs}
-    network.model.graph.outputs.clear()
-    network.model.graph.outputs.extend(by_name[name] for name in outputs)
-    return network

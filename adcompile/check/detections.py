@@ -15,7 +15,6 @@ import numpy.typing as npt
 from adcompile.runtime.executor import Array
 
 ROLES = ("boxes", "labels", "scores", "masks")
-COUNT = "count"
 Floats = npt.NDArray[np.float64]
 
 

@@ -126,11 +126,6 @@ def captured_values(node: ir.Node) -> list[ir.Value]:
     return [value for value in found if value.graph not in inside]
 
 
-def parent_node(graph: ir.Graph, model: ir.Model) -> ir.Node | None:
-    """The node whose attribute holds *graph*; None for the main graph."""
-    return next((n for n in all_nodes(model) if graph in subgraphs_of(n)), None)
-
-
 def opset(model: ir.Model) -> int:
     """Version of the default operator set."""
     return model.opset_imports.get("", 1)

@@ -1,6 +1,6 @@
-"""Calibration data from memory, from folders of arrays, and from folders of images.
+"""Calibration data from memory and from folders of arrays.
 
-All of them can be iterated any number of times, give one sample at a time as input name to array,
+Both can be iterated any number of times, give one sample at a time as input name to array,
 and hold no more than one sample in memory (the in-memory one aside).
 """
 
@@ -11,14 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adcompile.contract import Preprocess
-from adcompile.errors import InputError, UsageError
+from adcompile.errors import InputError
 from adcompile.interfaces import Array
 from adcompile.manifest import TensorSpec
-from adcompile.runtime.images import read_image
-from adcompile.runtime.preprocess import preprocess
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 MAX_SAMPLES = 100_000
 
 
@@ -58,21 +54,6 @@ class ArrayFolder:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         for files in self._samples:
             yield {spec.name: _load(files[spec.name], spec) for spec in self.inputs}
-
-    def limited(self, count: int) -> ArrayFolder:
-        """The same data, at most *count* samples, evenly spread over the folder."""
-        copy = ArrayFolder(self.folder, self.inputs, self.names)
-        copy._samples = spread(self._samples, count)
-        return copy
-
-
-def spread(items: Sequence[dict[str, Path]], count: int) -> list[dict[str, Path]]:
-    """At most *count* of *items*, evenly spaced, first one included."""
-    if count < 1:
-        raise UsageError(f"{count} calibration samples", fix="ask for at least one")
-    if len(items) <= count:
-        return list(items)
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _find_samples(folder: Path, names: Mapping[str, str]) -> list[dict[str, Path]]:
@@ -129,31 +110,3 @@ def check_sample(array: Array, spec: TensorSpec, where: str) -> None:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("calibration sample holds NaN or infinity", where=where)
-
-
-class ImageFolder:
-    """Images of a folder (and its subfolders, in name order) through a contract's pre-processing."""
-
-    def __init__(self, folder: Path, name: str, steps: Preprocess, count: int = 0) -> None:
-        if not folder.is_dir():
-            raise InputError("calibration folder does not exist", where=str(folder))
-        files = sorted(
-            p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-        )
-        if not files:
-            raise InputError(
-                "no images for calibration",
-                where=str(folder),
-                why=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}",
-            )
-        picked = spread([{name: f} for f in files], count) if count else [{name: f} for f in files]
-        self.files = [item[name] for item in picked]
-        self.name = name
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[dict[str, Array]]:
-        for file in self.files:
-            yield {self.name: preprocess(read_image(file), self.steps)}

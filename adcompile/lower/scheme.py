@@ -83,7 +83,6 @@ class Scheme:
     shifts: bool = False
     percentile: float = 99.999
     equalize: bool = True
-    correct_bias: bool = True
     refine_rounding: bool = True
     notes: tuple[str, ...] = field(default=())
 

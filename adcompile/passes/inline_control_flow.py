@@ -200,7 +200,7 @@ def unroll(loop: ir.Node, model: ir.Model, trips: int, names: Names) -> None:
         condition, carried = outputs[0], outputs[1 : 1 + count]
         for parts, value in zip(scanned, outputs[1 + count :], strict=True):
             parts.append(value)
-    results = [*carried, *(_stacked(parts, loop, model, nodes, constants) for parts in scanned)]
+    results = [*carried, *(_stacked(parts, model, nodes, constants) for parts in scanned)]
     for value in constants:
         value.name = names.fresh(value.name or f"{loop.name}_constant")
     for node in walk(nodes):
@@ -212,7 +212,6 @@ def unroll(loop: ir.Node, model: ir.Model, trips: int, names: Names) -> None:
 
 def _stacked(
     parts: Sequence[ir.Value],
-    loop: ir.Node,
     model: ir.Model,
     nodes: list[ir.Node],
     constants: list[ir.Value],

@@ -264,15 +264,20 @@ def _precision(site: Site, row: Row) -> Verdict | None:
 
 
 def _shapes(site: Site, row: Row) -> Verdict | None:
-    """Every tensor is static, rows of regions aside, and rows are not mixed."""
+    """Every tensor is static, rows of regions aside, and rows are not mixed. None is empty: vendors'
+    tools do not expect that, and there is nothing to calibrate (unused inputs of ``Resize`` are
+    empty constants)."""
     if site.node.op_type in DATA_DEPENDENT:
         return Verdict.no(
             f"{site.node.op_type}'s output size depends on the data", source="policy"
         )
     for value in (*site.node.inputs, *site.node.outputs):
-        if value is None or not _free(value, site.facts):
+        if value is None:
             continue
-        return _not_static(site.facts, value)
+        if _free(value, site.facts):
+            return _not_static(site.facts, value)
+        if 0 in (_dims(value) or ()) and constant(value) is None:
+            return Verdict.no(f"a tensor without elements ({_show(value)})", source="policy")
     if site.counts_rows() and not is_rowwise(site.node, site.facts.rows):
         return Verdict.no(
             f"{site.node.op_type} mixes rows of a data-dependent number of regions",

@@ -244,6 +244,8 @@ def small(
 
 
 def _too_small(flow: Flow, group: Sequence[int], value: Worth, how: Trimming) -> str:
+    if all(flow.nodes[i].op_type == "Constant" for i in group):
+        return "a constant needs no device"
     if value.macs < how.min_macs:
         return f"the part is too small (below {how.min_macs} multiply-adds)"
     if not value.pays:

@@ -18,7 +18,7 @@ from adcompile.interfaces import Exactness, Pass, Report
 from adcompile.ir.graph import all_nodes, opset, set_provenance
 from adcompile.rewrite.pattern import Match, match
 from adcompile.rewrite.rules import Refuse, Replacement, Rule
-from adcompile.rewrite.surgery import Names, inherit, is_dead, take_over
+from adcompile.rewrite.surgery import Names, inherit, is_dead, remove, take_over
 
 WIDE = 64  # readers of one value that are looked at again after a change
 
@@ -177,7 +177,7 @@ class Driver:
             if not isinstance(graph, ir.Graph) or not is_dead(node):
                 continue
             sources = [v for v in node.inputs if v is not None]
-            graph.remove(node, safe=True)
+            remove(node)
             for value in sources:
                 producer = value.producer()
                 if producer is not None:
@@ -204,7 +204,7 @@ class Driver:
             if not isinstance(graph, ir.Graph) or not is_dead(each):
                 continue
             producers = each.predecessors()
-            graph.remove(each, safe=True)
+            remove(each)
             touched += producers
             pending += producers
         return touched

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,7 +114,8 @@ def difference(a: Array, b: Array | None, rtol: float, atol: float) -> str:
 
 
 def check_model(model: ir.Model, culprit: str) -> None:
-    """ONNX's checker and our own: unique names, and no value that nothing makes."""
+    """ONNX's checker and our own: unique names, no value that nothing makes, and none whose readers
+    are nodes that were taken out (it would never be dead)."""
     try:
         onnx.checker.check_model(light_proto(model))  # pyright: ignore[reportUnknownMemberType]
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -121,6 +123,7 @@ def check_model(model: ir.Model, culprit: str) -> None:
             f"pass {culprit} left an invalid model", why=str(error).strip().splitlines()[0]
         ) from error
     seen: set[str] = set()
+    nodes = {node for graph in model.graphs() for node in graph}
     for graph in model.graphs():
         for value in (*graph.inputs, *graph.initializers.values()):
             _claim(value, seen, culprit)
@@ -128,6 +131,7 @@ def check_model(model: ir.Model, culprit: str) -> None:
             for value in node.outputs:
                 if value.name:
                     _claim(value, seen, culprit)
+                _check_readers(value, nodes, culprit)
         for value in graph.outputs:
             if value.graph is not graph:
                 raise PassError(f"pass {culprit}: output {value.name!r} is of another graph")
@@ -142,6 +146,15 @@ def _claim(value: ir.Value, seen: set[str], culprit: str) -> None:
     seen.add(name)
 
 
+def _check_readers(value: ir.Value, nodes: AbstractSet[ir.Node], culprit: str) -> None:
+    gone = [node for node in value.consumers() if node not in nodes]
+    if gone:
+        raise PassError(
+            f"pass {culprit} left a reader of {value.name!r} behind",
+            why=f"{gone[0].op_type} {gone[0].name!r} is in no graph of the model",
+        )
+
+
 @dataclass
 class Hits:
     """How often each rule applied; read from the report."""
@@ -152,55 +165,3 @@ class Hits:
         """Rule to number of applications, most frequent first."""
         found = Counter(record.rule for record in self.report.rewrites)
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-@dataclass
-class MeasureError:
-    """Measures what approximate passes and rules change, by running the model before and after.
-
-    The largest absolute difference over all outputs and *feeds* is written into the report's
-    records of that pass.
-    """
-
-    report: Report
-    feeds: Sequence[Feeds]
-    _before: list[Mapping[str, Array]] = field(default_factory=list[Mapping[str, Array]])
-    _records: int = 0
-
-    def before(self, each: Pass, model: ir.Model) -> None:
-        """Run the model while it is still as it was."""
-        self._records = len(self.report.rewrites)
-        self._before = []
-        if self.report.allowed:
-            self._before = [evaluate(model, _fed(model, feeds)) for feeds in self.feeds]
-
-    def after(self, each: Pass, model: ir.Model, changed: bool, seconds: float) -> None:
-        """Run it again when an approximate rule was applied, and write the error down."""
-        new = self.report.rewrites[self._records :]
-        if not any(r.exactness == Exactness.APPROXIMATE.value for r in new):
-            return
-        errors = [
-            _largest(old, evaluate(model, _fed(model, feeds)))
-            for old, feeds in zip(self._before, self.feeds, strict=False)
-        ]
-        if not errors:
-            return
-        for index in range(self._records, len(self.report.rewrites)):
-            record = self.report.rewrites[index]
-            if record.exactness == Exactness.APPROXIMATE.value:
-                self.report.rewrites[index] = record.model_copy(update={"error": max(errors)})
-
-
-def _largest(a: Mapping[str, Array], b: Mapping[str, Array]) -> float:
-    worst = 0.0
-    for name, array in a.items():
-        other = b.get(name)
-        if other is None or array.shape != other.shape:
-            return float("inf")
-        if array.size and array.dtype.kind in "fiub":
-            worst = max(worst, float(np.max(np.abs(_wide(array) - _wide(other)))))
-    return worst
-
-
-def _wide(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.asarray(array, dtype=np.float64)

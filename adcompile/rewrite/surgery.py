@@ -122,8 +122,7 @@ def remove_dead_nodes(graph: ir.Graph) -> int:
     removed = 0
     for node in reversed(list(graph)):
         if is_dead(node):
-            release(node)
-            graph.remove(node, safe=True)
+            remove(node)
             removed += 1
             continue
         for inner in subgraphs_of(node):
@@ -131,10 +130,18 @@ def remove_dead_nodes(graph: ir.Graph) -> int:
     return removed
 
 
+def remove(node: ir.Node) -> None:
+    """Take a node that nothing reads out of its graph. Neither it nor what its subgraphs hold
+    counts as a reader any more."""
+    release(node)
+    graph = node.graph
+    if isinstance(graph, ir.Graph):
+        graph.remove(node, safe=True)
+
+
 def release(node: ir.Node) -> None:
     """Empty the subgraphs of a node that goes away: they must no longer count as readers."""
     for graph in subgraphs_of(node):
         graph.outputs.clear()
         for inner in reversed(list(graph)):
-            release(inner)
-            graph.remove(inner, safe=True)
+            remove(inner)

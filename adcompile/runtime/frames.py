@@ -121,7 +121,6 @@ class FrameWriter:
         """Open *target*: a video when it ends like one, else a folder that is made."""
         self.target = target
         self.video = target.suffix.lower() in VIDEO
-        self._fps = fps
         self._process: subprocess.Popen[bytes] | None = None
         try:
             (target.parent if self.video else target).mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,6 @@ from adcompile.ir.graph import (
     dtype_name,
     is_constant,
     macs,
-    parent_node,
     provenance,
     set_provenance,
     static_shape,
@@ -77,8 +76,6 @@ def test_captured_values_and_nesting() -> None:
     assert sorted(v.name or "" for v in captured_values(inner)) == ["a", "b", "w"]
     assert count_nodes(m) == (3, 7)
     assert inner.graph is not None
-    assert parent_node(inner.graph, m) is outer
-    assert parent_node(m.graph, m) is None
 
 
 def test_provenance() -> None:

@@ -297,6 +297,7 @@ VARIANTS: dict[str, Case] = {
     "conv_half": Case("Conv", (Free(IMAGE, 10), floats(6, 4, 3, 3).astype(np.float16))),
     "conv_double": Case("Conv", (Free(IMAGE, 11), floats(6, 4, 3, 3).astype(np.float64))),
     "conv_free": Case("Conv", (Free(("n", 4, 8, 8)), floats(6, 4, 3, 3))),
+    "relu_empty": Case("Relu", (Free((1, 0, 8, 8)),)),
     "pad_reflect": Case("Pad", (X, ints(0, 0, 1, 1, 0, 0, 1, 1)), {"mode": "reflect"}),
     "pad_wrap": Case("Pad", (X, ints(0, 0, 1, 1, 0, 0, 1, 1)), {"mode": "wrap"}, opset=19),
     "scatter_add": Case(

@@ -8,11 +8,13 @@ import pytest
 
 from adcompile import registry
 from adcompile.errors import UsageError
+from adcompile.interfaces import Report
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.shapes import infer_shapes
 from adcompile.place.plan import PartPlan, Plan, Settings, apply_plan, make_plan, place_nodes
 from adcompile.place.planner import Supports
 from adcompile.place.targets import resolve_target
+from adcompile.rewrite.canonical import canonical
 from tests.place import dags
 from tests.place.nets import Builder, small_net, two_stage_detector
 
@@ -229,6 +231,21 @@ def test_a_whole_model_without_a_boundary_stays_on_the_device() -> None:
     model = b.model({"image": (1, 3, 8, 8)}, {"out": (1, 3, 8, 8)})
     made = plan(model, "trt", "fp16")
     assert [p.name for p in made.parts] == ["backbone"]
+
+
+def test_a_constant_output_needs_no_device() -> None:
+    """A part of nothing but constants would compute nothing."""
+    b = Builder()
+    b.conv("image", "out", 3, 8)
+    b.node("Shape", ["image"], "fixed")
+    model = b.model({"image": (1, 3, 8, 8)}, {"out": (1, 8, 8, 8), "fixed": 4})
+    canonical().run(model, Report())
+    (fixed,) = (node.name for node in model.graph if node.op_type == "Constant")
+    made = plan(model, "trt", "fp16")
+    assert [(p.placement, p.nodes) for p in made.parts] == [
+        ("device", ("out",)),
+        ("host", (fixed,)),
+    ]
 
 
 def test_a_free_input_shape_keeps_everything_on_the_host_and_names_the_option() -> None:

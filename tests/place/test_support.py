@@ -64,6 +64,8 @@ REFUSED = [
     ("trt", "", "dequantize_bias", "int32 bias"),
     ("trt", "", "conv_double", "float64"),
     ("trt", "", "conv_free", "not static"),
+    ("trt", "", "relu_empty", "without elements (1×0×8×8)"),
+    ("npu", "xint8", "relu_empty", "without elements"),
     ("trt", "", "reshape_computed", "must be a constant"),
     ("trt", "", "add_shape", "shape arithmetic"),
     ("trt:rtx-ada", "", "RoiAlign", "cannot build RoiAlign"),

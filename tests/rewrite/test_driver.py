@@ -13,6 +13,7 @@ from adcompile.passes.clean_up import identity, undone
 from adcompile.rewrite.driver import Driver
 from adcompile.rewrite.pattern import Any, Match, op
 from adcompile.rewrite.rules import Refuse, const, rule
+from adcompile.rewrite.surgery import remove_dead_nodes
 from tests.rewrite.build import assert_same, feeds, model, ops, run_rules
 
 
@@ -98,6 +99,28 @@ def test_outer_node_stays_when_a_branch_used_it() -> None:
     )
     run_rules(m, undone)
     assert ops(m) == ["Neg", "Abs", "If", "Relu", "Relu"]
+
+
+@pytest.mark.parametrize("matched", [True, False])
+def test_a_branch_that_is_removed_reads_nothing_more(matched: bool) -> None:
+    """What only the branches of a removed If captured is dead: matched itself, or behind the match."""
+    branches = (
+        "then_branch = t () => (float[2] p) { p = Abs(kept) }, "
+        "else_branch = e () => (float[2] q) { q = Relu(kept) }"
+    )
+    m = model(
+        "g (float[2] x, bool c) => (float[2] y) "
+        f"{{ kept = Neg(x) chosen = If<{branches}>(c) s = Exp(chosen) y = Sub(x, s) }}"
+    )
+    below = op("Exp", Any()) if not matched else op("Exp", op("If", Any()))
+
+    @rule(op("Sub", Any("x"), below))
+    def minuend(match: Match) -> ir.Node:
+        return ir.Node("", "Floor", [match["x"]])
+
+    assert Driver(m, [minuend], Report()).run()
+    assert remove_dead_nodes(m.graph) == 1
+    assert ops(m) == ["Floor"]
 
 
 def test_refusals_are_recorded_once_and_leave_no_trace() -> None:

@@ -23,30 +23,20 @@ class _Device(BaseModel):
     supportedOpType: list[str] = []
 
 
-class _Node(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    opType: str = ""
-    device: str = ""
-    input: list[str] = []
-    output: list[str] = []
-
-
 class _Report(BaseModel):
     model_config = ConfigDict(extra="ignore")
     deviceStat: list[_Device]
-    nodeStat: list[_Node] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the provider put the nodes. ``ops`` are names without domain; ``on_cpu`` output names."""
+    """How many nodes the provider put where, and their op types, without domain."""
 
     total: int
     npu: int
     cpu: int
     npu_ops: tuple[str, ...]
     cpu_ops: tuple[str, ...]
-    on_cpu: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -73,14 +63,12 @@ def read_report(path: Path) -> Placement:
     npu = next((stats[label] for label in _NPU_LABELS if label in stats), None)
     cpu = stats.get("CPU")
     total = stats["ALL"].nodeNum if "ALL" in stats else sum(d.nodeNum for d in report.deviceStat)
-    on_cpu = [n.output[0] for n in report.nodeStat if n.device.upper() == "CPU" and n.output]
     return Placement(
         total=total,
         npu=npu.nodeNum if npu else 0,
         cpu=cpu.nodeNum if cpu else 0,
         npu_ops=_plain(npu),
         cpu_ops=_plain(cpu),
-        on_cpu=tuple(on_cpu),
     )
 
 

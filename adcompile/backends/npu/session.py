@@ -33,7 +33,6 @@ class Release:
     keys: Mapping[str, str]
     targets: bool = False  # takes target X1/X2
     environment: bool = False  # firmware chosen by environment variables
-    xclbin_on_xdna2: bool = False  # STX/KRK name an xclbin
     config_file: str = "never"  # never, bf16, always
     report_variable: bool = False  # the placement report must be asked for
     cache_in_memory: bool = False  # INT8 cache stays in memory unless told otherwise
@@ -68,7 +67,6 @@ RELEASES: dict[str, Release] = {
         Release(
             "1.4",
             {**_NEW_KEYS, "xclbin": "xclbin", "encryption_key": "encryptionKey"},
-            xclbin_on_xdna2=True,
             config_file="bf16",
             context=True,
         ),
@@ -80,7 +78,6 @@ RELEASES: dict[str, Release] = {
                 "encryption_key": "encryptionKey",
                 "memory": "enable_cache_file_io_in_mem",
             },
-            xclbin_on_xdna2=True,
             config_file="bf16",
             report_variable=True,
             cache_in_memory=True,

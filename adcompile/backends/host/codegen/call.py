@@ -42,7 +42,7 @@ class Writer(Protocol):
         """True when *value* was given the buffer of a loop-carried value."""
         ...
 
-    def spare(self, which: int, cpp: str) -> str:
+    def spare(self, cpp: str) -> str:
         """A destination for a result that is dropped."""
         ...
 
@@ -147,9 +147,9 @@ class Call:
         """True when the result's memory is a carried buffer that this node extends."""
         return self._writer.carried(self.node.outputs[0])
 
-    def spare(self, which: int, cpp: str) -> str:
-        """A destination for an output that nobody asked for, in scratch slot *which*."""
-        return self._writer.spare(which, cpp)
+    def spare(self, cpp: str) -> str:
+        """A destination for an output that nobody asked for, in a scratch slot of its own."""
+        return self._writer.spare(cpp)
 
     def out_dtype(self, i: int = 0) -> ir.DataType:
         """Element type of the i-th output."""

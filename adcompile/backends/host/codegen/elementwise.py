@@ -261,8 +261,3 @@ VARIADIC: Table = {
 }
 
 TABLE: Table = UNARY | BINARY | VARIADIC
-
-
-def element_type(value_type: ir.DataType) -> str:
-    """C++ type of one element."""
-    return literals.cpp_type(value_type).cpp

@@ -317,12 +317,10 @@ def _arg_best(largest: bool) -> Op:
 
 
 def _unique(c: Call) -> str:
-    outs = [c.out(i) if i < len(c.node.outputs) else c.spare(i, "Index") for i in range(4)]
+    outs = [c.out(i) if i < len(c.node.outputs) else c.spare("Index") for i in range(4)]
     axis = str(c.attr_int("axis")) if c.given("axis") else "kMaxRank"
     return call("unique", *outs, c.arg(0), axis, literals.boolean(c.attr_int("sorted", 1)))
 
-
-VIEW = {"views": (0,), "owns": False}
 
 TABLE: Table = {
     "Identity": Op(_identity, ANY, views=(0,), owns=False),

@@ -145,7 +145,7 @@ def _group_norm(c: Call) -> str:
 
 def _layer_norm(c: Call) -> str:
     count = len(c.node.outputs)
-    spare = [c.out(i) if i < count else c.spare(i, "float") for i in (1, 2)]
+    spare = [c.out(i) if i < count else c.spare("float") for i in (1, 2)]
     text = call(
         f"layer_norm<{c.cpp()}>",
         c.out(),

@@ -116,7 +116,7 @@ class Scope:
         """True when *value* was given the buffer of a loop-carried value."""
         return value in self.plan.grown
 
-    def spare(self, which: int, cpp: str) -> str:
+    def spare(self, cpp: str) -> str:
         """Destination of a dropped result: a slot after the planned ones."""
         slot = self.plan.slots
         self.plan.slots += 1
