@@ -49,6 +49,8 @@ CORESET_HEADERS = (
     "coreset_panels.hpp", "coreset_picks.hpp", "coreset_rounds.hpp",
 )  # fmt: skip
 """Selection of bank rows: part of the library Python loads, not of a host project."""
+SHARED_HEADERS = ("pages.hpp",)
+"""Headers of both, and of the generated programs."""
 
 PATHS = ("auto", "numpy", "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 """Instruction sets that can be insisted on. ``auto``: the best one here, NumPy without compiler."""
@@ -136,7 +138,9 @@ def knn(
 def load_kernels() -> native.Loaded:
     """The compiled library of search and coreset, or the reason why there is none."""
     return native.load(
-        "anomaly", NATIVE_SOURCES + CORESET_SOURCES, NATIVE_HEADERS + CORESET_HEADERS
+        "anomaly",
+        NATIVE_SOURCES + CORESET_SOURCES,
+        NATIVE_HEADERS + CORESET_HEADERS + SHARED_HEADERS,
     )
 
 

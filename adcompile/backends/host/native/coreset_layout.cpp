@@ -17,11 +17,8 @@
 #include <new>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "coreset_frame.hpp"
+#include "pages.hpp"
 
 namespace adc::search {
 namespace {
@@ -35,18 +32,6 @@ constexpr std::int64_t kAhead = 4;    // rows that start to be loaded before the
 
 void reserve(AlignedBytes& bytes, std::int64_t size, bool zeros = false) {
     if (!bytes.allocate(static_cast<std::size_t>(size), zeros)) throw std::bad_alloc();
-}
-
-// Memory that is visited in no order should not need many entries in the processor's tables of pages.
-void prefer_large_pages(const AlignedBytes& memory) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr std::uintptr_t page = 4096;
-    const auto first = (reinterpret_cast<std::uintptr_t>(memory.data()) + page - 1) / page * page;
-    const auto last = reinterpret_cast<std::uintptr_t>(memory.data() + memory.size()) / page * page;
-    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#else
-    static_cast<void>(memory);
-#endif
 }
 
 // Starts to load so many bytes.
@@ -157,7 +142,7 @@ int CoresetLayout::prepare(const adc_coreset_job& job, const Kernels& kernels, T
     if (frame_.first_half >= kEnough) half_columns = (view.stride / 2 + 63) / 64 * 64;
     if (half_columns == whole_columns) half_columns = 0;
     reserve(records_, job.count * (static_cast<std::int64_t>(sizeof(Record)) + whole_columns));
-    prefer_large_pages(records_);
+    prefer_large_pages(records_.data(), records_.size());
     if (measure(kernels, team)) return ADC_OK;
     // A row is far longer than those of the sample, or not finite: seldom, so time does not matter.
     if (!finite(job.rows, job.count * job.columns)) return ADC_NOT_FINITE;

@@ -2,6 +2,7 @@
 // -DADC_EMBED_WEIGHTS=ON) from copies of these files inside the program.
 #include <cstdio>
 
+#include "pages.hpp"
 #include "part.hpp"
 #include "sha256.hpp"
 
@@ -104,6 +105,7 @@ Weights::Weights(const std::string& path, std::size_t payload_bytes, const char*
   if (std::fseek(file.get(), static_cast<long>(start), SEEK_SET) != 0) fail(path + ": cannot read");
   owned_.reset(static_cast<std::byte*>(
       ::operator new(std::max(payload_bytes, std::size_t{1}), std::align_val_t{kAlignment})));
+  prefer_large_pages(owned_.get(), size_);
   if (std::fread(owned_.get(), 1, size_, file.get()) != size_) fail(path + ": cannot read");
   data_ = owned_.get();
   check_digest(data_, size_, sha256, path);
