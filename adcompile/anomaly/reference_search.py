@@ -2,7 +2,7 @@
 
 A matrix product in float32 gives every distance with a known error bound (centred vectors, so the
 bound is small). Rows that the bound cannot exclude are evaluated by the same float32 formula as in
-C++ (32 running sums in a fixed order, fused multiply-add), and what float32 cannot tell apart in
+C++ (32 running sums, the last columns first, fused multiply-add), and what float32 cannot tell apart in
 double precision.
 """
 
@@ -32,7 +32,7 @@ def margin_of(stride: int) -> float:
 def distances(x: F32, y: F32) -> F32:
     """Squared distances of paired rows [n, stride] in float32; the order of operations is fixed."""
     sums = np.zeros((len(x), 32), np.float32)
-    for start in range(0, x.shape[1], 32):
+    for start in reversed(range(0, x.shape[1], 32)):
         sums = _add_squares(sums, x[:, start : start + 32] - y[:, start : start + 32])
     return _fold(sums).astype(np.float32)
 

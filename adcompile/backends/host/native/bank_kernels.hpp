@@ -215,8 +215,8 @@ struct Kernels {
     float (*roughly_kth)(const float* values, int panels, int k);
 
     // Squared distances of x (stride values, zero-padded) to the listed rows, in float32. The
-    // order of operations is fixed and the same everywhere: 32 running sums by fused multiply-add,
-    // then lanes i and i + 16, i + 8, i + 4, i + 2, i + 1.
+    // order of operations is fixed and the same everywhere: 32 running sums by fused multiply-add, the
+    // last 32 columns first, then lanes i and i + 16, i + 8, i + 4, i + 2, i + 1.
     void (*distances)(const BankView&, const float* x, const std::int32_t* rows, int count,
                       float* out);
 

@@ -131,39 +131,73 @@ ADC_INLINE void add_squares(Pack<q...>, typename V::F* sum, const typename V::F*
     ((sum[q] = add_square<V>(sum[q], x[q], y)), ...);
 }
 
+// Running sums of Q queries with N rows: 32 each, of the columns with the same place among 32.
+template <class V, std::size_t Q, std::size_t N>
+struct Running {
+    typename V::F low[N][Q], high[N][Q];
+};
+
+template <class V, int... q, int... n>
+ADC_INLINE void clear(Pack<q...>, Pack<n...>, Running<V, sizeof...(q), sizeof...(n)>& sums) {
+    for (std::size_t r = 0; r < sizeof...(n); ++r) {
+        ((sums.low[r][q] = V::zero()), ...);
+        ((sums.high[r][q] = V::zero()), ...);
+    }
+}
+
+// The columns from `first` to `end`, the last ones before the others.
+template <class V, int... q, int... n>
+ADC_INLINE void add_columns(Pack<q...> queries, Pack<n...>, const float* const* x, const float* const* y, std::int64_t first,
+                            std::int64_t end, Running<V, sizeof...(q), sizeof...(n)>& sums) {
+    using F = typename V::F;
+    for (std::int64_t i = end - 32; i >= first; i -= 32) {
+        const F low[] = {V::load(x[q] + i)...};
+        (add_squares<V>(queries, sums.low[n], low, y[n] + i), ...);
+        const F high[] = {V::load(x[q] + i + 16)...};
+        (add_squares<V>(queries, sums.high[n], high, y[n] + i + 16), ...);
+    }
+}
+
 template <class V, int... q>
-ADC_INLINE void finish_distances(Pack<q...>, const typename V::F* low, const typename V::F* high, float* out,
-                                 std::int64_t out_stride) {
+ADC_INLINE void finish_row(Pack<q...>, const typename V::F* low, const typename V::F* high, float* out, std::int64_t out_stride) {
     ((out[q * out_stride] = V::sum(V::add(low[q], high[q]))), ...);
+}
+
+// The sums of queries q and q + 1 with 3 to 5 rows.
+template <class V, int q, std::size_t Q, int... n>
+ADC_INLINE void finish_two(Pack<n...>, const Running<V, Q, sizeof...(n)>& sums, float* out, std::int64_t out_stride) {
+    // Of four, where three are wanted: the fourth is not looked at.
+    const typename V::F first[] = {V::add(sums.low[n][q], sums.high[n][q])..., V::zero()};
+    const typename V::F second[] = {V::add(sums.low[n][q + 1], sums.high[n][q + 1])..., V::zero()};
+    out += q * out_stride;
+    V::sums(first, second, out, out + out_stride);
+    if constexpr (sizeof...(n) == 5) {
+        out[4] = V::sum(first[4]);
+        out[out_stride + 4] = V::sum(second[4]);
+    }
+}
+
+// out[q * out_stride + n] from the running sums.
+template <class V, int... q, int... n>
+ADC_INLINE void finish_distances(Pack<q...> queries, Pack<n...> rows, const Running<V, sizeof...(q), sizeof...(n)>& sums, float* out,
+                                 std::int64_t out_stride) {
+    constexpr std::size_t Q = sizeof...(q);
+    if constexpr (V::kSorts && Q % 2 == 0 && sizeof...(n) >= 3) {
+        finish_two<V, 0, Q>(rows, sums, out, out_stride);
+        if constexpr (Q == 4) finish_two<V, 2, Q>(rows, sums, out, out_stride);
+    } else {
+        (finish_row<V>(queries, sums.low[n], sums.high[n], out + n, out_stride), ...);
+    }
 }
 
 // Every query x[q] with every row y[n]: out[q * out_stride + n].
 template <class V, int... q, int... n>
-ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...>, const float* const* x, const float* const* y,
+ADC_INLINE void distance_tile(Pack<q...> queries, Pack<n...> rows, const float* const* x, const float* const* y,
                               std::int64_t stride, float* out, std::int64_t out_stride) {
-    using F = typename V::F;
-    F low[sizeof...(n)][sizeof...(q)], high[sizeof...(n)][sizeof...(q)];
-    for (std::size_t r = 0; r < sizeof...(n); ++r) {
-        ((low[r][q] = V::zero()), ...);
-        ((high[r][q] = V::zero()), ...);
-    }
-    for (std::int64_t i = 0; i < stride; i += 32) {
-        const F first[] = {V::load(x[q] + i)...};
-        (add_squares<V>(queries, low[n], first, y[n] + i), ...);
-        const F second[] = {V::load(x[q] + i + 16)...};
-        (add_squares<V>(queries, high[n], second, y[n] + i + 16), ...);
-    }
-    if constexpr (V::kSorts && sizeof...(q) == 2 && sizeof...(n) >= 3) {
-        // Of four, where three are wanted: the fourth is not looked at.
-        const F first[] = {V::add(low[n][0], high[n][0])..., V::zero()}, second[] = {V::add(low[n][1], high[n][1])..., V::zero()};
-        V::sums(first, second, out, out + out_stride);
-        if constexpr (sizeof...(n) == 5) {
-            out[4] = V::sum(first[4]);
-            out[out_stride + 4] = V::sum(second[4]);
-        }
-    } else {
-        (finish_distances<V>(queries, low[n], high[n], out + n, out_stride), ...);
-    }
+    Running<V, sizeof...(q), sizeof...(n)> sums;
+    clear<V>(queries, rows, sums);
+    add_columns<V>(queries, rows, x, y, 0, stride, sums);
+    finish_distances<V>(queries, rows, sums, out, out_stride);
 }
 
 // N rows, which stay in the first-level cache, with all queries.

@@ -115,7 +115,7 @@ ADC_INLINE void two_listed(const Listed& a, const Listed& b, std::int64_t stride
     using F = typename V::F;
     F low[4], high[4];
     for (int n = 0; n < 4; ++n) low[n] = high[n] = V::zero();
-    for (std::int64_t i = 0; i < stride; i += 32) {
+    for (std::int64_t i = stride - 32; i >= 0; i -= 32) {
         const F a0 = V::kept(V::load(a.row + i)), b0 = V::kept(V::load(b.row + i));
         low[0] = add_square<V>(low[0], V::load(a.x[0] + i), a0);
         low[1] = add_square<V>(low[1], V::load(a.x[1] + i), a0);
