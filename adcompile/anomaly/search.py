@@ -22,7 +22,7 @@ from adcompile.errors import InputError, ToolMissing, UsageError
 MAX_NEIGHBOURS = 64
 NATIVE_SOURCES = (
     "bank_search.cpp", "bank_worker.cpp", "bank_scan.cpp", "bank_dense.cpp", "bank_direct.cpp",
-    "bank_nearest.cpp", "bank_half.cpp",
+    "bank_nearest.cpp", "bank_half.cpp", "bank_alike.cpp",
     "bank_small.cpp", "bank_axes.cpp", "bank_bounds.cpp", "bank_paths.cpp", "bank_team.cpp",
     "bank_top.cpp", "bank_view.cpp", "bank_file.cpp", "bank_kernels_portable.cpp",
     "bank_kernels_avx2.cpp", "bank_kernels_avx512.cpp", "bank_kernels_avx512vnni.cpp",

@@ -3,7 +3,7 @@
 struct Floats {
     using F = __m512;
     static constexpr int kProjectQueries = 6, kProjectPanels = 4, kDistanceRows = 5;
-    static constexpr int kPairQueries = 3, kPairRows = 4, kTwoRows = 4, kSorts = 1, kDirectRows = 5;
+    static constexpr int kPairQueries = 3, kPairRows = 4, kTwoRows = 4, kFourQueries = 4, kFourRows = 2, kSorts = 1, kDirectRows = 5;
 
     ADC_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
     ADC_INLINE F kept(F x) {

@@ -104,11 +104,18 @@ struct Probe {
 };
 
 // The queries of a tile of bank_nearest.cpp, one in each lane, and what they evaluate: two that follow
-// each other share a list of rows.
+// each other share a list of rows. So do each four (0 to 3, 4 to 7, …) where all fours of a tile have their
+// last columns in common.
 constexpr int kNearTile = 12;
 constexpr int kNearPanels = 10;
+constexpr int kFour = 4;
+constexpr int kSharedColumns = 128;  // `shared` is a multiple of this
 struct NearTile {
     int count;                            // of queries
+    std::int64_t stride, shared;          // of the queries; from which column on each four are alike, or `stride`
+
+    bool in_fours() const { return shared < stride; }
+
     float square[kLanes], error[kLanes];  // |x'|², and how far x' may be from the point
     std::int32_t bias[kLanes];            // of the codes
     float least[kLanes];                  // what at least k values do not exceed
@@ -191,14 +198,18 @@ struct Kernels {
     // error and bias. A bit for each query where it returns true.
     unsigned (*encode_tile)(const BankView&, const float* shift, const float* const* x, const NearLimits& limits, void* codes, NearTile& near);
 
+    // `values` of all panels and a tile's queries, of which each four have the codes from column `shared` on in
+    // common; `count` is a multiple of 4.
+    void (*values_of_fours)(const Shadow&, const void* codes, const Probe* probes, int count, std::int64_t shared, int panels, float* out);
+
     // `least` and `seen` of a tile: a value that the k nearest rows, and few others, will probably not
     // exceed. `slack`: how much greater the k-th squared distance may be than it looks. Values: 16 · panels
     // of each query.
     void (*likely)(const float* values, int panels, int k, float slack, float usual_error, NearTile& near);
 
-    // The lists of a tile: rows whose value is seen by either of two queries, ascending. Where these are
-    // more than kRanked, `seen` becomes `least`; returns whether any were.
-    bool (*list_pairs)(const float* values, std::int64_t rows, NearTile& near);
+    // The lists of a tile: rows whose value is seen by one of two (or four) queries, ascending. Where these
+    // are more than kRanked, `seen` becomes `least`; returns whether any were.
+    bool (*list_rows)(const float* values, std::int64_t rows, NearTile& near);
 
     // Puts what query t evaluated in order of distance. True when the k nearest are surely apart from
     // each other and from the next, and these distances are sound; where they are not, `kth` is infinite.

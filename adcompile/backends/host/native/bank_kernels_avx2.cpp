@@ -17,7 +17,7 @@ struct Avx2 {
     struct Bank { __m256i a, b; };
     struct Code { __m256i signs, sizes; };
     static constexpr int kProjectQueries = 6, kProjectPanels = 1, kDistanceRows = 3;
-    static constexpr int kPairQueries = 1, kPairRows = 3, kTwoRows = 1, kSorts = 0, kDirectRows = 5, kDirectHalf = 5;
+    static constexpr int kPairQueries = 1, kPairRows = 3, kTwoRows = 1, kFourQueries = 2, kFourRows = 1, kSorts = 0, kDirectRows = 5, kDirectHalf = 5;
     static constexpr int kTileQueries = 4, kTilePanels = 1, kCodeBytes = 1;
 
     ADC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -65,6 +65,7 @@ struct Avx2 {
     }
     ADC_INLINE int count(unsigned mask) { return __builtin_popcount(mask); }
     ADC_INLINE I start(std::int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    ADC_INLINE I start(std::int32_t, I common) { return common; }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
     ADC_INLINE F tagged(F x, std::int64_t number) {

@@ -28,6 +28,7 @@ struct Plain512 : Floats {
     static constexpr int kTileQueries = 8, kTilePanels = 2, kCodeBytes = 2, kDirectHalf = 3;
 
     ADC_INLINE I start(std::int32_t) { return _mm512_setzero_si512(); }
+    ADC_INLINE I start(std::int32_t, I common) { return common; }
     ADC_INLINE std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     ADC_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
     // Bytes `first` and `first` + 1 of each row as int16: to the upper halves, then down with the sign.

@@ -46,6 +46,7 @@ struct Eight {
         return _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
     }
     ADC_INLINE I start(std::int32_t bias) { return _mm256_set1_epi32(bias); }
+    ADC_INLINE I start(std::int32_t bias, I common) { return _mm256_add_epi32(common, start(bias)); }
     ADC_INLINE F to_float(I x) { return _mm256_cvtepi32_ps(x); }
     ADC_INLINE Code code(const unsigned char* p) {
         std::int32_t four;
@@ -73,6 +74,7 @@ struct Vnni : Floats {
         return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
     }
     ADC_INLINE I start(std::int32_t bias) { return _mm512_set1_epi32(bias); }
+    ADC_INLINE I start(std::int32_t bias, I common) { return _mm512_add_epi32(common, start(bias)); }
     ADC_INLINE std::int32_t bias(const unsigned char* codes, std::int64_t count) {
         __m512i sum = _mm512_setzero_si512();
         const __m512i ones = _mm512_set1_epi8(1);
@@ -145,24 +147,33 @@ ADC_TARGET inline int passing<Vnni>(const BankView& b, const Probe& probe, const
     return __builtin_popcount(near);
 }
 
-// Of the codes of one vector, before the lanes are summed: squared differences, squared codes, codes.
+// Of the codes of one vector, before the lanes are summed: squared differences, squared codes, codes, and
+// the largest sizes.
 struct CodeSums {
-    __m512 error;
-    __m512i square, sum;
+    __m512 error0, error1;
+    __m512i square, sum, top;
 };
+ADC_INLINE CodeSums no_codes() {
+    const __m512i none = _mm512_setzero_si512();
+    return {_mm512_setzero_ps(), _mm512_setzero_ps(), none, none, none};
+}
+ADC_INLINE __m512 error_of(const CodeSums& s) { return _mm512_add_ps(s.error0, s.error1); }
+ADC_INLINE bool in_range(const CodeSums& s) { return _mm512_cmpge_epu8_mask(s.top, _mm512_set1_epi8(127)) == 0; }
 
-// 64 columns at a time, all but the error in integers. Packing saturates: what leaves the range of the
-// codes, or is not finite (it becomes the smallest integer), shows as a size of 127 or more.
+// Adds those of the columns from `first` to `end`, 64 at a time, all but the error in integers. Packing
+// saturates: what leaves the range of the codes, or is not finite (it becomes the smallest integer), shows
+// as a size of 127 or more.
 template <bool picked>
-ADC_INLINE bool codes_of(const BankView& b, const float* shift, const float* x, float factor, void* codes, CodeSums& out) {
+ADC_INLINE void codes_of(const BankView& b, const float* shift, const float* x, float factor, std::int64_t first, std::int64_t end,
+                         void* codes, CodeSums& out) {
     const __m512 scale = _mm512_set1_ps(factor);
     const __m512i ones = _mm512_set1_epi8(1);
     // The packs work within 128-bit parts: this puts groups of four columns back in order.
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512 error0 = _mm512_setzero_ps(), error1 = _mm512_setzero_ps();
-    __m512i square = _mm512_setzero_si512(), sum = square, top = square;
+    __m512 error0 = out.error0, error1 = out.error1;
+    __m512i square = out.square, sum = out.sum, top = out.top;
     alignas(64) float last[64] = {};
-    for (std::int64_t i = 0; i < b.columns; i += 64) {
+    for (std::int64_t i = first; i < end; i += 64) {
         const float* from = x + i;
         if (!picked && i + 64 > b.columns) {
             std::memcpy(last, from, static_cast<std::size_t>(b.columns - i) * sizeof(float));
@@ -194,23 +205,25 @@ ADC_INLINE bool codes_of(const BankView& b, const float* shift, const float* x, 
         square = Vnni::dot(square, sizes, sizes);
         sum = Vnni::dot(sum, ones, bytes);
     }
-    out = {_mm512_add_ps(error0, error1), square, sum};
-    return _mm512_cmpge_epu8_mask(top, _mm512_set1_epi8(127)) == 0;
+    out.error0 = error0, out.error1 = error1;
+    out.square = square, out.sum = sum, out.top = top;
 }
 
 template <>
 ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const float* x, float step, void* codes,
                                   Quantised* out) {
-    CodeSums s;
+    CodeSums s = no_codes();
     const float factor = b.scale / step;
-    const bool good = b.picks != nullptr ? codes_of<true>(b, shift, x, factor, codes, s)
-                                         : codes_of<false>(b, shift, x, factor, codes, s);
+    if (b.picks != nullptr)
+        codes_of<true>(b, shift, x, factor, 0, b.columns, codes, s);
+    else
+        codes_of<false>(b, shift, x, factor, 0, b.columns, codes, s);
     // Sums of squares: 127² · 65536 columns is below 2^31.
     out->step = step;
-    out->error = static_cast<double>(std::sqrt(Floats::sum(s.error))) * step;
+    out->error = static_cast<double>(std::sqrt(Floats::sum(error_of(s)))) * step;
     out->square = static_cast<double>(_mm512_reduce_add_epi32(s.square)) * step * step;
     out->bias = -128 * _mm512_reduce_add_epi32(s.sum);
-    return good;
+    return in_range(s);
 }
 
 template <bool picked>
@@ -220,6 +233,7 @@ ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, cons
     float error[kLanes] = {}, unused[4];
     std::int32_t square[kLanes] = {}, sum[kLanes] = {};
     const float scale = b.scale / limits.step;
+    const std::int64_t shared = near.in_fours() ? (picked ? near.shared / 2 : near.shared) : b.columns;
     for (int first = 0; first < near.count; first += 4) {
         __m512 errors[4];
         __m512i squares[4], sums[4];
@@ -228,10 +242,18 @@ ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, cons
             errors[i] = _mm512_setzero_ps();
             squares[i] = sums[i] = _mm512_setzero_si512();
         }
-        for (int t = first; t < last; ++t) {
-            CodeSums s;
-            if (codes_of<picked>(b, shift, x[t], scale, static_cast<std::int8_t*>(codes) + t * b.code_stride, s)) good |= 1u << t;
-            errors[t - first] = s.error;
+        CodeSums common = no_codes();
+        std::int8_t* own = static_cast<std::int8_t*>(codes) + first * b.code_stride;
+        if (near.in_fours()) {
+            codes_of<picked>(b, shift, x[first], scale, shared, b.columns, own, common);
+            for (int t = 1; t < kFour; ++t)
+                std::memcpy(own + t * b.code_stride + shared, own + shared, static_cast<std::size_t>(b.code_stride - shared));
+        }
+        for (int t = first; t < last; ++t, own += b.code_stride) {
+            CodeSums s = common;
+            codes_of<picked>(b, shift, x[t], scale, 0, shared, own, s);
+            if (in_range(s)) good |= 1u << t;
+            errors[t - first] = error_of(s);
             squares[t - first] = s.square;
             sums[t - first] = s.sum;
         }

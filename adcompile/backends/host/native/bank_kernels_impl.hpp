@@ -182,9 +182,14 @@ template <class V, int... q, int... n>
 ADC_INLINE void finish_distances(Pack<q...> queries, Pack<n...> rows, const Running<V, sizeof...(q), sizeof...(n)>& sums, float* out,
                                  std::int64_t out_stride) {
     constexpr std::size_t Q = sizeof...(q);
-    if constexpr (V::kSorts && Q % 2 == 0 && sizeof...(n) >= 3) {
+    if constexpr (V::kSorts && Q == 2 && sizeof...(n) >= 3) {
         finish_two<V, 0, Q>(rows, sums, out, out_stride);
-        if constexpr (Q == 4) finish_two<V, 2, Q>(rows, sums, out, out_stride);
+    } else if constexpr (V::kSorts && Q == 4 && sizeof...(n) == 2) {
+        const typename V::F first[] = {V::add(sums.low[n][0], sums.high[n][0])..., V::add(sums.low[n][1], sums.high[n][1])...};
+        const typename V::F second[] = {V::add(sums.low[n][2], sums.high[n][2])..., V::add(sums.low[n][3], sums.high[n][3])...};
+        float sum[8];
+        V::sums(first, second, sum, sum + 4);
+        ((out[q * out_stride] = sum[2 * q], out[q * out_stride + 1] = sum[2 * q + 1]), ...);
     } else {
         (finish_row<V>(queries, sums.low[n], sums.high[n], out + n, out_stride), ...);
     }
@@ -358,7 +363,8 @@ Kernels kernels_of(const char* name) {
     k.listed_distances = listed_distances_impl<V>;
     k.encode_tile = encode_tile_impl<V>;
     k.likely = likely_impl<V>;
-    k.list_pairs = list_pairs_impl<V>;
+    k.values_of_fours = values_of_fours_impl<V>;
+    k.list_rows = list_rows_impl<V>;
     k.in_order = in_order_impl<V>;
     k.order_all = order_all_impl<V>;
     k.not_listed = not_listed_impl<V>;

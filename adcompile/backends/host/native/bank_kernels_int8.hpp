@@ -58,19 +58,25 @@ ADC_INLINE void finish_row(Pack<p...>, const Shadow& s, const typename V::I* sum
     }
 }
 
-template <class V, class Store, int... q, int... p>
-ADC_TARGET void tile_impl(Pack<q...> queries, Pack<p...> panels, const Shadow& s, const unsigned char* codes,
-                          const Probe* probes, std::int64_t panel, typename Store::Out* out,
-                          std::int64_t out_stride) {
-    typename V::I sum[queries.size()][panels.size()];
-    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(probes[q].bias)), ...);
+// Adds the products of the columns from `first` to `end`. `code_stride`: bytes between queries.
+template <class V, int... q, int... p>
+ADC_INLINE void dot_columns(Pack<q...>, Pack<p...> panels, const Shadow& s, const unsigned char* codes, std::int64_t code_stride,
+                            std::int64_t panel, std::int64_t first, std::int64_t end, typename V::I (&sum)[sizeof...(q)][sizeof...(p)]) {
     const std::int8_t* data = s.codes + panel * kLanes * s.columns;
-    const std::int64_t code_stride = s.columns * V::kCodeBytes;
-    for (std::int64_t i = 0; i < s.columns / 4; ++i) {
+    for (std::int64_t i = first / 4; i < end / 4; ++i) {
         const typename V::Bank rows[] = {V::bank(data + p * kLanes * s.columns + 4 * kLanes * i)...};
         const unsigned char* column = codes + 4 * V::kCodeBytes * i;
         (dot_row<V>(panels, sum[q], rows, V::code(column + q * code_stride)), ...);
     }
+}
+
+template <class V, class Store, int... q, int... p>
+ADC_TARGET void tile_impl(Pack<q...> queries, Pack<p...> panels, const Shadow& s, const unsigned char* codes,
+                          const Probe* probes, std::int64_t panel, typename Store::Out* out,
+                          std::int64_t out_stride) {
+    typename V::I sum[sizeof...(q)][sizeof...(p)];
+    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(probes[q].bias)), ...);
+    dot_columns<V>(queries, panels, s, codes, s.columns * V::kCodeBytes, panel, 0, s.columns, sum);
     const float* terms = s.terms + panel * s.term_count() * kLanes;
     (finish_row<V, Store>(panels, s, sum[q], terms, probes[q], panel, out + q * out_stride), ...);
 }
@@ -122,6 +128,50 @@ template <class V>
 ADC_TARGET void values_impl(const Shadow& s, const void* codes, const Probe* probes, int count,
                             std::int64_t first, int panels, float* out) {
     all_tiles<V, StoreValues<V>>(s, codes, probes, count, first, panels, out);
+}
+
+// What four queries have in common is multiplied once for them.
+template <class V, int... four, int... q, int... p>
+ADC_TARGET void fours_impl(Pack<four...> fours, Pack<q...> queries, Pack<p...> panels, const Shadow& s, const unsigned char* codes,
+                           const Probe* probes, std::int64_t shared, std::int64_t panel, float* out, std::int64_t out_stride) {
+    const std::int64_t code_stride = s.columns * V::kCodeBytes;
+    typename V::I common[sizeof...(four)][sizeof...(p)], sum[sizeof...(q)][sizeof...(p)];
+    for (int n = 0; n < panels.size(); ++n) ((common[four][n] = V::start(0)), ...);
+    dot_columns<V>(fours, panels, s, codes, kFour * code_stride, panel, shared, s.columns, common);
+    for (int n = 0; n < panels.size(); ++n) ((sum[q][n] = V::start(probes[q].bias, common[q / kFour][n])), ...);
+    dot_columns<V>(queries, panels, s, codes, code_stride, panel, 0, shared, sum);
+    const float* terms = s.terms + panel * s.term_count() * kLanes;
+    (finish_row<V, StoreValues<V>>(panels, s, sum[q], terms, probes[q], panel, out + q * out_stride), ...);
+}
+
+template <class V, int fours>
+ADC_TARGET int take_fours(const Shadow& s, const unsigned char* codes, const Probe* probes, int q, int count, std::int64_t shared,
+                          int panels, float* out) {
+    constexpr int n = kFour * fours;
+    const std::int64_t stride = kLanes * panels;
+    for (; q + n <= count; q += n) {
+        const unsigned char* own = codes + q * s.columns * V::kCodeBytes;
+        float* to = out + q * stride;
+        int p = 0;
+        for (; p + V::kTilePanels <= panels; p += V::kTilePanels)
+            fours_impl<V>(Count<fours>(), Count<n>(), Count<V::kTilePanels>(), s, own, probes + q, shared, p, to + p * kLanes, stride);
+        for (; p < panels; ++p) {
+            if (p == s.thin)
+                fours_impl<typename V::Thin>(Count<fours>(), Count<n>(), Count<1>(), s, own, probes + q, shared, p, to + p * kLanes, stride);
+            else
+                fours_impl<V>(Count<fours>(), Count<n>(), Count<1>(), s, own, probes + q, shared, p, to + p * kLanes, stride);
+        }
+    }
+    return q;
+}
+
+template <class V>
+ADC_TARGET void values_of_fours_impl(const Shadow& s, const void* codes, const Probe* probes, int count, std::int64_t shared, int panels,
+                                     float* out) {
+    const unsigned char* bytes = static_cast<const unsigned char*>(codes);
+    int q = 0;
+    if constexpr (V::kTileQueries > kFour) q = take_fours<V, V::kTileQueries / kFour>(s, bytes, probes, q, count, shared, panels, out);
+    take_fours<V, 1>(s, bytes, probes, q, count, shared, panels, out);
 }
 
 template <class V>

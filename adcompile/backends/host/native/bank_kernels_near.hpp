@@ -60,35 +60,50 @@ ADC_TARGET void likely_impl(const float* values, int panels, int k, float slack,
     V::store(near.seen, V::max(V::sub(V::mul(reach, reach), square), kth));
 }
 
-// Rows with one of two values up to its limit. The last panel has the rows of `real`.
-template <class V>
-ADC_INLINE int list_either(const float* a, float a_limit, const float* b, float b_limit, int panels, unsigned real, std::int32_t* rows) {
-    const typename V::F first = V::set(a_limit), second = V::set(b_limit);
+// Rows with one of several queries' values up to its limit. The last panel has the rows of `real`.
+template <class V, int... q>
+ADC_INLINE int list_any(Pack<q...>, const float* const (&values)[sizeof...(q)], const float* limits, int panels, unsigned real,
+                        std::int32_t* rows) {
+    const typename V::F limit[] = {V::set(limits[q])...};
     int found = 0;
     for (int p = 0; p < panels; ++p) {
-        unsigned mask = V::below(V::load(a + 16 * p), first) | V::below(V::load(b + 16 * p), second);
+        unsigned mask = (V::below(V::load(values[q] + 16 * p), limit[q]) | ...);
         if (p == panels - 1) mask &= real;
         found += V::append(mask, 16 * p, rows + found);
     }
     return found;
 }
 
-template <class V>
-ADC_TARGET bool list_pairs_impl(const float* values, std::int64_t rows, NearTile& near) {
+// The list of queries t, t + 1, …; of those beyond the last one nothing is looked at.
+template <class V, int... q>
+ADC_INLINE bool list_together(Pack<q...> queries, const float* values, std::int64_t rows, int t, NearTile& near) {
     const int panels = static_cast<int>((rows + 15) / 16);
     const unsigned real = 0xffffu >> (16 * panels - rows);
+    const auto at = [&near, t](int i) { return t + i < near.count ? t + i : t; };
+    const float* const own[] = {values + at(q) * panels * 16 ...};
+    const float limits[] = {near.seen[at(q)]...};
+    std::int32_t* list = near.rows[t / 2];
+    int found = list_any<V>(queries, own, limits, panels, real, list);
+    const bool many = found > kRanked;
+    if (many) {
+        const float least[] = {near.least[at(q)]...};
+        ((near.seen[t + q] = least[q]), ...);
+        found = list_any<V>(queries, own, least, panels, real, list);
+    }
+    ((near.found[t + q] = found), ...);
+    return many;
+}
+
+template <class V>
+ADC_TARGET bool list_rows_impl(const float* values, std::int64_t rows, NearTile& near) {
     bool many = false;
-    for (int t = 0; t < near.count; t += 2) {
-        const int other = t + 1 < near.count ? t + 1 : t;
-        const float *a = values + t * panels * 16, *b = values + other * panels * 16;
-        int found = list_either<V>(a, near.seen[t], b, near.seen[other], panels, real, near.rows[t / 2]);
-        if (found > kRanked) {
-            many = true;
-            near.seen[t] = near.least[t];
-            near.seen[other] = near.least[other];
-            found = list_either<V>(a, near.seen[t], b, near.seen[other], panels, real, near.rows[t / 2]);
+    if (near.in_fours()) {
+        for (int t = 0; t < near.count; t += kFour) {
+            many |= list_together<V>(Count<kFour>(), values, rows, t, near);
+            std::memcpy(near.rows[t / 2 + 1], near.rows[t / 2], kRanked * sizeof near.rows[0][0]);
         }
-        near.found[t] = near.found[t + 1] = found;
+    } else {
+        for (int t = 0; t < near.count; t += 2) many |= list_together<V>(Count<2>(), values, rows, t, near);
     }
     return many;
 }
@@ -133,8 +148,48 @@ ADC_INLINE void two_listed(const Listed& a, const Listed& b, std::int64_t stride
     b.out[kRanked] = V::sum(V::add(low[3], high[3]));
 }
 
+template <class V, std::size_t Q, int... n>
+ADC_INLINE void start_with(Pack<n...>, const Running<V, 1, sizeof...(n)>& common, Running<V, Q, sizeof...(n)>& sums) {
+    for (std::size_t q = 0; q < Q; ++q) {
+        ((sums.low[n][q] = common.low[n][0]), ...);
+        ((sums.high[n][q] = common.high[n][0]), ...);
+    }
+}
+
+// Four queries, alike from column `shared` on, with n rows.
+template <class V, int n>
+ADC_INLINE void four_by_rows(const BankView& b, const float* const* x, const std::int32_t* rows, std::int64_t shared, float* out) {
+    constexpr int together = V::kFourQueries;
+    const float* y[n];
+    for (int r = 0; r < n; ++r) y[r] = b.row(rows[r]);
+    Running<V, 1, n> common;
+    clear<V>(Count<1>(), Count<n>(), common);
+    add_columns<V>(Count<1>(), Count<n>(), x, y, shared, b.stride, common);
+    for (int q = 0; q < kFour; q += together) {
+        Running<V, together, n> sums;
+        start_with<V, together>(Count<n>(), common, sums);
+        add_columns<V>(Count<together>(), Count<n>(), x + q, y, 0, shared, sums);
+        finish_distances<V>(Count<together>(), Count<n>(), sums, out + q * kRanked, kRanked);
+    }
+}
+
+template <class V>
+ADC_INLINE void listed_by_fours(const BankView& b, const float* const* x, NearTile& near) {
+    constexpr int n = V::kFourRows;
+    for (int t = 0; t < near.count; t += kFour) {
+        const int found = near.found[t];
+        const std::int32_t* rows = near.rows[t / 2];
+        float* out = near.distances[t];
+        if (found > kRanked) continue;
+        int j = 0;
+        for (; j + n <= found; j += n) four_by_rows<V, n>(b, x + t, rows + j, near.shared, out + j);
+        for (; j < found; ++j) four_by_rows<V, 1>(b, x + t, rows + j, near.shared, out + j);
+    }
+}
+
 template <class V>
 ADC_TARGET void listed_distances_impl(const BankView& b, const float* const* x, NearTile& near) {
+    if (near.in_fours()) return listed_by_fours<V>(b, x, near);
     constexpr int n = V::kTwoRows;
     Listed left[kNearTile / 2];
     int count = 0;

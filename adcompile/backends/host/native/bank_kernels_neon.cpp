@@ -24,7 +24,7 @@ namespace {
 struct Floats {
     struct F { float32x4_t v[4]; };
     static constexpr int kProjectQueries = 4, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kFourQueries = 2, kFourRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
 
     template <class Op>
     ADC_INLINE F map(const F& x, const F& y, Op op) {
@@ -163,6 +163,7 @@ struct Neon : Floats {
     struct I { int32x4_t v[8]; };  // two half sums per row
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
+    ADC_INLINE I start(std::int32_t, const I& common) { return common; }
     ADC_INLINE I start(std::int32_t) {
         I r;
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);
@@ -199,6 +200,7 @@ struct NeonDot : Floats {
     struct I { int32x4_t v[4]; };
     static constexpr int kTileQueries = 5, kTilePanels = 1, kCodeBytes = 1;
 
+    ADC_INLINE I start(std::int32_t, const I& common) { return common; }
     ADC_INLINE I start(std::int32_t) {
         I r;
         for (int32x4_t& v : r.v) v = vdupq_n_s32(0);

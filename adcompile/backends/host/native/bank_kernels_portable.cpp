@@ -20,7 +20,7 @@ struct Portable {
     struct Bank { const std::int8_t* p; };
     struct Code { std::int32_t c[4]; };
     static constexpr int kProjectQueries = 2, kProjectPanels = 1, kDistanceRows = 1;
-    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
+    static constexpr int kPairQueries = 1, kPairRows = 1, kTwoRows = 1, kFourQueries = 1, kFourRows = 1, kSorts = 0, kDirectRows = 0, kDirectHalf = 0;
     static constexpr int kTileQueries = 2, kTilePanels = 1, kCodeBytes = 1;
 
     template <class Op>
@@ -81,6 +81,7 @@ struct Portable {
         return n;
     }
     static I start(std::int32_t) { I r; for (std::int32_t& v : r.v) v = 0; return r; }
+    static I start(std::int32_t, const I& common) { return common; }
     static std::int32_t bias(const unsigned char*, std::int64_t) { return 0; }
     static void row_dots(const std::int8_t* const (&rows)[4], const unsigned char* codes, std::int64_t columns,
                          std::int32_t* out) {

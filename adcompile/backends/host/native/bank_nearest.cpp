@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 
+#include "bank_alike.hpp"
 #include "bank_worker.hpp"
 
 namespace adc::search {
@@ -36,6 +37,8 @@ bool Worker::look_at_tile(int first) {
     NearTile& near = *near_;
     const float* x[kNearTile];
     for (int t = 0; t < near.count; ++t) x[t] = queries_[static_cast<std::size_t>(first + t)].x;
+    near.stride = bank_.stride;
+    near.shared = shared_columns(x, near.count, bank_.stride, first == 0 ? bank_.stride : near.shared);
     const unsigned good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
     for (int t = 0; t < near.count; ++t) {
         Probe& probe = probes_[static_cast<std::size_t>(t)];
@@ -54,7 +57,11 @@ bool Worker::look_at_tile(int first) {
         for (int t = 0; t < near.count; ++t) std::memcpy(tile_ + t * size, codes + t * step, static_cast<std::size_t>(size));
         codes = tile_;
     }
-    kernels_.values(seen_.whole, codes, probes_.get(), near.count, 0, static_cast<int>(bank_.panels), values_);
+    const int panels = static_cast<int>(bank_.panels);
+    if (near.in_fours() && good == (1u << near.count) - 1)  // steps of their own give other codes
+        kernels_.values_of_fours(seen_.whole, codes, probes_.get(), near.count, seen_.picks == nullptr ? near.shared : near.shared / 2, panels, values_);
+    else
+        kernels_.values(seen_.whole, codes, probes_.get(), near.count, 0, panels, values_);
     return true;
 }
 
@@ -62,7 +69,7 @@ bool Worker::look_at_tile(int first) {
 bool Worker::evaluate_likely(int first, int k) {
     NearTile& near = *near_;
     kernels_.likely(values_, static_cast<int>(bank_.panels), k, slack_, near_limits_.usual_error, near);
-    const bool many = kernels_.list_pairs(values_, bank_.rows, near);
+    const bool many = kernels_.list_rows(values_, bank_.rows, near);
     const float* x[kNearTile];
     for (int t = 0; t < near.count; ++t) {
         x[t] = queries_[static_cast<std::size_t>(first + t)].x;
@@ -121,8 +128,9 @@ bool Worker::decide_slowly(int first, int t, int k) {
 }
 
 // False when a query is not finite.
-bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
+bool Worker::nearest(const Batch& batch, std::int64_t start, int all) {
     NearTile& near = *near_;
+    const int k = batch.k;
     for (int first = 0; first < all; first += kNearTile) {
         near.count = std::min(all - first, kNearTile);
         if (!look_at_tile(first)) return false;
@@ -132,8 +140,9 @@ bool Worker::nearest(int all, int k, std::int64_t* indices, double* squared) {
         set_slack(many, __builtin_popcount(more));
         for (int t = 0; t < near.count; ++t) {
             const int i = first + t;
-            std::int64_t* index = indices + static_cast<std::int64_t>(i) * k;
-            double* square = squared + static_cast<std::int64_t>(i) * k;
+            const std::int64_t at = batch.place(start + i) * k;
+            std::int64_t* index = batch.indices + at;
+            double* square = batch.squared + at;
             const bool slow = queries_[static_cast<std::size_t>(i)].slow;
             if (!slow && (decided >> t & 1) != 0 && ((more >> t & 1) == 0 || add_within(first, t, k))) {
                 for (int j = 0; j < k; ++j) {

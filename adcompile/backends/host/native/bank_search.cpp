@@ -11,6 +11,7 @@
 #include <system_error>
 #include <vector>
 
+#include "bank_alike.hpp"
 #include "bank_axes.hpp"
 #include "bank_half.hpp"
 #include "bank_file.hpp"
@@ -35,14 +36,6 @@ namespace {
 using adc::search::say;
 
 constexpr double kAlone = 5e6;  // products of a search that is over before another thread is awake
-
-struct Job {
-    const float* queries = nullptr;
-    std::int64_t count = 0;
-    int k = 0;
-    std::int64_t* indices = nullptr;
-    double* squared = nullptr;
-};
 
 // Takes over bank (already holding its bytes) when everything is in order.
 int finish_open(std::unique_ptr<adc_bank> bank, const unsigned char* data, std::size_t size,
@@ -71,40 +64,45 @@ struct adc_searcher {
     adc_searcher(const adc_bank* b, const adc::search::Kernels* k, int threads) : bank(b), kernels(k), team(threads) {}
 
     // False when a query is not finite.
-    bool run(const Job& job);
+    bool run(const adc::search::Batch& wanted);
     void search(int member, std::int64_t first, std::int64_t last);
 
     const adc_bank* bank;
     const adc::search::Kernels* kernels;
     std::vector<std::unique_ptr<adc::search::Worker>> workers;  // one for each thread
     adc::search::Team team;
-    Job job;
+    adc::search::Batch batch;
+    std::vector<std::int32_t> order;
     std::atomic<bool> failed{false};
 };
 
 void adc_searcher::search(int member, std::int64_t first, std::int64_t last) {
     if (failed.load(std::memory_order_relaxed)) return;
     adc::search::Worker& worker = *workers[static_cast<std::size_t>(member)];
-    if (!worker.run(job.queries + first * bank->view.columns, static_cast<int>(last - first), job.k,
-                    job.indices + first * job.k, job.squared + first * job.k))
-        failed.store(true);
+    if (!worker.run(batch, first, static_cast<int>(last - first))) failed.store(true);
 }
 
-bool adc_searcher::run(const Job& wanted) {
+bool adc_searcher::run(const adc::search::Batch& wanted) {
     for (auto& worker : workers) worker->counts = adc_search_counts();
-    job = wanted;
+    batch = wanted;
+    const bool fours = workers[0]->likes_fours(batch.k);
+    if (fours) {
+        adc::search::order_by_fours(batch.queries, batch.count, bank->view.columns, order);
+        if (!order.empty()) batch.order = order.data();
+    }
     failed.store(false);
     // Blocks of equal size, a whole number of them for each thread.
     const std::int64_t parts = team.size();
     const std::int64_t most = workers[0]->block();
-    const std::int64_t rounds = std::max<std::int64_t>(1, (job.count + parts * most - 1) / (parts * most));
-    const std::int64_t block = std::max<std::int64_t>(1, (job.count + parts * rounds - 1) / (parts * rounds));
-    const double products = static_cast<double>(job.count) * static_cast<double>(bank->view.rows * bank->view.columns);
+    const std::int64_t rounds = std::max<std::int64_t>(1, (batch.count + parts * most - 1) / (parts * most));
+    std::int64_t block = std::max<std::int64_t>(1, (batch.count + parts * rounds - 1) / (parts * rounds));
+    if (fours) block = std::min(most, (block + adc::search::kNearTile - 1) / adc::search::kNearTile * adc::search::kNearTile);
+    const double products = static_cast<double>(batch.count) * static_cast<double>(bank->view.rows * bank->view.columns);
     const auto body = [this](int member, std::int64_t first, std::int64_t last) { search(member, first, last); };
     if (products < kAlone)
-        adc::search::Team::run_alone(job.count, block, body);
+        adc::search::Team::run_alone(batch.count, block, body);
     else
-        team.run(job.count, block, body);
+        team.run(batch.count, block, body);
     return !failed.load();
 }
 
@@ -182,7 +180,7 @@ void adc_searcher_close(adc_searcher* searcher) { delete searcher; }
 const char* adc_searcher_path(const adc_searcher* searcher) { return searcher->kernels->name; }
 
 int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count, int k,
-                     int64_t* indices, double* squared, char* message, size_t message_size) {
+                     int64_t* indices, double* squared, char* message, size_t message_size) try {
     if (searcher == nullptr || count < 0 || (count > 0 && (queries == nullptr || indices == nullptr || squared == nullptr)))
         return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer or negative count");
     if (k < 1 || k > ADC_MAX_NEIGHBOURS)
@@ -190,15 +188,17 @@ int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count
     if (k > searcher->bank->view.rows)
         return say(ADC_TOO_FEW_ROWS, message, message_size,
                    "k is " + std::to_string(k) + ", the bank has " + std::to_string(searcher->bank->view.rows) + " rows");
-    Job job;
-    job.queries = queries;
-    job.count = count;
-    job.k = k;
-    job.indices = indices;
-    job.squared = squared;
-    if (!searcher->run(job))
+    adc::search::Batch batch;
+    batch.queries = queries;
+    batch.count = count;
+    batch.k = k;
+    batch.indices = indices;
+    batch.squared = squared;
+    if (!searcher->run(batch))
         return say(ADC_NOT_FINITE, message, message_size, "a query holds NaN or an infinity");
     return ADC_OK;
+} catch (const std::bad_alloc&) {
+    return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
 }
 
 void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts) {

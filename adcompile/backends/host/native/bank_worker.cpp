@@ -182,10 +182,11 @@ void Worker::exhaustive(int i) {
     }
 }
 
-bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, double* squared) {
+bool Worker::run(const Batch& batch, std::int64_t first, int count) {
+    const int k = batch.k;
     counts.pairs += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bank_.rows);
-    for (int i = 0; i < count; ++i) begin(i, queries + i * bank_.columns);
-    if (of_few(k) && !directly(k)) return nearest(count, k, indices, squared);
+    for (int i = 0; i < count; ++i) begin(i, batch.queries + batch.place(first + i) * bank_.columns);
+    if (likes_fours(k)) return nearest(batch, first, count);
     for (int i = 0; i < count; ++i) start_list(i, k);
     const bool finite = directly(k)             ? direct(count, k)
                         : along_copy(k)         ? small(count, k)
@@ -198,9 +199,10 @@ bool Worker::run(const float* queries, int count, int k, std::int64_t* indices, 
         exhaustive(i);
     }
     seed_count_ = bank_.rows * bank_.stride > kSeeded ? tops_[static_cast<std::size_t>(count - 1)].rows(seeds_) : 0;
-    for (int i = 0; i < count; ++i)
-        tops_[static_cast<std::size_t>(i)].finish(indices + static_cast<std::int64_t>(i) * k,
-                                                  squared + static_cast<std::int64_t>(i) * k);
+    for (int i = 0; i < count; ++i) {
+        const std::int64_t at = batch.place(first + i) * k;
+        tops_[static_cast<std::size_t>(i)].finish(batch.indices + at, batch.squared + at);
+    }
     return true;
 }
 

@@ -29,6 +29,18 @@ constexpr double kLongest = 1e12; // |u|², and its limits: squares of it are fa
 constexpr int kListedPanels = kNearGroups * kGroupPanels > kDensePanels ? kNearGroups * kGroupPanels : kDensePanels;
 constexpr int kListed = kLanes * kListedPanels + kLanes;
 
+// The queries of a call and where their answers go, k of each.
+struct Batch {
+    const float* queries = nullptr;
+    std::int64_t count = 0;
+    int k = 0;
+    std::int64_t* indices = nullptr;
+    double* squared = nullptr;
+    const std::int32_t* order = nullptr;  // in which they are searched; null: as they are
+
+    std::int64_t place(std::int64_t i) const { return order == nullptr ? i : order[i]; }
+};
+
 class Worker {
 public:
     Worker(const BankView& bank, const Kernels& kernels);
@@ -42,8 +54,12 @@ public:
     // Queries a call may take.
     int block() const { return bank_.axis_panels > 0 && !is_small(bank_) ? kBlock : kDenseBlock; }
 
-    // Searches `count` <= block() queries. False when one of them is not finite.
-    bool run(const float* queries, int count, int k, std::int64_t* indices, double* squared);
+    // Searches `count` <= block() queries from the `first` of the batch's order on. False when one of them is
+    // not finite.
+    bool run(const Batch& batch, std::int64_t first, int count);
+
+    // Whether queries that are alike in many columns should follow each other, kNearTile at a time.
+    bool likes_fours(int k) const { return of_few(k) && !directly(k); }
 
     adc_search_counts counts = {};
 
@@ -88,7 +104,7 @@ private:
     // bank_nearest.cpp
     bool of_few(int k) const { return k <= kLanes && bank_.axis_panels == 0 && bank_.panels <= kDirectPanels; }
     void set_near_limits();
-    bool nearest(int count, int k, std::int64_t* indices, double* squared);
+    bool nearest(const Batch& batch, std::int64_t start, int count);
     bool look_at_tile(int first);
     bool evaluate_likely(int first, int k);
     void set_slack(bool many, int more);

@@ -1,0 +1,25 @@
+// Queries with equal values in their last columns. Feature maps of several layers are joined after the
+// deeper ones, with fewer positions, were enlarged; where that repeats their values (nearest), the queries of
+// 2 x 2 or more neighbouring positions are the same in most columns, and what these columns contribute is
+// computed once.
+#ifndef ADCOMPILE_BANK_ALIKE_HPP
+#define ADCOMPILE_BANK_ALIKE_HPP
+
+#include <cstdint>
+#include <vector>
+
+namespace adc::search {
+
+// From which column on, a multiple of kSharedColumns, each four of `count` queries (of `stride` columns)
+// that follow each other are alike, bit by bit; `stride` where they are not, or where count is no multiple of 4.
+// `guess`: from where they are alike if they are like others; more may be alike then.
+std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride, std::int64_t guess);
+
+// Puts into `order` the order of the queries in which those of 2 x 2 neighbouring positions of their map
+// follow each other, if they are alike; leaves it empty where they are not, or follow each other as they are.
+// The width of the map is found by looking for the next row of positions. May throw std::bad_alloc.
+void order_by_fours(const float* queries, std::int64_t count, std::int64_t columns, std::vector<std::int32_t>& order);
+
+}  // namespace adc::search
+
+#endif
