@@ -32,7 +32,7 @@ NATIVE_SOURCES = (
 NATIVE_HEADERS = (
     "bank_search.hpp", "bank_worker.hpp", "bank_bounds.hpp", "bank_top.hpp", "bank_view.hpp",
     "bank_file.hpp", "bank_axes.hpp", "bank_half.hpp", "bank_paths.hpp", "bank_status.hpp",
-    "bank_team.hpp",
+    "bank_team.hpp", "bank_alike.hpp",
     "bank_kernels.hpp", "bank_kernels_impl.hpp", "bank_kernels_int8.hpp", "bank_kernels_near.hpp",
     "bank_kernels_coreset.hpp",
     "bank_floats_avx512.hpp", "bank_lanes_avx512.hpp",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "bank_kernels.hpp"
 
@@ -41,26 +40,18 @@ std::int64_t shared_columns(const float* const* x, int count, std::int64_t strid
     return shared;
 }
 
-void order_by_fours(const float* queries, std::int64_t count, std::int64_t columns, std::vector<std::int32_t>& order) {
-    order.clear();
-    if (columns <= kEnough || count < 2 * kFour || count > std::numeric_limits<std::int32_t>::max()) return;
+std::int64_t map_width(const float* queries, std::int64_t count, std::int64_t columns) {
+    if (columns <= kEnough || count < 2 * kFour) return 0;
     const auto alike = [queries, columns](std::int64_t i, std::int64_t j) {
         return equal(queries + (i + 1) * columns - kEnough, queries + (j + 1) * columns - kEnough, kEnough);
     };
-    if (!alike(0, 1)) return;
-    // The first two that are not like the two after them: in a place without any detail all are alike.
-    std::int64_t first = 0;
-    while (first + 2 < count && alike(first, first + 2)) first += 2;
+    if (!alike(0, 1)) return 0;
+    // The first two that are not like the two before them: in a place without any detail all are alike.
+    std::int64_t first = 2;
+    while (first + 1 < count && alike(first, first - 2)) first += 2;
     std::int64_t width = 2;
     while (first + width < count && !alike(first, first + width)) width += 2;
-    if (first + width >= count || !alike(first + 1, first + width + 1)) return;
-    order.reserve(static_cast<std::size_t>(count));
-    std::int64_t row = 0;
-    for (; row + 2 * width <= count; row += 2 * width) {
-        for (std::int64_t i = row; i < row + width; i += 2)
-            for (const std::int64_t place : {i, i + 1, i + width, i + width + 1}) order.push_back(static_cast<std::int32_t>(place));
-    }
-    for (; row < count; ++row) order.push_back(static_cast<std::int32_t>(row));
+    return first + width + 1 < count && alike(first + 1, first + width + 1) ? width : 0;
 }
 
 }  // namespace adc::search

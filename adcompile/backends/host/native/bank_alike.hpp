@@ -6,7 +6,6 @@
 #define ADCOMPILE_BANK_ALIKE_HPP
 
 #include <cstdint>
-#include <vector>
 
 namespace adc::search {
 
@@ -15,10 +14,10 @@ namespace adc::search {
 // `guess`: from where they are alike if they are like others; more may be alike then.
 std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride, std::int64_t guess);
 
-// Puts into `order` the order of the queries in which those of 2 x 2 neighbouring positions of their map
-// follow each other, if they are alike; leaves it empty where they are not, or follow each other as they are.
-// The width of the map is found by looking for the next row of positions. May throw std::bad_alloc.
-void order_by_fours(const float* queries, std::int64_t count, std::int64_t columns, std::vector<std::int32_t>& order);
+// The width of the map whose positions the queries are, if those of 2 x 2 neighbouring positions are alike;
+// otherwise, or where such queries follow each other anyway, 0. Found by looking for the next row of positions:
+// a wrong width costs time, nothing else.
+std::int64_t map_width(const float* queries, std::int64_t count, std::int64_t columns);
 
 }  // namespace adc::search
 

@@ -39,6 +39,7 @@ bool Worker::look_at_tile(int first) {
     for (int t = 0; t < near.count; ++t) x[t] = queries_[static_cast<std::size_t>(first + t)].x;
     near.stride = bank_.stride;
     near.shared = shared_columns(x, near.count, bank_.stride, first == 0 ? bank_.stride : near.shared);
+    if (near.in_fours()) counts.alike_queries += static_cast<std::uint64_t>(near.count);
     const unsigned good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
     for (int t = 0; t < near.count; ++t) {
         Probe& probe = probes_[static_cast<std::size_t>(t)];

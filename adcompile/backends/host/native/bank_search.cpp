@@ -72,7 +72,6 @@ struct adc_searcher {
     std::vector<std::unique_ptr<adc::search::Worker>> workers;  // one for each thread
     adc::search::Team team;
     adc::search::Batch batch;
-    std::vector<std::int32_t> order;
     std::atomic<bool> failed{false};
 };
 
@@ -86,10 +85,7 @@ bool adc_searcher::run(const adc::search::Batch& wanted) {
     for (auto& worker : workers) worker->counts = adc_search_counts();
     batch = wanted;
     const bool fours = workers[0]->likes_fours(batch.k);
-    if (fours) {
-        adc::search::order_by_fours(batch.queries, batch.count, bank->view.columns, order);
-        if (!order.empty()) batch.order = order.data();
-    }
+    if (fours) batch.width = adc::search::map_width(batch.queries, batch.count, bank->view.columns);
     failed.store(false);
     // Blocks of equal size, a whole number of them for each thread.
     const std::int64_t parts = team.size();
@@ -180,7 +176,7 @@ void adc_searcher_close(adc_searcher* searcher) { delete searcher; }
 const char* adc_searcher_path(const adc_searcher* searcher) { return searcher->kernels->name; }
 
 int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count, int k,
-                     int64_t* indices, double* squared, char* message, size_t message_size) try {
+                     int64_t* indices, double* squared, char* message, size_t message_size) {
     if (searcher == nullptr || count < 0 || (count > 0 && (queries == nullptr || indices == nullptr || squared == nullptr)))
         return say(ADC_BAD_ARGUMENT, message, message_size, "null pointer or negative count");
     if (k < 1 || k > ADC_MAX_NEIGHBOURS)
@@ -197,8 +193,6 @@ int adc_searcher_run(adc_searcher* searcher, const float* queries, int64_t count
     if (!searcher->run(batch))
         return say(ADC_NOT_FINITE, message, message_size, "a query holds NaN or an infinity");
     return ADC_OK;
-} catch (const std::bad_alloc&) {
-    return say(ADC_NO_MEMORY, message, message_size, "not enough memory");
 }
 
 void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts) {
@@ -210,6 +204,7 @@ void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts
         counts->dense_groups += worker->counts.dense_groups;
         counts->dense_queries += worker->counts.dense_queries;
         counts->slow_queries += worker->counts.slow_queries;
+        counts->alike_queries += worker->counts.alike_queries;
     }
 }
 

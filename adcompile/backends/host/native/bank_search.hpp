@@ -102,6 +102,7 @@ typedef struct adc_search_counts {
     uint64_t dense_groups;   // (query, group of 256 rows) of which too many rows were left
     uint64_t dense_queries;  // queries that took the dense scan
     uint64_t slow_queries;   // queries too long for float32 bounds: every row evaluated
+    uint64_t alike_queries;  // queries that were searched in fours with the same last columns
 } adc_search_counts;
 
 ADC_BANK_API void adc_searcher_counts(const adc_searcher* searcher, adc_search_counts* counts);

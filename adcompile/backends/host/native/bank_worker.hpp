@@ -36,9 +36,14 @@ struct Batch {
     int k = 0;
     std::int64_t* indices = nullptr;
     double* squared = nullptr;
-    const std::int32_t* order = nullptr;  // in which they are searched; null: as they are
+    std::int64_t width = 0;  // of the map they come from, if those of 2 x 2 positions are searched together
 
-    std::int64_t place(std::int64_t i) const { return order == nullptr ? i : order[i]; }
+    // The query that is searched as number i: the positions of two rows of the map, four by four.
+    std::int64_t place(std::int64_t i) const {
+        if (width == 0 || i >= count / (2 * width) * (2 * width)) return i;
+        const std::int64_t in_rows = i % (2 * width), in_four = i % kFour;
+        return i - in_rows + in_rows / kFour * 2 + in_four % 2 + in_four / 2 * width;
+    }
 };
 
 class Worker {
