@@ -75,8 +75,8 @@ def alike(bank: Bank, queries: F32, k: int) -> int:
     counts = Counts()
     with Searcher(bank) as searcher:
         searcher.knn(queries, k)
-        library["adc_searcher_counts"](searcher._engine._searcher, ctypes.byref(counts))  # type: ignore[attr-defined]  # noqa: SLF001
-    return counts.alike
+        library["adc_searcher_counts"](searcher._engine._searcher, ctypes.byref(counts))  # type: ignore[attr-defined]
+    return int(counts.alike)
 
 
 @settings(max_examples=25, deadline=None)
