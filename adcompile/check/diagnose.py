@@ -16,7 +16,8 @@ import onnx_ir as ir
 from adcompile.check.bisect import Culprit, bisect_passes, shrink
 from adcompile.check.compare import Comparison, compare
 from adcompile.check.golden import Recorded, open_sample
-from adcompile.check.localize import Oracle, first_node, localize
+from adcompile.check.localize import Oracle, first_node, localize, tensor_errors
+from adcompile.check.noise import ADVICE, Level, accumulated, levels, quiet
 from adcompile.check.reproducer import Reproducer, write_reproducer
 from adcompile.check.tolerance import Tolerance, Tolerances
 from adcompile.check.verify import Verification
@@ -24,6 +25,7 @@ from adcompile.errors import AdcompileError
 from adcompile.interfaces import Array, Feeds
 from adcompile.ir import model_io
 from adcompile.ir.evaluate import evaluate
+from adcompile.lower.gains import read_gains
 from adcompile.manifest import Manifest, PartRecord, check_bundle_path, read_manifest
 from adcompile.rewrite.pipeline import Pipeline
 
@@ -98,20 +100,29 @@ class _Part:
         actual = self._model("simulation") or self._model("model")
         if actual is None:
             return Diagnosis("part", part.name, f"part {part.name} is wrong; it has no ONNX model")
-        tolerance = self.tolerances.part(part.precision)
-        for recorded in samples:
+        heard: list[Level] = []
+        failed: tuple[int, str] | None = None
+        for number, recorded in enumerate(samples):
             values = recorded.values
             if any(spec.name not in values for spec in part.inputs):
                 continue
-            feeds = {spec.name: values[spec.name] for spec in part.inputs}
-            expected = {s.name: values[s.name] for s in part.outputs if s.name in values}
-            problem = self._wrong(actual, feeds, expected)
-            if not problem:
-                continue
-            failure, text = self._failure(actual, feeds, expected, recorded, tolerance, problem)
-            return Diagnosis("part", part.name, text, write_reproducer(reproducer, failure))
-        text = f"part {part.name} is wrong where it runs, its ONNX model is right on the CPU"
-        return Diagnosis("part", part.name, text)
+            problem, made = self._run(actual, self._feeds(recorded), self._expected(recorded))
+            heard += levels(number, self._expected(recorded), made)
+            if problem and failed is None:
+                failed = number, problem
+        if failed is None:
+            text = f"part {part.name} is wrong where it runs, its ONNX model is right on the CPU"
+            return Diagnosis("part", part.name, text)
+        number, problem = failed
+        failure, text = self._failure(actual, samples[number], number, heard, problem)
+        return Diagnosis("part", part.name, text, write_reproducer(reproducer, failure))
+
+    def _feeds(self, recorded: Recorded) -> dict[str, Array]:
+        return {spec.name: recorded.values[spec.name] for spec in self.part.inputs}
+
+    def _expected(self, recorded: Recorded) -> dict[str, Array]:
+        values = recorded.values
+        return {s.name: values[s.name] for s in self.part.outputs if s.name in values}
 
     def _model(self, use: str) -> ir.Model | None:
         file = self.part.files.get(use)
@@ -119,12 +130,14 @@ class _Part:
             return None
         return model_io.load_model(self.folder / check_bundle_path(file))
 
-    def _wrong(self, model: ir.Model, feeds: Feeds, expected: Mapping[str, Array]) -> str:
-        """What is wrong with the model's results, "" when nothing is."""
+    def _run(
+        self, model: ir.Model, feeds: Feeds, expected: Mapping[str, Array]
+    ) -> tuple[str, Mapping[str, Array]]:
+        """What is wrong with the model's results ("" when nothing is), and the results."""
         try:
             found = evaluate(model, feeds)
         except AdcompileError as error:
-            return error.why or error.what
+            return error.why or error.what, {}
         roles = self.manifest.roles or self.manifest.contract.roles
         outputs = {spec.name for spec in self.manifest.model.outputs}
         kinds = {
@@ -138,46 +151,51 @@ class _Part:
         ):
             del table["part:snr_db"]  # a float part of a quantized bundle
         results = compare(expected, found, kinds, Tolerances(table))
-        return "; ".join(in_words(c) for c in results if not c.ok)
+        return "; ".join(in_words(c) for c in results if not c.ok), found
 
     def _failure(
         self,
         actual: ir.Model,
-        feeds: Feeds,
-        expected: Mapping[str, Array],
         recorded: Recorded,
-        tolerance: Tolerance,
+        number: int,
+        heard: Sequence[Level],
         problem: str,
     ) -> tuple[Reproducer, str]:
+        """Smallest reproducer for sample *number*, and what is wrong in a sentence."""
+        tolerance = self.tolerances.part(self.part.precision)
+        feeds, expected = self._feeds(recorded), self._expected(recorded)
         title = f"Part {self.part.name} of {self.manifest.model.name} for {self.manifest.target}"
         bounds = _bounds(tolerance)
-        for oracle in self._oracles(feeds, recorded):
-            located = localize(oracle, actual, feeds, tolerance)
+        name, failure, words = self.part.name, None, ""
+        for oracle in self._oracles(actual, recorded):
+            errors = tensor_errors(oracle, actual, feeds, tolerance)
+            located = localize(oracle, actual, feeds, tolerance, errors)
             if located is not None:
-                text = (
-                    f"part {self.part.name}: {located.value!r} is the first wrong value, "
+                words = (
+                    f"{located.value!r} is the first wrong value, "
                     f"made by {first_node(located.model)}: {in_words(located.comparison)}"
                 )
                 failure = Reproducer(
-                    "part",
-                    self.part.name,
-                    title,
-                    located.model,
-                    located.feeds,
-                    located.expected,
-                    bounds,
+                    "part", name, title, located.model, located.feeds, located.expected, bounds
                 )
-                return failure, text
-        text = f"part {self.part.name} is wrong as a whole: {problem}"
-        return Reproducer("part", self.part.name, title, actual, feeds, expected, bounds), text
+                break
+            words = words or accumulated(errors, tolerance, heard, number)
+        if failure is None:
+            failure = Reproducer("part", name, title, actual, feeds, expected, bounds)
+        if not words:
+            return failure, f"part {name} is wrong as a whole: {problem}"
+        if tolerance.snr_db is not None:
+            words = ". ".join(text for text in (words, quiet(heard, number), ADVICE) if text)
+        return failure, f"part {name}, sample {number}: {words}"
 
-    def _oracles(self, feeds: Feeds, recorded: Recorded) -> list[Oracle]:
+    def _oracles(self, actual: ir.Model, recorded: Recorded) -> list[Oracle]:
         """Who knows the right inner values: the part's float model, the source model."""
         found: list[Oracle] = []
+        gains = read_gains(actual)
         if "simulation" in self.part.files and (plain := self._model("model")) is not None:
-            found.append(Oracle(plain, feeds))
+            found.append(Oracle(plain, self._feeds(recorded), gains))
         if self.source is not None:
-            found.append(Oracle(self.source, recorded.inputs))
+            found.append(Oracle(self.source, recorded.inputs, gains))
         return found
 
 

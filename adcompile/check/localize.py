@@ -1,14 +1,15 @@
 """Find the node at which a model starts to differ from what it should compute.
 
 Values are paired by name with those of a reference (rewrites and quantizers keep the names of what
-they replace). The first one, in execution order, that is wrong although what it is made from is
-taken from the reference is where the harm is done; an error that only grew on the way is not.
+they replace; our own quantizer notes the gains it put on them). The first one, in execution order,
+that is wrong although what it is made from is taken from the reference is where the harm is done; an
+error that only grew on the way is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -20,16 +21,18 @@ from adcompile.interfaces import Array, Feeds
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.extract import extract
 from adcompile.ir.graph import captured_values
+from adcompile.lower.gains import Floats, with_gain
 
 AT_ONCE = 64  # paired values of one run: bounds memory without knowing their sizes
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What values should be: those of *model* on *feeds*, by name."""
+    """What values should be: those of *model* on *feeds*, by name, times *gains*."""
 
     model: ir.Model
     feeds: Feeds
+    gains: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
 
     def names(self) -> set[str]:
         """Every named value of the main graph, inputs included."""
@@ -40,7 +43,8 @@ class Oracle:
         """The values called *names*."""
         found = {name: self.feeds[name] for name in names if name in self.feeds}
         missing = [name for name in names if name not in found]
-        return {**found, **(evaluate(self.model, self.feeds, missing) if missing else {})}
+        made = evaluate(self.model, self.feeds, missing) if missing else {}
+        return {**found, **{n: with_gain(a, self.gains.get(n)) for n, a in made.items()}}
 
 
 @dataclass(frozen=True)
@@ -87,44 +91,69 @@ def tensor_errors(
 
 
 def localize(
-    oracle: Oracle, actual: ir.Model, feeds: Feeds, tolerance: Tolerance
-) -> Located | None:
-    """The first place where *actual* goes wrong by itself; None when there is none by name."""
-    errors = tensor_errors(oracle, actual, feeds, tolerance)
-    known = {error.value for error in errors}
-    for error in errors:
-        if error.comparison.ok:
-            continue
-        try:
-            located = _alone(oracle, actual, feeds, error.value, known, tolerance)
-        except AdcompileError:
-            continue  # this value cannot be cut out; a later one may show the same
-        if located is not None:
-            return located
-    return None
-
-
-def _alone(
     oracle: Oracle,
     actual: ir.Model,
     feeds: Feeds,
-    name: str,
-    known: set[str],
     tolerance: Tolerance,
+    errors: Sequence[TensorError] | None = None,
 ) -> Located | None:
-    target = next(v for node in actual.graph for v in node.outputs if v.name == name)
-    nodes, reads = _between(target, known)
-    values: dict[str, Array] = {}
-    for value in reads:
-        label = value.name or ""
-        values[label] = feeds[label] if label in feeds else oracle.values([label])[label]
-        declare(value, values[label])
-    expected = oracle.values([name])
-    model = extract(actual, nodes, reads, [target], "located")
-    result = compare_tensor(
-        name, "tensor", expected[name], evaluate(model, values)[name], tolerance
-    )
-    return None if result.ok else Located(name, result, model, values, expected)
+    """The first place where *actual* goes wrong by itself; None when there is none by name.
+
+    *errors* are those of :func:`tensor_errors`, when they are known already.
+    """
+    if errors is None:
+        errors = tensor_errors(oracle, actual, feeds, tolerance)
+    known = {error.value for error in errors}
+    wrong = [error.value for error in errors if not error.comparison.ok]
+    size = 1  # mostly the first wrong value is the one; then many at once, which costs one run
+    while wrong:
+        group, wrong = wrong[:size], wrong[size:]
+        pieces = [_Piece.of(actual, name, known) for name in group]
+        names = {name for piece in pieces for name in (piece.value, *piece.names)}
+        values = {**oracle.values(sorted(names - set(feeds))), **feeds}
+        for piece in pieces:
+            try:
+                located = piece.judge(actual, values, tolerance)
+            except AdcompileError:
+                continue  # this value cannot be cut out; a later one may show the same
+            if located is not None:
+                return located
+        size = AT_ONCE // 4  # each with a few values that it reads
+    return None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What makes one value from values that both models name, and from graph inputs."""
+
+    value: str
+    target: ir.Value
+    nodes: list[ir.Node]
+    reads: list[ir.Value]
+
+    @classmethod
+    def of(cls, actual: ir.Model, name: str, known: set[str]) -> _Piece:
+        target = next(v for node in actual.graph for v in node.outputs if v.name == name)
+        return cls(name, target, *_between(target, known))
+
+    @property
+    def names(self) -> list[str]:
+        """The values it reads."""
+        return [value.name or "" for value in self.reads]
+
+    def judge(
+        self, actual: ir.Model, values: Mapping[str, Array], tolerance: Tolerance
+    ) -> Located | None:
+        """Run it alone on what it should read; None when it gives what it should."""
+        feeds = {name: values[name] for name in self.names}
+        for value in self.reads:
+            declare(value, feeds[value.name or ""])
+        model = extract(actual, self.nodes, self.reads, [self.target], "located")
+        made = evaluate(model, feeds)[self.value]
+        result = compare_tensor(self.value, "tensor", values[self.value], made, tolerance)
+        if result.ok:
+            return None
+        return Located(self.value, result, model, feeds, {self.value: values[self.value]})
 
 
 def _between(target: ir.Value, known: set[str]) -> tuple[list[ir.Node], list[ir.Value]]:

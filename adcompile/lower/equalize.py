@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from adcompile.ir.graph import constant
+from adcompile.lower.gains import write_gains
 from adcompile.lower.grid import covering_position
 from adcompile.lower.observe import Floats, Observation
 from adcompile.lower.points import attribute
@@ -32,7 +33,10 @@ LARGEST_GAIN = 64.0
 def equalize(
     model: ir.Model, seen: Mapping[str, Observation], scheme: Scheme
 ) -> dict[str, Observation]:
-    """Rescale the weights of *model* in place; returns the observations of the new model."""
+    """Rescale the weights of *model* in place; returns the observations of the new model.
+
+    The gains are noted in the model's metadata (``lower.gains``).
+    """
     gains: dict[str, Floats] = {}
     streams = [s for s in find_streams(model) if s.free and s.writers and s.readers]
     own_weights(model, streams)
@@ -47,6 +51,7 @@ def equalize(
             gain = np.asarray(2.0 ** (exponent / STEPS), np.float32)
             _apply(stream, gain)
             _note(gains, stream, gain)
+    write_gains(model, gains)
     return {n: o.scaled(gains[n]) if n in gains else o for n, o in seen.items()}
 
 
