@@ -145,7 +145,11 @@ def test_gains_survive_and_strange_ones_are_ignored() -> None:
     model = deep(1)
     write_gains(
         model,
-        {"a": np.array([2, 3], np.float32), "b": np.float32(0.5), "c": np.ones(4, np.float32)},
+        {
+            "a": np.array([2, 3], np.float32),
+            "b": np.array(0.5, np.float32),
+            "c": np.ones(4, np.float32),
+        },
     )
     found = read_gains(model)
     assert {n: g.tolist() for n, g in found.items()} == {"a": [2.0, 3.0], "b": [0.5]}
