@@ -207,6 +207,7 @@ def _compare_group(
         }
     match = detections.match(expected, got, iou)
     counts = match.summary(fraction)
+    bound = f"{fraction:.0%} matched at IoU {iou:g}"
     found: dict[str, Comparison] = {}
     for role, name in group.items():
         rows = compare_tensor(
@@ -218,7 +219,10 @@ def _compare_group(
         )
         metrics = {**rows.metrics, **counts.metrics}
         detail = "; ".join(text for text in (counts.text, rows.detail) if text and text != "empty")
-        found[name] = replace(rows, ok=rows.ok and counts.ok, metrics=metrics, detail=detail)
+        # below 100 % the differences of matched rows are only reported, see default_tolerances
+        text = bound if fraction < 1.0 else f"{bound}, {rows.tolerance}"
+        ok = rows.ok and counts.ok
+        found[name] = replace(rows, ok=ok, tolerance=text, metrics=metrics, detail=detail)
     return found
 
 

@@ -11,6 +11,7 @@ import typer
 from adcompile.cli import console
 from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
 from adcompile.errors import UsageError
+from adcompile.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from adcompile.detection.evaluate import Detector, Result
@@ -21,13 +22,20 @@ def command(
         list[Path], typer.Argument(help="bundles or ONNX files; the first is the reference")
     ],
     coco: Annotated[Path | None, typer.Option(help="COCO annotation file (detectors)")] = None,
-    images: Annotated[Path | None, typer.Option(help="folder of the COCO images")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="folder of the COCO images; without --coco, of any images"),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="anomaly data set (MVTec tree …)")] = None,
     max_samples: Annotated[int | None, typer.Option(help="use only the first N images")] = None,
     classes: Annotated[
         Path | None, typer.Option(help="JSON or text: the model's labels by name")
     ] = None,
     min_score: Annotated[float, typer.Option(help="ignore detections below this")] = 0.0,
+    min_agreement: Annotated[
+        float,
+        typer.Option(help="with --images alone: exit 1 below this share of agreement, 0 … 1"),
+    ] = 0.0,
     skip_missing: Annotated[bool, typer.Option(help="go on when an image is not there")] = False,
     predictions: Annotated[
         Path | None, typer.Option(help="folder for COCO result files, one per subject")
@@ -56,9 +64,33 @@ def command(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
-    """Average precision of detectors (--coco), or AUROC and F1 of anomaly detectors (--data)."""
-    if (coco is None) == (data is None):
-        raise UsageError("give --coco ANNOTATIONS --images FOLDER, or --data FOLDER")
+    """Accuracy of SUBJECTS side by side, by what there is to compare with.
+
+    --coco: average precision of detectors. --data: AUROC and F1 of anomaly detectors.
+    --images alone: agreement with the first subject on any images (classes, pixels, detections,
+    values); in sub-folders named after classes, also the share of right answers.
+    """
+    if coco is not None and data is not None:
+        raise UsageError("--coco and --data together", fix="give one of them")
+    if coco is None and data is None:
+        if images is None:
+            fix = "--images FOLDER (no labels), --coco FILE --images FOLDER, or --data FOLDER"
+            raise UsageError("nothing to evaluate on", fix=fix)
+        from adcompile.cli.eval_agreement import evaluate_agreement
+        from adcompile.detection.coco import read_classes
+
+        options = executor_options(no_cpu_fallback, device_option)
+        evaluate_agreement(
+            subjects,
+            images,
+            lambda subject: _runs(subject, device, options),
+            options,
+            max_samples=max_samples,
+            classes=None if classes is None else read_classes(classes),
+            least=min_agreement,
+            as_json=json,
+        )
+        return
     if data is not None:
         from adcompile.anomaly.layouts import categories
         from adcompile.anomaly.report.gather import ReportOptions
@@ -117,7 +149,7 @@ def command(
 
 def _runs(subject: Path, device: str, options: dict[str, str]) -> list[tuple[str, str]]:
     """Label and device mode of every column: a bundle whose device is here is also simulated."""
-    if not subject.is_dir():
+    if not (subject / MANIFEST).is_file():
         return [(subject.name, device)]
     from adcompile.runtime.bundle import load
 
