@@ -25,7 +25,7 @@ DeviceOptions = Annotated[
     typer.Option(
         "--device-option",
         help="NAME=VALUE for the device's runtime (repeat); npu: xclbin, config_file, cache_dir, "
-        "encryption_key, driver",
+        "encryption_key, driver, as_planned",
     ),
 ]
 

@@ -88,6 +88,7 @@ def command(
     from adcompile.job import BuildOptions
 
     sources, notes = find_sources(data, images)
+    limit = int(max_gib * (1 << 30))
     options = BuildOptions(
         precision=precision,
         input_shapes=parse_shapes(input_shape),
@@ -112,12 +113,15 @@ def command(
             identity=identity,
             contract=job.contract,
             max_samples=max_samples,
-            max_bytes=int(max_gib * (1 << 30)),
+            max_bytes=limit,
             threads=threads,
             watch=lambda text, done, _total: view.update(task, description=text, completed=done),
         )
     index = recording.index
     size = sum(f.size for s in index.samples for f in s.files.values())
+    left = min(max_samples, len(sources) - len(index.skipped)) - len(recording)
+    if left > 0 and size >= limit:
+        notes = [*notes, f"stopped at --max-gib with {left} images left; a larger one goes on"]
     if json:
         console.emit_json(
             {

@@ -73,6 +73,8 @@ def _detection_set(output: Path, split: str, count: int, seed: int, as_json: boo
     """Draw shapes with boxes and masks; several splits may share one folder."""
     from adcompile.detection.shapes import CLASSES, write_set
 
+    if Path(split).name != split:
+        raise UsageError(f"--split {split!r} is no name of a folder", fix="train, val …")
     if (output / split).exists():
         raise UsageError("this set is already there", where=str(output / split))
     with console.progress("Drawing") as view:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
     from adcompile.check.diagnose import Diagnosis
@@ -36,6 +37,8 @@ def command(
     from adcompile.check.reproducer import is_reproducer
     from adcompile.check.verify import verify_bundle
 
+    if reproducer is not None and not trace:
+        raise UsageError("--reproducer is a result of the trace", fix="leave out --no-trace")
     if is_reproducer(bundle):
         _replay(bundle, json)
         return
@@ -71,10 +74,11 @@ def _trace(
 ) -> Diagnosis:
     from adcompile.check.diagnose import diagnose
     from adcompile.ir.model_io import load_model
+    from adcompile.steps.load import model_file
 
     folder = bundle.resolve()
     target = reproducer or folder.with_name(folder.name + ".reproducer")
-    source = None if model is None else load_model(model)
+    source = None if model is None else load_model(model_file(model))
     return diagnose(bundle, outcome, target, model=source)
 
 
@@ -108,7 +112,7 @@ def show(outcome: object) -> None:
             each.name,
             each.role,
             _number(each.metrics.get("max_abs")),
-            _number(each.metrics.get("snr_db")),
+            _decibels(each.metrics.get("snr_db")),
             each.tolerance,
             "ok" if each.ok else "FAILED",
             each.detail,
@@ -151,10 +155,14 @@ def _pair(comparison: object) -> tuple[str, str]:
     if not comparison.metrics:
         return comparison.detail, "-"
     metrics = comparison.metrics
-    return _number(metrics.get("max_abs")), _number(metrics.get("snr_db"))
+    return _number(metrics.get("max_abs")), _decibels(metrics.get("snr_db"))
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "equal" if value >= 300.0 else f"{value:.4g}"
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _decibels(value: float | None) -> str:
+    from adcompile.check.compare import SNR_CAP
+
+    return "equal" if value is not None and value >= SNR_CAP else _number(value)

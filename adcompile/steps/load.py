@@ -167,14 +167,24 @@ def _open(source: Source) -> tuple[ir.Model, str, str]:
 
 
 def _open_path(path: Path) -> tuple[ir.Model, str, str]:
+    file = model_file(path)
     name = path.name if path.is_dir() else path.stem
-    if path.is_dir():
-        path = path / FITTED_MODEL
-        if not path.is_file():
-            raise UsageError(
-                "folder holds no model",
-                where=str(path.parent),
-                why=f"it has no {FITTED_MODEL}",
-                fix="give an .onnx file, or a folder written by adcompile fit",
-            )
-    return model_io.load_model(path), name, file_sha256(path)
+    return model_io.load_model(file), name, file_sha256(file)
+
+
+def model_file(path: Path) -> Path:
+    """The ONNX file that a user names: *path* itself, or the one in a folder written by ``fit``.
+
+    Raises UsageError for a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    file = path / FITTED_MODEL
+    if not file.is_file():
+        raise UsageError(
+            "folder holds no model",
+            where=str(path),
+            why=f"it has no {FITTED_MODEL}",
+            fix="give an .onnx file, or a folder written by adcompile fit",
+        )
+    return file

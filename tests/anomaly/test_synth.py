@@ -13,6 +13,7 @@ from adcompile.anomaly.synth.dataset import CATEGORIES, SynthOptions, make_image
 from adcompile.anomaly.synth.defects import DEFECTS, LEVELS
 from adcompile.anomaly.synth.objects import OBJECTS
 from adcompile.anomaly.synth.textures import TEXTURES
+from adcompile.cli import main
 from adcompile.errors import UsageError
 
 
@@ -92,3 +93,19 @@ def test_unknown_names_are_refused(options: SynthOptions, message: str) -> None:
     """Unknown categories, defects, levels and impossible sizes name what is known."""
     with pytest.raises(UsageError, match=message):
         options.check()
+
+
+def test_options_of_the_command(tmp_path: Path) -> None:
+    """How many images, which defects, how hard: as the library is told, byte by byte."""
+    words = ["synth", "-o", str(tmp_path / "a"), "--category", "tile", "--size", "64"]
+    words += ["--defect", "hole", "--defect", "spot", "--level", "easy"]
+    assert main([*words, "--train", "1", "--test-good", "1", "--test-bad", "2"]) == 0
+    options = SynthOptions(
+        categories=("tile",), defects=("hole", "spot"), level="easy",
+        size=64, train=1, test_good=1, test_bad=2,
+    )  # fmt: skip
+    assert write_dataset(tmp_path / "b", options) == 6
+    made = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.png"))
+    assert len(made) == 6 + 4  # a mask for every defect
+    for name in made:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -106,5 +106,7 @@ def test_command(
     assert small.bank is not None
     assert len(small.bank) == found["chosen"]["rows"]
     assert main([*words, "--f1", "0.5", "--memory", "1"]) == 1
+    assert main([*words, "--auroc", "0.5", "--latency", "1e6"]) == 0
+    assert main([*words, "--auroc", "0.5", "--latency", "0"]) == 1
     assert main([*words, "-o", str(tmp_path / "t")]) == 2
     assert main([*words, "--memory", "lots"]) == 2

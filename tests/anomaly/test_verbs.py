@@ -42,6 +42,17 @@ def test_retrain_refits_with_the_saved_configuration(
     assert main([*words, str(tmp_path / "same")]) == 2
 
 
+def test_fit_from_a_configuration(model: Path, twill_folder: Path, tmp_path: Path) -> None:
+    """--config starts from a saved one, of which single values are replaced."""
+    words = ["fit", "patchcore", "--data", str(twill_folder), "-o", str(tmp_path / "m")]
+    words += ["--config", str(model / "config.yaml")]
+    assert main([*words, "--coreset-ratio", "0.03"]) == 0
+    assert load_fitted(tmp_path / "m").config == load_fitted(model).config.model_copy(
+        update={"coreset_ratio": 0.03}
+    )
+    assert main([*words[:-1], str(tmp_path / "none.yaml"), "--coreset-ratio", "0.03"]) == 2
+
+
 def test_threshold_alone(
     model: Path, tmp_path: Path, twill_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

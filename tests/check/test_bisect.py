@@ -291,6 +291,22 @@ def test_verify_traces_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["verify", told["reproducer"]]) == 1
     assert main(["verify", str(folder), "--no-trace"]) == 1
     assert "cause" not in capsys.readouterr().out.rpartition("first bad part")[2]
+    assert main(["verify", str(folder), "--reproducer", str(tmp_path / "mine")]) == 1
+    assert (tmp_path / "mine" / "reproducer.json").is_file()
+    assert main(["verify", str(folder), "--reproducer", "x", "--no-trace"]) == 2
+
+
+def test_the_source_of_a_failure_may_be_a_fitted_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--model takes what every verb takes: a file, or a folder that holds one."""
+    folder = damaged(tmp_path / "b", "backbone", "conv_w")
+    (tmp_path / "fitted").mkdir()
+    assert main(["verify", str(folder), "--model", str(tmp_path / "fitted")]) == 2
+    assert "folder holds no model" in capsys.readouterr().err
+    model_io.save_model(handmade.model(), tmp_path / "fitted" / "model.onnx")
+    assert main(["verify", str(folder), "--model", str(tmp_path / "fitted")]) == 1
+    assert "cause: part backbone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["record", "inputs", "model"])

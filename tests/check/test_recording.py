@@ -290,3 +290,23 @@ def test_record_on_the_command_line(
     assert "image" in told["tensors"]
     assert main([*argv, "--target", "trt", "--max-samples", "20"]) == 0
     assert "skipped broken.png" in capsys.readouterr().out
+
+
+def test_a_full_recording_says_so(
+    images: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--max-gib ends it, and the next run goes on; --rows belongs to what a recording is of."""
+    model_io.save_model(WHOLE, tmp_path / "m.onnx")
+    folder = next(iter(images.values())).parent
+    argv = ["record", str(tmp_path / "m.onnx"), "--data", str(folder), "-o", str(tmp_path / "r")]
+    argv += ["--target", "trt", "--max-samples", "3"]
+    assert main([*argv, "--max-gib", "1e-9"]) == 0
+    told = capsys.readouterr().out
+    assert "1 samples" in told
+    assert "stopped at --max-gib with 2 images left" in told
+    assert main([*argv, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["samples"]) == 3
+    assert not any("max-gib" in note for note in told["notes"])
+    assert main([*argv, "--rows", "5"]) == 2
+    assert "rows_per_sample" in capsys.readouterr().err

@@ -11,9 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from adcompile.check.compare import SNR_CAP, Comparison
 from adcompile.check.golden import make_inputs, open_sample
-from adcompile.check.verify import verify_bundle
+from adcompile.check.verify import Verification, verify_bundle
 from adcompile.cli import main
+from adcompile.cli.verify import show
 from adcompile.contract import Contract
 from adcompile.errors import AdcompileError, FormatError, InputError
 from adcompile.manifest import Manifest, read_manifest
@@ -331,3 +333,25 @@ def test_verify_on_the_command_line(bundle: Path, capsys: pytest.CaptureFixture[
     assert "first bad part: backbone" in capsys.readouterr().out
     assert main(["verify", str(bundle), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["first_bad"] == "backbone"
+
+
+def test_fewer_samples_and_no_parts_alone(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--samples and --no-parts are for a quick look."""
+    assert main(["verify", str(bundle), "--samples", "1", "--no-parts", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["samples"] == 1
+    assert all(part["isolated"] is None for part in told["parts"])
+
+
+def test_a_large_difference_is_not_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only decibels have a largest value, which stands for equal arrays."""
+    big = Comparison("y", "boxes", False, "", {"max_abs": 512.0, "snr_db": 3.0})
+    same = Comparison("z", "boxes", True, "", {"max_abs": 0.0, "snr_db": SNR_CAP})
+    show(Verification(((0, big), (0, same)), (), 1, "here"))
+    told = capsys.readouterr().out
+    rows = {name: next(line for line in told.splitlines() if f" {name} " in line) for name in "yz"}
+    assert "512" in rows["y"]
+    assert "equal" not in rows["y"]
+    assert "equal" in rows["z"]

@@ -43,6 +43,16 @@ def test_optimize(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert_same(model_io.load_model(source), after, {"x": x})
 
 
+def test_weights_beside_the_model(source: Path, tmp_path: Path) -> None:
+    """--external-data puts them into a file, --no-external-data keeps them inside."""
+    for option, beside in (("--external-data", True), ("--no-external-data", False)):
+        target = tmp_path / option / "out.onnx"
+        target.parent.mkdir()
+        assert main(["optimize", str(source), "-o", str(target), option]) == 0
+        assert target.with_name("out.onnx.data").is_file() == beside
+        assert ops(model_io.load_model(target)) == ["MaxPool", "Conv"]
+
+
 def test_json_tells_everything(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Counts, pipeline text, every rewrite, time per pass; no file is needed."""
     assert main(["optimize", str(source), "--json", "--passes", "clean-up,dead-code"]) == 0

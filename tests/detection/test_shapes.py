@@ -119,3 +119,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     made = Path(json.loads(capsys.readouterr().out)["annotations"])
     assert made.read_bytes() == write_set(tmp_path / "other", "val", 2, seed=3).read_bytes()
     assert main(command) == 2
+    assert main([*command, "--split", "train"]) == 0
+    assert (tmp_path / "set" / "annotations" / "train.json").is_file()
+    assert main([*command, "--split", "../elsewhere"]) == 2
+    assert not (tmp_path / "elsewhere").exists()

@@ -135,6 +135,20 @@ def test_plan_writes_a_file_that_can_be_edited_and_checked(
     assert any("chosen (NonMaxSuppression)" in line for line in objections)
 
 
+def test_small_parts_on_demand(detector: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--min-macs sends everything to the host; --keep-small leaves on the device what does not pay."""
+
+    def on_device(*more: str) -> set[str]:
+        from adcompile.place.plan import parse_plan
+
+        assert main(["plan", detector, "-t", "npu", "--yaml", *more]) == 0
+        parts = [p for p in parse_plan(out(capsys)).parts if p.placement == "device"]
+        return {node for part in parts for node in part.nodes}
+
+    assert on_device() < on_device("--keep-small")
+    assert not on_device("--min-macs", "1000000000000")
+
+
 def test_plan_prints_yaml_that_reads_back(
     detector: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,11 @@ def test_on_the_command_line(
     lines = [json.loads(text) for text in (out / "results.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(COUNT))
     assert all((out / line["file"]).is_file() for line in lines)
+    capsys.readouterr()
+    assert main([*base, "--workers", "2", "--fps", "5", "-o", str(tmp_path / "two")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert max(stage["workers"] for stage in summary["stages"]) == 2
+    assert main([*base, "--fps", "0"]) == 2
     assert main([*base, "--serial", "-o", str(tmp_path / "serial")]) == 0
     for line in lines:
         serial = (tmp_path / "serial" / line["file"]).read_bytes()
