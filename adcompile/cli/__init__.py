@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import typer
 
 import adcompile
-from adcompile.errors import AdcompileError, InputError, PassError
+from adcompile.errors import AdcompileError, InputError, PassError, UsageError
 
 # verb -> (file under adcompile/cli, one line of help), in the order of a user's journey
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -77,7 +77,10 @@ def help_text() -> str:
             "",
             "  --version   print the version      --json   on every verb: machine-readable output",
             "",
-            "Exit codes: 0 fine, 1 the answer is no, 2 bad input, 3 a needed tool is missing.",
+            "A journey:  check -> build -> verify -> eval -> run      (plan, fit, bench when needed)",
+            "Targets:    adcompile list targets        This machine: adcompile doctor",
+            "Exit codes: 0 fine, 1 the answer is no, 2 bad input, 3 a needed tool is missing,",
+            "            4 a defect of adcompile or of a pass.",
             "",
         ]
     )
@@ -95,9 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, list(VERBS), n=2)
-        hint = f" Did you mean {' or '.join(near)}?" if near else " See adcompile --help."
-        sys.stderr.write(f"error: no such verb: {verb}.{hint}\n")
-        return 2
+        fix = f"did you mean {' or '.join(near)}?" if near else "see adcompile --help"
+        return _show(UsageError(f"no such verb: {verb}", fix=fix), as_json="--json" in arguments)
     return _run(verb, arguments[1:])
 
 
@@ -109,12 +111,14 @@ def _run(verb: str, arguments: list[str]) -> int:
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer swallows Ctrl-C without a word
             sys.stderr.write("interrupted\n")
+        if stop.code == UsageError.exit_code and "--json" in arguments:
+            _show(_usage(verb, arguments), as_json=True)  # typer wrote to stderr only
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
     except OSError as error:  # no permission, no space, a file that went away
         what = error.strerror or str(error)
         return _show(
@@ -123,6 +127,16 @@ def _run(verb: str, arguments: list[str]) -> int:
     except Exception as error:  # the last place that can say whose fault it is
         return _show_defect(error, as_json="--json" in arguments)
     return 0
+
+
+def _usage(verb: str, arguments: list[str]) -> UsageError:
+    """What typer has against the arguments, as an error of ours; nothing is run."""
+    try:
+        typer.main.get_command(_app(verb)).make_context(f"adcompile {verb}", list(arguments))
+    except Exception as error:  # of a class that depends on typer's version
+        what = getattr(error, "format_message", lambda: str(error))()
+        return UsageError(what, fix=f"see adcompile {verb} --help")
+    return UsageError("wrong arguments", fix=f"see adcompile {verb} --help")
 
 
 def _show(error: AdcompileError, *, as_json: bool) -> int:
@@ -147,7 +161,13 @@ def _show_defect(error: Exception, *, as_json: bool) -> int:
 def entry() -> None:
     """Console-script entry point. A polite kill ends like Ctrl-C: nothing half-written is left."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away, be it before an error could be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -58,6 +58,24 @@ def test_wrong_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no-such-option" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["build", "m.onnx", "-t", "npu", "--calibration", "x"], "--calibration"),
+        (["check", "m.onnx"], "--target"),
+        (["biuld"], "no such verb"),
+    ],
+)
+def test_wrong_usage_is_json_when_asked(
+    words: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that reads stdout gets a record for every way to fail."""
+    assert main([*words, "--json"]) == 2
+    record = json.loads(capsys.readouterr().out)
+    assert what in record["what"]
+    assert record["exit_code"] == 2
+
+
 def test_app_is_typer() -> None:
     """Verbs are typer applications (help, types and completion come from there)."""
     assert callable(_app("build"))
