@@ -6,6 +6,7 @@ Names of the reference systems that mean the same are recognised and answered wi
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,8 @@ class PatchcoreConfig(BackboneConfig):
     """PatchCore. ``coreset_rows`` wins over ``coreset_ratio``; ``projection`` selects in a sparse
     random projection of the features, as the reference systems do. ``whiten`` (0…1, shrinkage)
     whitens the embedding and ``columns`` keeps that many directions; None means 0.01 for the
-    built-in filters and no whitening otherwise."""
+    built-in filters and no whitening otherwise. ``bank`` is a file with a memory bank made
+    elsewhere with the same network: images then set threshold and range only, nothing is whitened."""
 
     method: Method = "patchcore"
     preset: str = "r0"
@@ -92,6 +94,7 @@ class PatchcoreConfig(BackboneConfig):
     projection: bool = False
     whiten: float | None = Field(default=None, ge=0.0, le=1.0)
     columns: int = Field(default=0, ge=0)
+    bank: str = ""
     k: int = Field(default=0, ge=0, le=64)
 
 
@@ -215,27 +218,60 @@ def _unknown(name: str, method: str, kind: type[FitConfig]) -> UsageError:
         return UsageError(
             f"{name} is called {meant} here", fix=f"--{str(meant).replace('_', '-')}"
         )
+    near = difflib.get_close_matches(name, list(kind.model_fields), n=1)
     known = ", ".join(sorted(kind.model_fields))
-    return UsageError(f"{method} has no parameter {name!r}", fix=f"known: {known}")
+    fix = f"did you mean --{near[0].replace('_', '-')}?" if near else f"known: {known}"
+    return UsageError(f"{method} has no parameter {name!r}", fix=fix)
 
 
 def parse_values(words: list[str]) -> dict[str, object]:
     """``["--coreset-ratio", "0.01"]`` as typed values; ``--layers a,b`` becomes a list."""
+    loose, found = split_words(words)
+    if loose:
+        raise UsageError(f"unexpected argument {loose[0]!r}", fix="parameters are --NAME VALUE")
+    return found
+
+
+def split_words(words: list[str]) -> tuple[list[str], dict[str, object]]:
+    """Words that belong to no option, and the options like :func:`parse_values`, in any order."""
+    loose: list[str] = []
     found: dict[str, object] = {}
     at = 0
     while at < len(words):
         word = words[at]
+        at += 1
         if not word.startswith("--") or len(word) < 3:
-            raise UsageError(f"unexpected argument {word!r}", fix="parameters are --NAME VALUE")
+            loose.append(word)
+            continue
         name, sign, value = word[2:].partition("=")
         if not sign:
-            at += 1
             if at >= len(words):
                 raise UsageError(f"--{name} needs a value")
             value = words[at]
+            at += 1
         found[name.replace("-", "_")] = _typed(name, value)
-        at += 1
-    return found
+    return loose, found
+
+
+def describe_parameters() -> list[tuple[str, str]]:
+    """Hyper-parameters with their defaults as they are written on the command line: those of every
+    method, then those that a method adds or has another default for."""
+    common = FitConfig.model_fields
+    groups: list[tuple[str, list[str]]] = [("every method", list(common))]
+    for method, kind in CONFIGS.items():
+        fields = kind.model_fields
+        own = [n for n in fields if n not in common or fields[n].default != common[n].default]
+        groups.append((method, own))
+    return [
+        (title, ", ".join(_as_option(title, n) for n in names if n != "method"))
+        for title, names in groups
+    ]
+
+
+def _as_option(method: str, name: str) -> str:
+    default: object = CONFIGS.get(method, FitConfig).model_fields[name].default
+    shown = "" if default is None or default in ("", ()) else f" {default}"
+    return f"--{name.replace('_', '-')}{shown}"
 
 
 def _typed(name: str, text: str) -> object:

@@ -63,7 +63,9 @@ def fit(
         tested = _run(model, data.test, parts.spec, config, "test", watch)
         found["test"] = measured(tested, score)
     return Fitted(
-        config=config,
+        config=config.model_copy(update={"bank": ""})
+        if isinstance(config, PatchcoreConfig)
+        else config,
         contract=parse_contract(model.metadata_props[CONTRACT_KEY]),
         model=model,
         evidence=evidence,
@@ -226,6 +228,8 @@ def _train_patchcore(
 ) -> Parts:
     network, spec = _network(config, chosen, backbone)
     upsampling = chosen.deep_upsampling
+    if config.bank:
+        return _given_bank(config, chosen, network, spec)
     rows = patchcore.features_of(
         network,
         data.train,
@@ -249,6 +253,39 @@ def _train_patchcore(
         return patchcore.build_model(network, bank, score, spec, upsampling, whitening)
 
     return Parts(score, build, spec, backbone=network.model, bank=bank)
+
+
+def _given_bank(
+    config: PatchcoreConfig, chosen: Preset, network: Backbone, spec: Preprocess
+) -> Parts:
+    """A detector around a bank that was made elsewhere. Raises UsageError when it does not fit."""
+    from adcompile.anomaly.formats.convert import read_trained
+
+    bank = read_trained(Path(config.bank)).bank
+    if bank is None:
+        raise UsageError("the file holds no memory bank", where=config.bank)
+    if bank.shape[1] != sum(network.channels):
+        raise UsageError(
+            f"the bank has {bank.shape[1]} columns, the network gives {sum(network.channels)}",
+            where=config.bank,
+            why=" + ".join(
+                f"{n} ({c})" for n, c in zip(_outputs(network), network.channels, strict=True)
+            ),
+            fix="--backbone and --layers that the bank was made with, in the same order",
+        )
+    if config.whiten or config.columns:
+        raise UsageError("a given bank is used as it is", fix="leave out --whiten and --columns")
+    score = patchcore.score_of(config, chosen, len(bank))
+
+    def build(score: Score) -> ir.Model:
+        return patchcore.build_model(network, bank, score, spec, chosen.deep_upsampling)
+
+    note = f"the memory bank is that of {Path(config.bank).name}: {len(bank)} rows"
+    return Parts(score, build, spec, backbone=network.model, bank=bank, notes=(note,))
+
+
+def _outputs(network: Backbone) -> list[str]:
+    return [value.name or "" for value in network.model.graph.outputs]
 
 
 def _train_padim(

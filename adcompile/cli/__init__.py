@@ -134,7 +134,8 @@ def _usage(verb: str, arguments: list[str]) -> UsageError:
     try:
         typer.main.get_command(_app(verb)).make_context(f"adcompile {verb}", list(arguments))
     except Exception as error:  # of a class that depends on typer's version
-        what = getattr(error, "format_message", lambda: str(error))()
+        said = getattr(error, "format_message", None)
+        what = str(said() if callable(said) else error)
         return UsageError(what, fix=f"see adcompile {verb} --help")
     return UsageError("wrong arguments", fix=f"see adcompile {verb} --help")
 

@@ -9,7 +9,13 @@ import typer
 from rich.progress import TaskID
 
 from adcompile.anomaly.backbone import Backbone
-from adcompile.anomaly.config import FitConfig, load_config, make_config, parse_values
+from adcompile.anomaly.config import (
+    FitConfig,
+    describe_parameters,
+    load_config,
+    make_config,
+    split_words,
+)
 from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.formats.npz import read_npz
 from adcompile.anomaly.layouts import categories
@@ -22,9 +28,12 @@ from adcompile.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+PARAMETERS = "Hyper-parameters and their defaults:\n\n" + "\n\n".join(
+    f"{title}: {text}" for title, text in describe_parameters()
+)
 
 
-@app.command(context_settings=EXTRA)
+@app.command(context_settings=EXTRA, epilog=PARAMETERS)
 def command(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="patchcore, padim, efficientad or vae")],
@@ -41,7 +50,12 @@ def command(
     """Train, choose the threshold, measure, save. Any hyper-parameter as --NAME VALUE."""
     values = load_config(config) if config is not None else {}
     values.pop("method", None)
-    chosen = make_config(method, values | parse_values(context.args))
+    # options that typer does not know may stand before the method
+    loose, given = split_words([method, *context.args])
+    if len(loose) != 1:
+        what = f"unexpected argument {loose[1]!r}" if loose else "no method given"
+        raise UsageError(what, fix="adcompile fit METHOD --NAME VALUE …")
+    chosen = make_config(loose[0], values | given)
     names = categories(data) if all_ and data.is_dir() else (chosen.category,)
     if all_ and not names:
         raise UsageError("the folder holds no categories", where=str(data))

@@ -109,6 +109,8 @@ def _score(job: Job) -> Score:
             "--data needs an anomaly detector",
             where=job.source.name,
             why="the contract has no score and no head was found in the graph",
+            fix="to calibrate any other model: --calib. To make a detector of a feature network: "
+            "adcompile fit patchcore --backbone NET.onnx --data DIR -o model",
         )
     return job.contract.score
 

@@ -15,9 +15,11 @@ from adcompile.anomaly.backbone import FeatureRunner, load_backbone
 from adcompile.anomaly.config import (
     PadimConfig,
     PatchcoreConfig,
+    describe_parameters,
     load_config,
     make_config,
     parse_values,
+    split_words,
 )
 from adcompile.anomaly.detector import open_detector
 from adcompile.anomaly.fitting import fit, recalibrate
@@ -287,6 +289,15 @@ def test_configuration_names() -> None:
     assert values == {"coreset_ratio": 0.5, "layers": ["a", "b"], "preset": "r2"}
     with pytest.raises(UsageError, match="needs a value"):
         parse_values(["--k"])
+    with pytest.raises(UsageError) as near:
+        make_config("patchcore", {"backbonne": "resnet18"})
+    assert near.value.fix == "did you mean --backbone?"
+    mixed = split_words(["--k", "3", "patchcore", "--seed=1", "more"])
+    assert mixed == (["patchcore", "more"], {"k": 3, "seed": 1})
+    listed = dict(describe_parameters())
+    assert "--seed 0" in listed["every method"]
+    assert "--coreset-ratio 0.1" in listed["patchcore"]
+    assert "--seed" not in listed["padim"]
 
 
 def test_k_above_the_bank_is_refused(twill: DataSet) -> None:

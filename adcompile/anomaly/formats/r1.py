@@ -110,14 +110,19 @@ def write_network(path: Path, trained: Trained) -> None:
 
 
 def read_bank_npz(path: Path) -> Trained:
-    """``memory_bank.npz``: the array ``embeddings`` [M, C]."""
+    """``memory_bank.npz``: the array ``embeddings`` [M, C], or the only float matrix in the file."""
     arrays = read_npz(path)
-    if "embeddings" not in arrays:
-        names = ", ".join(sorted(arrays)[:10])
+    matrices = [n for n, a in arrays.items() if a.ndim == 2 and a.dtype.kind == "f"]
+    name = "embeddings" if "embeddings" in arrays or len(matrices) != 1 else matrices[0]
+    if name not in arrays:
+        held = ", ".join(f"{n} {list(a.shape)}" for n, a in sorted(arrays.items())[:10])
         raise FormatError(
-            "'embeddings' not found in npz", where=str(path), why=f"it holds {names}"
+            "no memory bank found in npz",
+            where=str(path),
+            why=f"it holds {held}",
+            fix="store the bank as the float array 'embeddings' [rows, columns]",
         )
-    bank = as_bank(arrays["embeddings"], f"{path}: embeddings")
+    bank = as_bank(arrays[name], f"{path}: {name}")
     return Trained(method="patchcore", source="r1-npz", bank=bank)
 
 
