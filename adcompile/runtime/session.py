@@ -172,18 +172,37 @@ def open_session(
 ) -> Session:
     """Open a model file (or its bytes) on *providers*, the first that can run a node runs it.
 
-    *threads* None means :func:`default_threads`. *config* are session config entries.
-    Raises UsageError for a provider that is not there (naming those that are), FormatError when
-    ONNX Runtime refuses the model.
+    *threads* None means :func:`default_threads`. *config* are session config entries. On the CPU a
+    model that ONNX Runtime's own optimizer spoils (some valid ones with dead branches) is opened as
+    it is. Raises UsageError for a provider that is not there (naming those that are), FormatError
+    when ONNX Runtime refuses the model.
     """
-    ort = runtime()
     check_providers(providers)
     count = default_threads() if threads is None else threads
     if not 1 <= count <= 256:
         raise UsageError(f"{count} threads", fix="give 1 … 256")
+    place = where or (source.name if isinstance(source, Path) else "model")
+    model = str(source) if isinstance(source, Path) else source
+    chosen = _with_options(providers, provider_options)
+    refusals: list[Exception] = []
+    for level in (
+        (True, False) if optimize and tuple(providers) == (CPU_PROVIDER,) else (optimize,)
+    ):
+        options = _session_options(count, level, config or {})
+        try:
+            return Session(runtime().InferenceSession(model, options, providers=chosen), place)
+        except runtime_errors() as error:
+            refusals.append(error)
+    raise FormatError(
+        "ONNX Runtime cannot load the model", where=place, why=short_reason(refusals[0])
+    ) from refusals[0]
+
+
+def _session_options(threads: int, optimize: bool, config: Mapping[str, str]) -> _Options:
+    ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors come back as exceptions; stderr stays clean
-    options.intra_op_num_threads = count
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = (
@@ -191,20 +210,9 @@ def open_session(
     )
     # threads of one part must not spin while another part works on the same cores
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for key, value in (config or {}).items():
+    for key, value in config.items():
         options.add_session_config_entry(key, value)
-    place = where or (source.name if isinstance(source, Path) else "model")
-    try:
-        inference = ort.InferenceSession(
-            str(source) if isinstance(source, Path) else source,
-            options,
-            providers=_with_options(providers, provider_options),
-        )
-    except runtime_errors() as error:
-        raise FormatError(
-            "ONNX Runtime cannot load the model", where=place, why=short_reason(error)
-        ) from error
-    return Session(inference, place)
+    return options
 
 
 def check_providers(providers: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from adcompile.interfaces import Facts
 from adcompile.ir import model_io
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import resolve_target
+from adcompile.runtime import session as session_module
 from adcompile.runtime.session import (
     available_providers,
     default_threads,
     open_session,
+    runtime,
     runtime_errors,
 )
 from tests.check import handmade
@@ -47,6 +50,33 @@ def test_unknown_providers_name_the_known() -> None:
     assert all(name in str(caught.value) for name in available_providers())
     with pytest.raises(UsageError):
         open_session(DATA, ())
+
+
+def test_a_model_that_the_optimizer_spoils_is_opened_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ONNX Runtime breaks some valid models itself; what it refuses either way keeps its reason."""
+    real = runtime()
+    off = real.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    class Spoiling:
+        """Fails as ONNX Runtime does, unless the optimizer is off."""
+
+        SessionOptions = real.SessionOptions
+        GraphOptimizationLevel = real.GraphOptimizationLevel
+        get_available_providers = staticmethod(real.get_available_providers)
+
+        def InferenceSession(self, model: bytes, options: Any, **how: Any) -> object:
+            if options.graph_optimization_level != off:
+                raise RuntimeError("Node input 'v18' is not a graph input")
+            return real.InferenceSession(model, options, **how)
+
+    monkeypatch.setattr(session_module, "runtime", Spoiling)
+    opened = open_session(DATA, threads=1)
+    assert list(opened.run({"image": IMAGE}, ["scores"])) == ["scores"]
+    with pytest.raises(FormatError) as refused:
+        open_session(b"no model", threads=1)
+    assert "v18" in refused.value.why
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1000])
