@@ -6,6 +6,7 @@ exact extremes of every channel and a fixed-size sample are kept.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import onnx_ir as ir
 
 from adcompile.errors import InputError
 from adcompile.interfaces import Array, CalibrationData
+from adcompile.ir import model_io
 from adcompile.ir.evaluate import open_model
 from adcompile.ir.graph import static_shape
 
@@ -22,6 +24,7 @@ Floats = npt.NDArray[np.float32]
 TAP_BYTES = 256 << 20
 KEEP_PER_SAMPLE = 1 << 14
 KEEP_TOTAL = 1 << 17
+REMEMBERED = 2  # models: as it is, and as it was rewritten for integer kernels
 
 
 @dataclass
@@ -120,6 +123,8 @@ def observe(
 
     Raises InputError when there is no data, or a value is NaN or infinite.
     """
+    if isinstance(data, Remembering):
+        return data.observed(model, names)
     if len(data) == 0:
         raise InputError("calibration data is empty", fix="give at least one sample")
     found = {name: Observation() for name in names}
@@ -134,6 +139,31 @@ def observe(
                 fix="check the calibration data and the float model on it",
             )
     return found
+
+
+class Remembering:
+    """Calibration data, and what was seen of it in the models that looked last: for quantizations of one
+    model that differ in what stays in float."""
+
+    def __init__(self, data: CalibrationData) -> None:
+        self._data = data
+        self._seen: dict[bytes, dict[str, Observation]] = {}
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return iter(self._data)
+
+    def observed(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:
+        """:func:`observe`, of the same model and names only once."""
+        key = hashlib.sha256(model_io.to_bytes(model))
+        key.update(repr(list(names)).encode())
+        found = self._seen.pop(key.digest(), None) or observe(model, names, self._data)
+        self._seen[key.digest()] = found  # now the youngest
+        for old in list(self._seen)[:-REMEMBERED]:
+            del self._seen[old]
+        return dict(found)
 
 
 def tapped(

@@ -34,14 +34,20 @@ def quantize(
 def prepare(
     model: ir.Model, data: CalibrationData, scheme: Scheme, floats: frozenset[str] = frozenset()
 ) -> Prepared:
-    """Copy, name, infer shapes, find the points and observe them."""
+    """Copy, name, infer shapes, find the points and observe them.
+
+    Everything that could be a point is observed, whatever stays in float: a value is then seen in the
+    same way, to the bit, by every quantization of the model, and one look is enough for many of them.
+    """
     copy = model.clone()
     name_nodes(copy)
     infer_shapes(copy)
     floats = with_fused(copy, floats, scheme)
     points = plan_points(copy, scheme, floats)
+    looked = dict.fromkeys([*plan_points(copy, scheme).readers, *points.readers])
     with one_blas_thread():
-        seen = observe(copy, list(points.readers), data) if points.readers else {}
+        every = observe(copy, list(looked), data) if points.readers else {}
+        seen = {name: every[name] for name in points.readers}
         if scheme.equalize and seen:
             seen = equalize(copy, seen, scheme)
             points = plan_points(copy, scheme, floats)

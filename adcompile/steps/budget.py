@@ -59,12 +59,15 @@ def meet_budget(job: Job) -> None:
     record = _kept(job, budget)
     job.files.add(SEARCH, record.model_dump_json(indent=1) + "\n")
     if record.chosen is None:
+        float_model = f"float: {_shown(record.reference) or 'exact'}"
         raise BudgetMissed(
             f"the budget {budget} cannot be met",
             record.model_dump(mode="json"),
-            why=f"{_best(record)}; float: {_shown(record.reference) or 'exact'}",
+            why="; ".join(filter(None, (_best(record), float_model, record.doubt))),
             fix="choose a lower bound, another precision, or more calibration data",
         )
+    if record.doubt:
+        job.report.note(f"budget {budget}: {record.doubt}")
     _apply(job, record.chosen)
     job.search = record.model_dump(mode="json")
 

@@ -65,7 +65,8 @@ class StepScore(BaseModel):
 
 
 class SearchRecord(BaseModel):
-    """``search.json`` of a bundle: everything the search found out."""
+    """``search.json`` of a bundle: everything the search found out. ``doubt`` says why the outcome may be
+    chance, where it may."""
 
     budget: str
     reference: Metrics = {}
@@ -75,6 +76,7 @@ class SearchRecord(BaseModel):
     steps: list[StepScore] = []
     pareto: list[StepScore] = []
     chosen: StepScore | None = None
+    doubt: str = ""
 
 
 def read_search(bundle: Path) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part, Report
 from adcompile.job import Job
+from adcompile.lower.observe import Remembering
 from adcompile.lower.search import (
     Budget,
     Search,
@@ -83,6 +84,7 @@ class Searcher:
     def run(self) -> SearchRecord:
         """Measure, and search when the quantized model does not hold the budget."""
         job, budget = self.job, self.budget
+        job.calibration = {name: Remembering(data) for name, data in job.calibration.items()}
         self.scorer = scorer_of(job, budget)
         self.parts = quantized_parts(job)
         self.macs = {p.name: node_macs(p.model, job_rows(job)) for p in job.parts}
@@ -107,7 +109,29 @@ class Searcher:
         record.steps = [StepScore.of(s) for s in found.steps]
         record.pareto = [StepScore.of(s) for s in pareto(found.steps, self.budget)]
         record.chosen = None if found.chosen is None else StepScore.of(found.chosen)
+        record.doubt = self._doubt(found.steps)
         return record
+
+    def _doubt(self, steps: Sequence[Step]) -> str:
+        """Why the outcome may be chance: a metric that got worse while most nodes were in float."""
+        metric, missing = self.budget.metric, self.budget.missing
+        count = sum(map(len, self.rounded.values()))
+        plain = next((s for s in steps if not s.promoted), None)
+        worse = [
+            s
+            for s in steps
+            if plain
+            and 2 * s.promoted >= count > 0
+            and missing(s.metrics) > missing(plain.metrics)
+        ]
+        if plain is None or not worse:
+            return ""
+        worst = max(worse, key=lambda s: s.promoted)
+        return (
+            f"{metric} is {plain.metrics[metric]:.4g} with nothing in float and "
+            f"{worst.metrics[metric]:.4g} with {worst.promoted} of {count} nodes: on so few images "
+            "chance decides it as much as quantization (more images, or a bound on another metric)"
+        )
 
     def _context(self, part: Part, variant: Variant) -> LowerContext:
         """What the final build lowers the variant with."""

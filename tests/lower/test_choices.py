@@ -19,10 +19,13 @@ from adcompile.backends.trt.dialect import violations as trt_violations
 from adcompile.backends.trt.schemes import INT8 as TRT
 from adcompile.interfaces import Array, Report
 from adcompile.ir.evaluate import evaluate, open_model
-from adcompile.lower import resume
+from adcompile.ir.model_io import to_bytes
+from adcompile.lower import observe, resume
 from adcompile.lower.draft import Draft
 from adcompile.lower.insert import name_nodes
+from adcompile.lower.observe import tapped
 from adcompile.lower.order import Pick, best_order
+from adcompile.lower.quantize import quantize
 from adcompile.lower.resume import Resume
 from adcompile.lower.scheme import Scheme
 from adcompile.lower.search import Noise, decibels, most_tries
@@ -176,6 +179,23 @@ def test_the_memory_of_a_reference_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     for feeds, made in zip(data, bare(variant), strict=True):
         wanted = run_whole(variant, feeds, bare.names)
         assert all(np.array_equal(a, b) for a, b in zip(made, wanted, strict=True))
+
+
+def test_one_look_at_the_calibration_data_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantizations of one model with other nodes in float observe it once, and give the same bytes as
+    each by itself; another model is looked at again."""
+    model = named(RESIDUAL)
+    data = samples(model)
+    choices = [frozenset[str](), frozenset({"n_c1"}), frozenset({"n_c2", "n_c3"})]
+    alone = [to_bytes(quantize(model, data, DRPAI, floats)) for floats in choices]
+    looks: list[int] = []
+    monkeypatch.setattr(observe, "tapped", lambda *given: looks.append(1) or tapped(*given))
+    remembering = observe.Remembering(data)
+    together = [to_bytes(quantize(model, remembering, DRPAI, floats)) for floats in choices]
+    assert together == alone
+    assert len(looks) == 1
+    quantize(named(KERNELS), observe.Remembering(samples(named(KERNELS))), DRPAI)
+    assert len(looks) == 2
 
 
 def test_the_order_takes_pairs_that_only_gain_together() -> None:
