@@ -50,7 +50,8 @@ class BuildOptions:
     images of ``val``; ``budget_tries`` bounds how many choices of one kind are measured.
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
-    on again with the lowered network, judged on ``val``; ``bank_format`` ``r0`` adds the file of
+    on again with the lowered network, judged on ``val``, which alone measures the threshold (and what
+    else needs no training images) again; ``bank_format`` ``r0`` adds the file of
     R0's application. Paths may be given as text.
     """
 

@@ -67,7 +67,11 @@ def command(
         ),
     ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="with --data: good and bad images for threshold and report")
+        Path | None,
+        typer.Option(
+            help="good and bad images for threshold, report and --budget; without --data bank and "
+            "statistics stay as they are"
+        ),
     ] = None,
     bank_format: Annotated[
         str, typer.Option(help="with --data: adbank, or r0 to add the .bin of R0's application")
@@ -78,7 +82,7 @@ def command(
         str | None,
         typer.Option(
             help="accuracy to hold, with the fewest nodes in float that it takes: 'snr>=30', "
-            "'segm_map>=0.40', 'segm_loss<=0.02'; of an anomaly detector with --data --val: "
+            "'segm_map>=0.40', 'segm_loss<=0.02'; of an anomaly detector with --val: "
             "'auroc_loss<=0.01,flips<=0.1'"
         ),
     ] = None,

@@ -58,7 +58,7 @@ class _Writer:
 
     def initializer(self, name: str, array: Array) -> ir.Value:
         unique = self.unique(name)
-        tensor = ir.Tensor(np.asarray(array, order="C"), name=unique)
+        tensor = ir.tensor(np.asarray(array, order="C"), name=unique)
         value = ir.Value(
             name=unique,
             shape=ir.Shape(array.shape),

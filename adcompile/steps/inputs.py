@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adcompile.anomaly.model_folder import read_config
+from adcompile.anomaly.remeasure.images import Images, read_images
 from adcompile.anomaly.samples import SplitOptions
 from adcompile.anomaly.sources import read_data
 from adcompile.check.calibration_source import kind_of
@@ -40,13 +42,22 @@ def golden_inputs(job: Job) -> list[GoldenInput]:
 
 
 def calibration_images(job: Job) -> list[Path]:
-    """The images to calibrate on: those of ``calib``, else the normal ones of ``data``, else none."""
+    """The images to calibrate on: those of ``calib``, else the normal ones of ``data``, else the normal
+    ones of ``val`` that are not judged, else none."""
     calib, data = job.options.calib, job.options.data
     if calib is not None:
         return find_images(calib) if kind_of(calib) == "images" else []
-    if data is None:
-        return []
-    return [sample.path for sample in read_data(data, SplitOptions(validation="same")).train]
+    if data is not None:
+        return [sample.path for sample in read_data(data, SplitOptions(validation="same")).train]
+    if job.options.val is not None:
+        return [sample.path for sample in detector_images(job).held]
+    return []
+
+
+def detector_images(job: Job) -> Images:
+    """What ``data`` and ``val`` give for an anomaly detector, divided as its fit divides."""
+    config = None if job.folder is None else read_config(job.folder)
+    return read_images(job.options.data, job.options.val, config, job.options.seed)
 
 
 def _golden_inputs(job: Job) -> list[GoldenInput]:

@@ -78,11 +78,11 @@ def asks_accuracy(job: Job) -> tuple[Budget, ...]:
             f"{other.metric} cannot be bounded together with {ours[0].metric}",
             fix=f"known beside it: {', '.join(sorted(METRICS))}",
         )
-    if job.options.data is None:
+    if job.options.data is None and job.options.val is None:
         raise UsageError(
             f"the budget {ours[0]} needs images",
             why="it holds an anomaly detector against its float model",
-            fix="give --data GOOD_IMAGES --val DIR (good and bad images)",
+            fix="give --val DIR (good and bad images), better with --data GOOD_IMAGES",
         )
     if job.options.verify == "none":
         raise UsageError(f"the budget {ours[0]} is checked by verify", fix="no --verify none")

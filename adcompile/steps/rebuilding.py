@@ -24,13 +24,16 @@ from adcompile.steps.remaking import Task, remake, task_of
 
 
 def rebuild_head(job: Job) -> None:
-    """With ``--data``: constants, threshold and range from the parts as they were lowered.
+    """With ``--data``: constants, threshold and range from the parts as they were lowered; with
+    ``--val`` alone threshold and range, and those constants that no training images are needed for.
 
     Golden data is recorded again, from the lowered parts: the float model has other constants now.
     What that one said of the judged images is kept beside it.
-    Without ``--data``, a quantized network beside the float one's constants is said.
+    Without either, a quantized network beside the float one's constants is said.
     """
-    if job.options.data is None:
+    if job.options.data is None and job.options.bank_format != "adbank":
+        raise UsageError("--bank-format goes with --data", fix="--data GOOD_IMAGES")
+    if job.options.data is None and job.options.val is None:
         _say_float_head(job)
         return
     task = task_of(job)
@@ -59,8 +62,6 @@ def rebuild_head(job: Job) -> None:
 
 
 def _say_float_head(job: Job) -> None:
-    if job.options.val is not None or job.options.bank_format != "adbank":
-        raise UsageError("--val and --bank-format go with --data", fix="--data GOOD_IMAGES")
     coarse = [p for p in job.lowered.values() if p.precision not in FLOAT_PRECISIONS]
     if not coarse or job.contract.score is None:
         return
@@ -80,6 +81,12 @@ def _say_images(job: Job, task: Task) -> None:
     head, found = task.head, task.images
     for note in found.notes:
         job.report.note(note)
+    if job.options.data is None and job.options.calib is None:
+        apart = (
+            f"the {len(found.held)} normal images of --val that set the threshold; none is judged"
+        )
+        same = "normal images of --val that are judged too (--calib or --data keep them apart)"
+        job.report.note(f"calibrated on {apart if found.others else same}")
     if head.reason:
         job.report.note(f"only {head.remade} can be measured again: {head.reason}")
     if not any(s.label for s in found.validation):

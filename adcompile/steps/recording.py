@@ -66,7 +66,7 @@ def record_golden(job: Job) -> None:
 def _calibrate(job: Job, parts: Sequence[Part]) -> None:
     """Fill ``job.calibration`` from whatever the user gave; say so when that was nothing."""
     calib = job.options.calib
-    if calib is None and job.options.data is None:
+    if calib is None and job.options.data is None and job.options.val is None:
         _from_golden(job, parts)
         return
     kind = "images" if calib is None else kind_of(calib)
@@ -118,7 +118,7 @@ def _rows(part: Part, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def _record(job: Job, images: Sequence[Path]) -> Recording:
     """Record the boundaries over *images*; a stopped recording goes on where it was."""
     assert job.source is not None
-    root = job.options.calib or job.options.data
+    root = job.options.calib or job.options.data or job.options.val
     assert root is not None
     identity = identity_of(job.source.sha256, job.parts, job.contract, job.options.seed)
     files = {_name_in(path, root): path for path in images}

@@ -15,7 +15,7 @@ from adcompile.anomaly.detector import Outcome, See
 from adcompile.anomaly.fitting import threshold_options
 from adcompile.anomaly.model_folder import read_config
 from adcompile.anomaly.presets import preset
-from adcompile.anomaly.remeasure.images import Images, read_images
+from adcompile.anomaly.remeasure.images import Images
 from adcompile.anomaly.remeasure.kind import Measurement, Recipe, Work, part_called
 from adcompile.anomaly.remeasure.kinds import Head, find_head
 from adcompile.anomaly.remeasure.score import check_reachable, settled, with_new_score
@@ -25,6 +25,7 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Part
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
+from adcompile.steps.inputs import detector_images
 
 PRESET = "anomalib"
 """Whose habits are assumed for a model that no fit of ours made."""
@@ -52,17 +53,15 @@ class Remade:
 
 
 def task_of(job: Job) -> Task:
-    """The task of ``--data``. UsageError when the model has nothing to measure again."""
+    """The task of ``--data`` and ``--val``. UsageError when the model has nothing to measure again."""
     score = _score(job)
-    head = find_head(job.parts, raw_names(job.parts, job.contract))
+    raw = raw_names(job.parts, job.contract)
+    head = find_head(job.parts, raw, train=job.options.data is not None)
     check_reachable(job.parts, score)
     spec = next(iter(job.contract.inputs.values()), None)
     if spec is None:
         raise UsageError("the contract has no pre-processing", fix="--preprocess or --contract")
-    assert job.options.data is not None
-    config = None if job.folder is None else read_config(job.folder)
-    images = read_images(job.options.data, job.options.val, config, job.options.seed)
-    return Task(head, score, spec, images, _recipe(job, head, score))
+    return Task(head, score, spec, detector_images(job), _recipe(job, head, score))
 
 
 def remake(task: Task, runs: Runs, see: Callable[[Score], See] | None = None) -> Remade:
@@ -106,7 +105,7 @@ def _score(job: Job) -> Score:
     assert job.source is not None
     if job.contract.score is None:
         raise UsageError(
-            "--data needs an anomaly detector",
+            "--data and --val need an anomaly detector",
             where=job.source.name,
             why="the contract has no score and no head was found in the graph",
             fix="to calibrate any other model: --calib. To make a detector of a feature network: "

@@ -65,8 +65,8 @@ class StepScore(BaseModel):
 
 
 class SearchRecord(BaseModel):
-    """``search.json`` of a bundle: everything the search found out. ``doubt`` says why the outcome may be
-    chance, where it may."""
+    """``search.json`` of a bundle: everything the search found out. ``doubt`` says why the outcome may
+    be chance, where it may."""
 
     budget: str
     reference: Metrics = {}

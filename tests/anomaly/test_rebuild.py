@@ -158,10 +158,10 @@ def test_a_strict_threshold_lies_between_scores() -> None:
 
 
 def test_requests_that_make_no_sense(patchcore: Path, twill_folder: Path, tmp_path: Path) -> None:
-    """--val alone, an unknown format, no detector, an empty folder; a float bank is said."""
+    """No data for a file, an unknown format, no detector, an empty folder; a float bank is said."""
     out = tmp_path / "no"
-    with pytest.raises(UsageError, match="go with --data"):
-        build(patchcore, "drpai", out, twill_folder, data=None, val=twill_folder)
+    with pytest.raises(UsageError, match="goes with --data"):
+        build(patchcore, "drpai", out, twill_folder, data=None, val=twill_folder, bank_format="r0")
     with pytest.raises(UsageError, match="--bank-format"):
         BuildOptions(bank_format="r1")
     path = tmp_path / "plain.onnx"

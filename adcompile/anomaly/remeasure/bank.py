@@ -28,6 +28,7 @@ class Bank:
     """PatchCore's KnnSearch over a constant bank [M, C]."""
 
     what = "bank"
+    trained = True
 
     def find(self, parts: Sequence[Part], raw: RawNames) -> Site | str:
         """The search whose bank is a constant."""

@@ -22,6 +22,7 @@ class Gaussian:
     """PaDiM's distance with constant mean and inverse covariance, or factors of the latter."""
 
     what = "statistics"
+    trained = True
 
     def find(self, parts: Sequence[Part], raw: RawNames) -> Site | str:
         """The distance whose statistics are constants."""

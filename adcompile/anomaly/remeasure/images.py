@@ -9,14 +9,15 @@ from adcompile.anomaly.config import FitConfig
 from adcompile.anomaly.layouts import detect
 from adcompile.anomaly.samples import DataSet, Sample, SplitOptions, share
 from adcompile.anomaly.sources import read_data
-from adcompile.errors import InputError
+from adcompile.errors import InputError, UsageError
 
 
 @dataclass(frozen=True)
 class Images:
     """Normal images to measure from, images that set the threshold, and images to judge on.
 
-    ``judged`` are ``validation`` itself when there are no others. ``fresh`` is False when the
+    ``train`` is empty where only images to judge were given. ``judged`` are ``validation`` itself when
+    there are no others. ``fresh`` is False when the
     validation images were split off the normal ones: trained networks may have seen them.
     """
 
@@ -37,16 +38,20 @@ class Images:
         return 0 if self.judged == self.validation else len(self.validation)
 
 
-def read_images(data: Path, val: Path | None, config: FitConfig | None, seed: int) -> Images:
+def read_images(
+    data: Path | None, val: Path | None, config: FitConfig | None, seed: int
+) -> Images:
     """Divide *data* (and *val*) as the fit of *config* does; with *seed* and the defaults without.
 
-    A folder of normal images only gives some of them for the threshold. Raises InputError when
-    nothing is left to take a threshold from.
+    A folder of normal images only gives some of them for the threshold; without *data* nothing is
+    trained on. Raises InputError when nothing is left to take a threshold from.
     """
     split = SplitOptions(seed=seed)
+    if data is None:
+        return _only_judged(val, split if config is None else _as_fitted(config))
     category = ""
     if config is not None:
-        split = SplitOptions(config.test_ratio, config.validation, config.seed)
+        split = _as_fitted(config)
         category = config.category_in(data)
     validation = split.validation
     if data.is_dir() and not category and detect(data) == "images":
@@ -64,6 +69,26 @@ def read_images(data: Path, val: Path | None, config: FitConfig | None, seed: in
         fresh=val is not None or not _inside(found),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _as_fitted(config: FitConfig) -> SplitOptions:
+    return SplitOptions(config.test_ratio, config.validation, config.seed)
+
+
+def _only_judged(val: Path | None, split: SplitOptions) -> Images:
+    """Half of *val*'s images set the threshold, the other half is judged; none is trained on."""
+    if val is None:
+        raise UsageError("no images were given", fix="--data GOOD_IMAGES or --val DIR")
+    tested = _judges(val, split, ())
+    if not any(not s.label for s in tested.validation):
+        raise InputError(
+            "no normal validation image",
+            where=str(val),
+            why="threshold and calibration need some",
+            fix="good and bad images in --val DIR, or normal ones in --data DIR",
+        )
+    judged = tested.test or tested.validation
+    return Images((), tested.validation, judged, fresh=True, notes=tested.notes)
 
 
 def _inside(data: DataSet) -> bool:

@@ -75,10 +75,12 @@ class Measurement:
 class HeadKind(Protocol):
     """One kind of head, and how its constants are measured again.
 
-    ``what`` names them in reports: bank, statistics, quantiles, threshold.
+    ``what`` names them in reports: bank, statistics, quantiles, threshold. ``trained`` ones are made
+    from the normal images that a fit trains on, others from images that were kept apart.
     """
 
     what: str
+    trained: bool
 
     def find(self, parts: Sequence[Part], raw: RawNames) -> Site | str:
         """The head in the host parts; else why not: "" when there is nothing of this kind."""

@@ -34,12 +34,21 @@ class Head:
         return what if what == "threshold" else f"{what} and threshold"
 
 
-def find_head(parts: Sequence[Part], raw: RawNames) -> Head:
-    """The head among *parts*; UsageError when nothing makes the raw score."""
+def find_head(parts: Sequence[Part], raw: RawNames, *, train: bool = True) -> Head:
+    """The head among *parts*; UsageError when nothing makes the raw score.
+
+    Without images to *train* on, kinds that need them are left to the last one, with the reason.
+    """
     reason = ""
     for kind in KINDS:
         site = kind.find(parts, raw)
-        if isinstance(site, Site):
+        if isinstance(site, Site) and kind.trained and not train:
+            reason = (
+                f"a {kind.what} of the quantized network's features needs normal training images, "
+                "which --data GOOD_IMAGES gives; the float network's stays"
+            )
+        elif isinstance(site, Site):
             return Head(kind, site, raw, reason)
-        reason = reason or site
+        else:
+            reason = reason or site
     raise UsageError("the detector has no raw score to measure", why=reason)

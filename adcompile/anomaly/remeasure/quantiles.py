@@ -23,6 +23,7 @@ class MapQuantiles:
     """
 
     what = "quantiles"
+    trained = False
 
     def find(self, parts: Sequence[Part], raw: RawNames) -> Site | str:
         """The host part in which the raw map is a sum of two scaled error maps."""

@@ -14,6 +14,7 @@ class Threshold:
     """A raw score behind which nothing but a normalisation follows (the VAE, and what is unknown)."""
 
     what = "threshold"
+    trained = False
 
     def find(self, parts: Sequence[Part], raw: RawNames) -> Site | str:
         """The part that makes the raw score."""
