@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from tile_library import TileLibrary, image_for
 
-from adcompile.backends.tiles import Mosaic, pack, unpack
 from adcompile.cli.record import plan_parts
 from adcompile.errors import Unsupported
 from adcompile.interfaces import Array, Part
@@ -29,6 +28,7 @@ from adcompile.ir.evaluate import open_model
 from adcompile.job import BuildOptions
 from adcompile.lower.mosaic import mosaic, square_grid
 from adcompile.runtime.roi import empty
+from adcompile.runtime.tiles import Mosaic, pack, unpack
 
 
 def rows_of(part: Part, count: int) -> dict[str, Array]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from adcompile.backends.host.build import NATIVE, OPTIMIZED, STRICT, find_compiler
 from adcompile.backends.host.library import Array, to_c
-from adcompile.backends.tiles import TileSpec
 from adcompile.errors import InputError
+from adcompile.runtime.tiles import TileSpec
 
 _SOURCES = (
     "c_api",

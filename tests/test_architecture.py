@@ -55,7 +55,7 @@ RULES = [
     ("adcompile.rewrite", ("adcompile.backends", "adcompile.compiler", "adcompile.cli")),
     ("adcompile.passes", ("adcompile.backends", "adcompile.compiler", "adcompile.cli")),
     ("adcompile.place", ("adcompile.backends", "adcompile.compiler", "adcompile.cli")),
-    ("adcompile.lower", ("adcompile.compiler", "adcompile.cli")),
+    ("adcompile.lower", ("adcompile.backends", "adcompile.compiler", "adcompile.cli")),
     ("adcompile.check", ("adcompile.compiler", "adcompile.cli")),
     ("adcompile.backends", ("adcompile.compiler", "adcompile.cli")),
     (

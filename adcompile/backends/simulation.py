@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from adcompile.backends.tiles import Mosaic, pack, parse_mosaic, unpack
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import PartRecord, check_bundle_path
 from adcompile.runtime.executor import Array
 from adcompile.runtime.roi import empty
 from adcompile.runtime.session import EXACT_INTEGERS, Session, open_session
+from adcompile.runtime.tiles import Mosaic, pack, parse_mosaic, unpack
 
 Opener = Callable[[Path], Session]
 

@@ -14,12 +14,12 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.backends.tiles import Mosaic
 from adcompile.errors import Unsupported
 from adcompile.ir.graph import constant, static_shape
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.tile_rules import RULES
 from adcompile.lower.tiling import MASKS, Builder, GutterTooNarrow
+from adcompile.runtime.tiles import Mosaic
 
 MAX_GUTTER = 8
 

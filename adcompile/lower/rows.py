@@ -9,10 +9,10 @@ from functools import cache
 
 import numpy as np
 
-from adcompile.backends.tiles import Mosaic, pack
 from adcompile.errors import UsageError
 from adcompile.interfaces import Array, CalibrationData
 from adcompile.place.cost import BYTES_PER_US, CALL_US, HOST_MACS_PER_US
+from adcompile.runtime.tiles import Mosaic, pack
 
 DEVICE_MACS_PER_US = 1_000_000.0  # a tenth of the 8-bit peak of the smallest NPU
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.backends.tiles import Mosaic, TileSpec
 from adcompile.errors import Unsupported
 from adcompile.interfaces import Array
 from adcompile.ir.graph import constant, set_provenance
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.insert import name_nodes
+from adcompile.runtime.tiles import Mosaic, TileSpec
 
 RULE = "roi-mosaic"
 MASKS = "adcompile.mosaic.masks"  # model metadata: names of the constants that zero the gutters

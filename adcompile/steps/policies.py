@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from adcompile.backends.tiles import Mosaic
 from adcompile.errors import Unsupported
 from adcompile.interfaces import Part
 from adcompile.job import Job
@@ -18,6 +17,7 @@ from adcompile.lower.mosaic import mosaic
 from adcompile.lower.rows import PolicyCost, bucket_sizes, policy_costs
 from adcompile.place.cost import NOMINAL_ROWS, nbytes, work
 from adcompile.place.schema import PartPlan, PolicyPlan
+from adcompile.runtime.tiles import Mosaic
 
 
 def choose_policies(job: Job) -> None:

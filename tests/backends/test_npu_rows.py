@@ -13,7 +13,6 @@ from adcompile.backends.npu import executor as npu_executor
 from adcompile.backends.npu.backend import NpuBackend
 from adcompile.backends.npu.executor import NpuExecutor
 from adcompile.backends.npu.session import PROVIDER
-from adcompile.backends.tiles import unpack
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, LowerContext, Part, Report
 from adcompile.ir.evaluate import evaluate
@@ -25,6 +24,7 @@ from adcompile.manifest import PartRecord
 from adcompile.place.targets import resolve_target
 from adcompile.runtime.roi import RowPlan, run_rows
 from adcompile.runtime.session import Session, open_session
+from adcompile.runtime.tiles import unpack
 from tests.lower.networks import Net, head, samples
 
 COUNTS = (0, 1, 7, 100, 1000)

@@ -14,11 +14,11 @@ import pytest
 from adcompile.backends.host.build import NATIVE, STRICT
 from adcompile.backends.host.library import DTYPES
 from adcompile.backends.simulation import PartSessions
-from adcompile.backends.tiles import Mosaic, TileSpec, pack, parse_mosaic, unpack
 from adcompile.errors import FormatError, InputError
 from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.executor import Array
 from adcompile.runtime.session import Session
+from adcompile.runtime.tiles import Mosaic, TileSpec, pack, parse_mosaic, unpack
 from benchmarks.tile_library import TileLibrary, image_for
 from tests.host.toolchains import TOOLCHAINS
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adcompile.backends.tiles import pack, parse_mosaic, unpack
 from adcompile.errors import FormatError, InputError, Unsupported
 from adcompile.ir.evaluate import evaluate
 from adcompile.lower.mosaic import mosaic, resize_mosaic, square_grid
 from adcompile.lower.rows import bucket_sizes, policy_costs, size_for
+from adcompile.runtime.tiles import pack, parse_mosaic, unpack
 from tests.lower.networks import head, residual
 
 

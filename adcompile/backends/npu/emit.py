@@ -10,7 +10,6 @@ import onnx_ir as ir
 from adcompile.backends.npu.lowering import packed_layout
 from adcompile.backends.npu.options import chip_of, float_nodes, release_of, session_plan
 from adcompile.backends.npu.session import SessionPlan, cache_identity
-from adcompile.backends.tiles import Mosaic
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
 from adcompile.ir.emit import add_model, model_digest
@@ -21,6 +20,7 @@ from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
 from adcompile.place.targets import FLOAT_PRECISIONS, opset_range
 from adcompile.render import render, to_json
+from adcompile.runtime.tiles import Mosaic
 
 _FORMAT_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 

@@ -11,7 +11,6 @@ from adcompile.backends.npu.approximate import RULE, approximate_kernels
 from adcompile.backends.npu.dialect import violations
 from adcompile.backends.npu.options import check_options, float_nodes
 from adcompile.backends.npu.schemes import SCHEMES
-from adcompile.backends.tiles import Mosaic
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
 from adcompile.ir.graph import opset
@@ -25,6 +24,7 @@ from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme
 from adcompile.lower.violations import kept_in_float
 from adcompile.place.targets import opset_range, part_opsets
+from adcompile.runtime.tiles import Mosaic
 
 REWRITES: Mapping[str, tuple[Exactness, str]] = {
     "roi-mosaic": (Exactness.EXACT, "regions side by side in one image with gutters: one call"),

@@ -2,7 +2,7 @@
 // runs many regions in it when they lie side by side, kept apart by gutters of zeros.
 //
 // The compiler makes the model that works on such images (adcompile/lower/mosaic.py) and writes the
-// layout into the part's options; adcompile/backends/tiles.py is the same in Python, bit for bit.
+// layout into the part's options; adcompile/runtime/tiles.py is the same in Python, bit for bit.
 #pragma once
 
 #include <string>
