@@ -71,8 +71,8 @@ def _why_float(
 ) -> str | None:
     """None: convert. Empty text: nothing to convert. Else the reason to keep float32."""
     values = [v for v in (*node.inputs, *node.outputs) if v is not None]
-    if not any(v.dtype == ir.DataType.FLOAT for v in values):
-        return ""
+    if not any(value.dtype == ir.DataType.FLOAT for _, value in _halved_inputs(node)):
+        return ""  # such as Constant: its type does not follow an input
     if node.name in floats:
         return ASKED
     if node.domain or any(a.type in _GRAPHS for a in node.attributes.values()):
@@ -120,13 +120,18 @@ def _convert(model: ir.Model, chosen: set[ir.Node]) -> None:
 
 
 def _halve(graph: ir.Graph, node: ir.Node, done: dict[ir.Value, ir.Value]) -> None:
-    skip = _FLOAT_INPUTS.get(node.op_type, ())
-    for index, value in enumerate(node.inputs):
-        if value is not None and value.dtype == ir.DataType.FLOAT and index not in skip:
+    for index, value in _halved_inputs(node):
+        if value.dtype == ir.DataType.FLOAT:
             node.replace_input_with(index, _half_of(graph, value, done))
     for value in node.outputs:
         if value.dtype == ir.DataType.FLOAT:
             value.type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def _halved_inputs(node: ir.Node) -> list[tuple[int, ir.Value]]:
+    """The inputs of *node* that are float16 when it is."""
+    skip = _FLOAT_INPUTS.get(node.op_type, ())
+    return [(i, v) for i, v in enumerate(node.inputs) if v is not None and i not in skip]
 
 
 def _float_readers(node: ir.Node, chosen: set[ir.Node]) -> list[tuple[int, ir.Value | None]]:

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from adcompile.backends.trt.backend import TrtBackend
@@ -16,6 +18,7 @@ from adcompile.backends.trt.trtexec import build_options
 from adcompile.errors import FormatError, ToolMissing, UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part, Report
+from adcompile.ir import model_io
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.graph import tensor_spec
 from adcompile.lower.actions import run_actions
@@ -176,3 +179,24 @@ def test_values_beyond_half_stay_in_float() -> None:
     assert snr(model, half, data) > 50.0
     careless, _ = to_half(residual(), {})
     assert snr(residual(), careless, samples(residual(), 1)) > 40.0
+
+
+def test_constants_of_nodes_keep_their_type() -> None:
+    """Constant and ConstantOfShape have no float input that could make them half; readers and
+    outputs of the model get what they expect."""
+    body = (
+        "c = Constant<value_floats = [1.5, -2.0]>() s = Constant<value_ints = [2]>() "
+        "z = ConstantOfShape<value = float[1] {0.25}>(s) a = Mul(x, c) y = Add(a, z) "
+    )
+    model = model_io.from_proto(
+        onnx.parser.parse_model(
+            '<ir_version: 9, opset_import: ["" : 17]> '
+            f"g (float[1,2] x) => (float[1,2] y, float[2] c, float[2] z) {{ {body} }}"
+        )
+    )
+    half, _ = to_half(model, {})
+    onnx.checker.check_model(model_io.to_proto(half), full_check=True)
+    feeds = {"x": np.asarray([[3.0, 4.0]], np.float32)}
+    for name, array in evaluate(model, feeds).items():
+        np.testing.assert_allclose(evaluate(half, feeds)[name], array, atol=1e-2)
+    assert {n.op_type: n.outputs[0].dtype for n in half.graph}["Mul"] == ir.DataType.FLOAT16
