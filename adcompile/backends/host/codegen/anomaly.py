@@ -16,6 +16,8 @@ from adcompile.backends.host.codegen import literals
 from adcompile.backends.host.codegen.call import Call, call
 from adcompile.backends.host.codegen.facts import Facts, walk
 from adcompile.backends.host.codegen.registry import Op, T, Table
+from adcompile.ir.attributes import int_of
+from adcompile.ir.graph import static_shape
 from adcompile.ir.shapes import infer_shapes
 
 DOMAIN = "adcompile"
@@ -45,9 +47,21 @@ def _distance(function: str) -> Op:
     def emit(c: Call) -> str:
         roles = ROLES[c.node.op_type]
         c.statistics({role: c.need(i) for i, role in enumerate(roles, 1)})
-        return call(function, c.out(), "ws.scratch()", *c.args())
+        return call(function, c.out(), "ws.scratch()", *c.pieces())
 
-    return Op(emit, FLOAT)
+    return Op(emit, FLOAT, joins=_chooses_channels)
+
+
+def _chooses_channels(node: ir.Node) -> bool:
+    """A choice of channels needs no copy: the distance looks for each one where it lies."""
+    index = None if len(node.inputs) < 2 else node.inputs[1]
+    dims = None if index is None else static_shape(index)
+    return (
+        node.op_type == "Gather"
+        and int_of(node, "axis") == 1
+        and dims is not None
+        and len(dims) == 1
+    )
 
 
 def _enlarge(c: Call) -> str:

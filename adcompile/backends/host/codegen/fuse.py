@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from adcompile.backends.host.codegen.facts import Facts, subgraphs
 from adcompile.backends.host.codegen.refine import refined
-from adcompile.backends.host.codegen.registry import Op, Step, Table
+from adcompile.backends.host.codegen.registry import Op, Step, Table, Takes
 from adcompile.errors import Unsupported
 
 MAX_OPERANDS = 6
@@ -45,8 +45,8 @@ def _graph(facts: Facts, graph: ir.Graph, table: Table, steps: Steps) -> None:
         chain: list[ir.Node] = []
         if op.expression is not None:
             chain = sorted(_chain(facts, node, table), key=lambda n: position[n])
-        elif op.joins:
-            chain = _pieces(facts, node, table)
+        elif op.joins is not None:
+            chain = _pieces(facts, node, table, op.joins)
         absorbed.update(chain)
         reads = tuple(v for n in (*chain, node) for v in values_read(n, table, facts))
         inner = {n.outputs[0] for n in chain}
@@ -105,8 +105,8 @@ def _chain(facts: Facts, root: ir.Node, table: Table) -> list[ir.Node]:
     return chain
 
 
-def _pieces(facts: Facts, join: ir.Node, table: Table) -> list[ir.Node]:
-    """Producers that write their result into the result of *join*.
+def _pieces(facts: Facts, join: ir.Node, table: Table, takes: Takes) -> list[ir.Node]:
+    """Producers that write their result into the result of *join*, or are read by it row by row.
 
     In a loop a join may extend a carried buffer (``plan.appends``), which takes ready tensors.
     """
@@ -121,7 +121,7 @@ def _pieces(facts: Facts, join: ir.Node, table: Table) -> list[ir.Node]:
         if node.domain not in {"", "ai.onnx"} or node.op_type not in table:
             continue
         alone = len(value.uses()) == 1 and not value.is_graph_output()
-        if alone and lookup(node, table, facts).piece is not None:
+        if alone and lookup(node, table, facts).piece is not None and takes(node):
             found.append(node)
     return found
 

@@ -220,6 +220,10 @@ def _gather(c: Call) -> str:
     return call("gather", c.out(), c.arg(0), c.arg(1), axis)
 
 
+def _gathered(c: Call) -> str:
+    return call("gathered", c.arg(0), c.arg(1), str(c.attr_int("axis")))
+
+
 def _gather_elements(c: Call) -> str:
     return call("gather_elements", c.out(), c.arg(0), c.arg(1), str(c.attr_int("axis")))
 
@@ -332,7 +336,7 @@ TABLE: Table = {
     "Shape": Op(_shape_of, ANY),
     "Size": Op(lambda c: call("size_of", c.out(), c.arg(0)), ANY),
     "Slice": Op(_slice, ANY),
-    "Concat": Op(_concat, ANY, 4, joins=True),
+    "Concat": Op(_concat, ANY, 4, joins=lambda _: True),
     "Transpose": Op(_transpose, ANY, piece=_transposed),
     "Split": Op(_split, ANY),
     "Expand": Op(lambda c: call("expand", c.out(), c.arg(0), c.shape_arg(1)), ANY, 8),
@@ -348,7 +352,7 @@ TABLE: Table = {
     "EyeLike": Op(_eye, ANY, 9),
     "CumSum": _cumulate("cumulative_sum"),
     "ReverseSequence": Op(_reverse_sequence, ANY, 10),
-    "Gather": Op(_gather, ANY, others={1: INDICES}),
+    "Gather": Op(_gather, ANY, others={1: INDICES}, piece=_gathered),
     "GatherElements": Op(_gather_elements, ANY, 11, others={1: INDICES}),
     "GatherND": Op(_gather_nd, ANY, 11, others={1: (T.INT64,)}),
     "Scatter": Op(lambda c: _scatter(c, "scatter_elements", str(c.attr_int("axis"))), ANY, 9),

@@ -31,7 +31,7 @@ def refined(op: Op, node: ir.Node, facts: Facts) -> Op:
         owns=False,
         reads=reads,
         piece=None,
-        joins=False,
+        joins=None,
     )
 
 

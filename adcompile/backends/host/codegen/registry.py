@@ -24,6 +24,7 @@ INDICES = (T.INT32, T.INT64)
 
 Emit = Callable[["Call"], str]
 Reads = Callable[[ir.Node], Sequence["ir.Value | None"]]
+Takes = Callable[[ir.Node], bool]
 Expression = Callable[["Call", Sequence[str]], str]
 
 
@@ -39,7 +40,8 @@ class Op:
     look at; ``reads`` names the values read when these are not the inputs; ``owns`` says whether
     outputs get memory of their own. ``control`` marks If, Loop, Scan.
     ``piece`` is the text that stands for the node in a join: something that writes the result where
-    it belongs, when that is asked for. ``joins`` marks the operator that takes such inputs.
+    it belongs, when that is asked for. ``joins`` says of a producer with one whether this operator
+    takes it so.
     """
 
     emit: Emit | None
@@ -53,7 +55,7 @@ class Op:
     expression: Expression | None = None
     reads: Reads | None = None
     piece: Emit | None = None
-    joins: bool = False
+    joins: Takes | None = None
     note: str = ""
 
 

@@ -13,9 +13,9 @@ import onnx_ir as ir
 from adcompile.anomaly.statistics import FILE
 from adcompile.backends.host.codegen.anomaly import without_functions
 from adcompile.backends.host.codegen.constants import StatisticsFile, WeightStore
+from adcompile.backends.host.codegen.early import with_early_moves
 from adcompile.backends.host.codegen.names import Namer
 from adcompile.backends.host.codegen.statements import Line, Statement, render, wrap
-from adcompile.backends.host.codegen.transposes import with_early_transposes
 from adcompile.backends.host.codegen.writer import PartSource, write_part
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -67,7 +67,7 @@ def generate(
     parts: list[PartFiles] = []
     files: dict[str, str] = {}
     for name, model in models:
-        source = write_part(with_early_transposes(without_functions(model)), name, store)
+        source = write_part(with_early_moves(without_functions(model)), name, store)
         ident = namer.unique(name, "part").lower()
         text = part_text(source, ident)
         parts.append(PartFiles(source.name, ident, text, source))

@@ -13,28 +13,10 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from adcompile.interfaces import Report
 from adcompile.ir.attributes import int_of, ints_of, str_of
-from adcompile.ir.graph import all_nodes, constant, static_shape
-from adcompile.rewrite.driver import Driver
+from adcompile.ir.graph import constant, static_shape
 from adcompile.rewrite.pattern import Match, op
-from adcompile.rewrite.rules import Refuse, const, rule
-
-_SINKS = frozenset({"Concat", "Resize"})
-
-
-def with_early_transposes(model: ir.Model) -> ir.Model:
-    """*model*, or a changed copy of it that computes the same."""
-    if not any(_candidate(node) for node in all_nodes(model)):
-        return model
-    copy = model.clone()
-    changed = Driver(copy, [transpose_before_concat, transpose_before_resize], Report()).run()
-    return copy if changed else model
-
-
-def _candidate(node: ir.Node) -> bool:
-    before = node.inputs[0].producer() if node.op_type == "Transpose" and node.inputs[0] else None
-    return before is not None and before.op_type in _SINKS
+from adcompile.rewrite.rules import Refuse, Rule, const, rule
 
 
 @rule(op("Transpose", op("Concat", any_inputs=True, name="join")))
@@ -117,3 +99,6 @@ def _reordered(value: ir.Value, perm: Sequence[int] | None) -> ir.Value:
     if perm is None or known.size == 0:
         return value
     return const(np.ascontiguousarray(known[list(perm)]), value.name or "")
+
+
+RULES: tuple[Rule, ...] = (transpose_before_concat, transpose_before_resize)

@@ -3,35 +3,67 @@
 
 #include <string>
 
-#include "move.hpp"
+#include "join.hpp"
 
 namespace adc::op {
 
-/// Rows of x along `axis`, chosen by `indices` of any shape.
+/// Rows of x along `axis`, chosen by `indices` of any shape: a piece of a join, or asked for one by one.
 template <class T, class I>
-View<T> gather(Out<T> out, View<T> x, View<I> indices, Index axis) {
-  const int a = wrap_axis(axis, x.rank());
-  Shape shape;
-  for (int i = 0; i < a; ++i) shape.push_back(x.dim(i));
-  for (const Index d : indices.shape()) shape.push_back(d);
-  for (int i = a + 1; i < x.rank(); ++i) shape.push_back(x.dim(i));
-  T* y = out.make(shape);
-  const Index n = x.dim(a);
-  const Index outer = x.shape().product(0, a);
-  const Index inner = x.shape().product(a + 1, x.rank());
-  const Index count = indices.size();
-  for (Index o = 0; o < outer; ++o) {
-    const T* block = x.data() + o * n * inner;
-    T* to = y + o * count * inner;
-    if (inner == 1) {
-      for (Index k = 0; k < count; ++k) to[k] = block[detail::wrap_index(indices[k], n)];
-    } else {
-      for (Index k = 0; k < count; ++k) {
-        copy_elements(block + detail::wrap_index(indices[k], n) * inner, inner, to + k * inner);
+class Gathered {
+ public:
+  Gathered(View<T> x, View<I> indices, Index axis)
+      : x_(x), indices_(indices), axis_(wrap_axis(axis, x.rank())) {
+    for (int i = 0; i < axis_; ++i) shape_.push_back(x.dim(i));
+    for (const Index d : indices.shape()) shape_.push_back(d);
+    for (int i = axis_ + 1; i < x.rank(); ++i) shape_.push_back(x.dim(i));
+  }
+
+  [[nodiscard]] const Shape& shape() const { return shape_; }
+  /// Chosen row k of block `o` of the dimensions before the axis.
+  [[nodiscard]] const T* row(Index o, Index k) const {
+    const Index n = x_.dim(axis_);
+    return x_.data() + (o * n + detail::wrap_index(indices_[k], n)) * inner();
+  }
+  void write(const Rows<T>& y) const {
+    const Index outer = x_.shape().product(0, axis_);
+    const Index width = inner();
+    const Index count = indices_.size();
+    if (width == 1 && y.dense()) {
+      T* to = y.at(0);
+      for (Index o = 0; o < outer; ++o) {
+        const T* block = x_.data() + o * x_.dim(axis_);
+        for (Index k = 0; k < count; ++k) {
+          *to++ = block[detail::wrap_index(indices_[k], x_.dim(axis_))];
+        }
       }
+      return;
+    }
+    for (Index o = 0; o < outer; ++o) {
+      for (Index k = 0; k < count; ++k) y.put((o * count + k) * width, row(o, k), width);
     }
   }
-  return {y, shape};
+
+ private:
+  [[nodiscard]] Index inner() const { return x_.shape().product(axis_ + 1, x_.rank()); }
+
+  View<T> x_;
+  View<I> indices_;
+  int axis_;
+  Shape shape_;
+};
+
+template <class T, class I>
+Gathered<T, I> gathered(View<T> x, View<I> indices, Index axis) {
+  return {x, indices, axis};
+}
+
+/// The same as a tensor.
+template <class T, class I>
+View<T> gather(Out<T> out, View<T> x, View<I> indices, Index axis) {
+  const Gathered<T, I> chosen(x, indices, axis);
+  T* y = out.make(chosen.shape());
+  if (chosen.shape().size() > 0) chosen.write(Rows<T>(y, chosen.shape().size()));
+  return {y, chosen.shape()};
 }
 
 /// One index along `axis`: the dimension disappears.

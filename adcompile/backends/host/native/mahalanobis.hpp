@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gemm.hpp"
+#include "lookup.hpp"
 #include "reduce.hpp"
 
 namespace adc::op {
@@ -11,14 +12,24 @@ namespace detail {
 /// Patches that are computed beside each other: a whole number of vectors on every processor.
 inline constexpr Index kGroup = 16;
 
+/// Where the numbers of channel c of image n begin: in a tensor, or in one that channels are chosen from.
+inline const float* channel_of(const View<float>& embedding, Index n, Index c) {
+  return embedding.data() + (n * embedding.dim(1) + c) * embedding.dim(2) * embedding.dim(3);
+}
+template <class I>
+const float* channel_of(const Gathered<float, I>& embedding, Index n, Index c) {
+  return embedding.row(n, c);
+}
+
 /// Calls group(b, first, count, image, gaps) for every group of patches and every image of it:
 /// patches first … first + count of image, group number b; gaps [channels, kGroup] are embedding minus
 /// mean, zeros behind `count`; room for 2 · channels numbers follows. The images of a group follow each other, so that what is known about its
 /// patches is read from memory once.
-template <class Group>
-void each_group(Scratch& scratch, View<float> embedding, View<float> mean, Group&& group) {
-  const Index channels = embedding.dim(1);
-  const Index patches = embedding.dim(2) * embedding.dim(3);
+template <class Embedding, class Group>
+void each_group(Scratch& scratch, const Embedding& embedding, View<float> mean, Group&& group) {
+  const Shape shape = embedding.shape();
+  const Index channels = shape[1];
+  const Index patches = shape[2] * shape[3];
   const Index groups = (patches + kGroup - 1) / kGroup;
   const Index pieces = std::max(std::min(Index{4} * threads(), groups), Index{1});
   const Index room = checked_product(channels, kGroup + 2);
@@ -29,9 +40,9 @@ void each_group(Scratch& scratch, View<float> embedding, View<float> mean, Group
       const Index first = b * kGroup;
       const Index count = std::min(kGroup, patches - first);
       if (count < kGroup) std::fill_n(gaps, channels * kGroup, 0.0f);
-      for (Index n = 0; n < embedding.dim(0); ++n) {
+      for (Index n = 0; n < shape[0]; ++n) {
         for (Index c = 0; c < channels; ++c) {
-          const float* x = embedding.data() + (n * channels + c) * patches + first;
+          const float* x = channel_of(embedding, n, c) + first;
           const float* m = mean.data() + c * patches + first;
           for (Index l = 0; l < count; ++l) gaps[c * kGroup + l] = x[l] - m[l];
         }
@@ -78,18 +89,20 @@ inline float quadratic_form(const float* matrix, const float* gap, Index n,
 
 /// |L · (x - mean)|² per patch, L the lower triangular factors of `factor` [B, C·(C + 1)/2, 16]: the
 /// triangles row by row, 16 patches beside each other.
-inline View<float> whitened_map(Out<float> out, Scratch& scratch, View<float> embedding,
+template <class Embedding>
+View<float> whitened_map(Out<float> out, Scratch& scratch, const Embedding& embedding,
                                 View<float> mean, View<float> factor) {
-  require(embedding.rank() == 4 && mean.rank() == 2 && factor.rank() == 3,
+  const Shape from = embedding.shape();
+  require(from.rank() == 4 && mean.rank() == 2 && factor.rank() == 3,
           "WhitenedMap: wrong ranks");
-  const Index channels = embedding.dim(1);
-  const Index patches = embedding.dim(2) * embedding.dim(3);
+  const Index channels = from[1];
+  const Index patches = from[2] * from[3];
   const Index triangle = channels * (channels + 1) / 2;
   const Index groups = (patches + detail::kGroup - 1) / detail::kGroup;
   require(mean.shape() == Shape(channels, patches) &&
               factor.shape() == Shape(groups, triangle, detail::kGroup),
           "WhitenedMap: statistics do not fit the embedding");
-  const Shape shape{embedding.dim(0), 1, embedding.dim(2), embedding.dim(3)};
+  const Shape shape{from[0], 1, from[2], from[3]};
   float* y = out.make(shape);
   const auto group = [&](Index b, Index first, Index count, Index n, const float* gaps) {
     const float* row = factor.data() + b * triangle * detail::kGroup;
@@ -108,16 +121,18 @@ inline View<float> whitened_map(Out<float> out, Scratch& scratch, View<float> em
 }
 
 /// (x - mean)ᵀ · inverse · (x - mean) per patch, at least 0.
-inline View<float> mahalanobis_map(Out<float> out, Scratch& scratch, View<float> embedding,
+template <class Embedding>
+View<float> mahalanobis_map(Out<float> out, Scratch& scratch, const Embedding& embedding,
                                    View<float> mean, View<float> inverse) {
-  require(embedding.rank() == 4 && mean.rank() == 2 && inverse.rank() == 3,
+  const Shape from = embedding.shape();
+  require(from.rank() == 4 && mean.rank() == 2 && inverse.rank() == 3,
           "MahalanobisMap: wrong ranks");
-  const Index channels = embedding.dim(1);
-  const Index patches = embedding.dim(2) * embedding.dim(3);
+  const Index channels = from[1];
+  const Index patches = from[2] * from[3];
   require(mean.shape() == Shape(channels, patches) &&
               inverse.shape() == Shape(patches, channels, channels),
           "MahalanobisMap: statistics do not fit the embedding");
-  const Shape shape{embedding.dim(0), 1, embedding.dim(2), embedding.dim(3)};
+  const Shape shape{from[0], 1, from[2], from[3]};
   float* y = out.make(shape);
   const auto group = [&](Index, Index first, Index count, Index n, float* gaps) {
     float* const gap = gaps + channels * detail::kGroup;
