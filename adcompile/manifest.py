@@ -119,22 +119,25 @@ class JudgedImage(Record):
     """An image on which a deployed detector is held against the float one, and float's answer.
 
     ``file`` is an image, or the input tensor itself (``.npy``). ``label`` is 1 when it is anomalous,
-    ``score`` raw.
+    ``score`` raw. ``mask`` is a picture of the input's size, not black where the defect is.
     """
 
     file: str
     label: int
     score: float
     anomalous: bool
+    mask: str = ""
 
 
 class Accuracy(Record):
     """What a detector may lose against its float model (``budgets``, such as ``auroc_loss<=0.05``),
-    and what the float model said. ``maps`` is its averaged maps [N, h, w]."""
+    and what the float model said. ``maps`` is its averaged maps [N, h, w], ``pixels`` what its whole
+    maps came to by the masks."""
 
     budgets: tuple[str, ...]
     images: tuple[JudgedImage, ...]
     maps: str
+    pixels: dict[str, float] = {}
 
 
 class Manifest(Record):

@@ -4,7 +4,8 @@ Both have their own constants (bank, statistics, threshold), so their numbers ar
 one, but by what they lead to: order of the images, decisions, and where the maps look.
 
     auroc, f1               of the deployed detector on labelled images; float_auroc, float_f1
-    auroc_loss, f1_loss     float minus deployed
+    pixel_auroc, aupro      of the maps' pixels, with a mask for every anomalous image
+    …_loss                  float minus deployed
     flips                   share of images that are decided otherwise
     rank_correlation        Spearman's, of the image scores
     map_agreement           chance that a cell among float's hottest 1 % (of all maps) is hotter in the
@@ -17,7 +18,7 @@ defects, and what is left of the order is what counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from adcompile.anomaly.detector import Detector
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.metrics import auroc, confusion
+from adcompile.anomaly.pixel_metrics import PixelAccumulator
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.errors import InputError
 from adcompile.lower.search import Budget
@@ -32,9 +34,13 @@ from adcompile.lower.search import Budget
 METRICS = frozenset(
     (
         *("auroc", "f1", "float_auroc", "float_f1", "auroc_loss", "f1_loss"),
+        *("pixel_auroc", "float_pixel_auroc", "pixel_auroc_loss"),
+        *("aupro", "float_aupro", "aupro_loss"),
         *("flips", "rank_correlation", "map_agreement"),
     )
 )
+UNLABELLED = frozenset({"flips", "rank_correlation", "map_agreement"})
+MASKED = frozenset(name for name in METRICS if "pixel" in name or "aupro" in name)
 CELLS = 64  # a map is averaged down to at most this many cells per side
 
 HOT = 0.01  # share of the cells that count as hottest
@@ -45,17 +51,49 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a detector says of N images: raw scores [N], decisions [N], averaged maps [N, h, w]."""
+    """What a detector says of N images: raw scores [N], decisions [N], averaged maps [N, h, w]; and how
+    good the maps are pixel by pixel (``pixel_auroc``, ``aupro``), where there were masks."""
 
     scores: Array
     anomalous: Decisions
     maps: Array
+    pixels: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class Pixels:
+    """Collects maps [H, W] at full size with their masks, one image at a time."""
+
+    def __init__(self) -> None:
+        self._found: PixelAccumulator | None = PixelAccumulator()
+
+    def add(self, heat: Array, label: int, mask: Decisions | None) -> None:
+        """Take one image in. An anomalous one without a mask, or a map of another size than its mask,
+        leaves nothing to measure."""
+        fits = not label if mask is None else mask.shape == heat.shape
+        if self._found is not None and fits:
+            self._found.add(heat, mask)
+        else:
+            self._found = None
+
+    def metrics(self) -> dict[str, float]:
+        """What all images came to; empty without a defect pixel or a background pixel."""
+        if self._found is None:
+            return {}
+        found = self._found.result()
+        values = {"pixel_auroc": found.auroc, "aupro": found.aupro}
+        return values if found.maps and np.isfinite([*values.values()]).all() else {}
 
 
 def ask(
-    detector: Detector, inputs: Iterable[Array], watch: Callable[[int], None] | None = None
+    detector: Detector,
+    inputs: Iterable[Array],
+    watch: Callable[[int], None] | None = None,
+    see: Callable[[int, Array], None] | None = None,
 ) -> Answers:
-    """A detector's answers to inputs [1, C, H, W]. InputError when one of them is not finite."""
+    """A detector's answers to inputs [1, C, H, W]; *see* gets the number and whole map of each.
+
+    InputError when one of them is not finite.
+    """
     score = detector.contract.score
     assert score is not None
     scores: list[float] = []
@@ -68,6 +106,8 @@ def ask(
             raise InputError("the detector's result is not finite", where=f"image {number}")
         scores.append(float(value[0]))
         maps.append(averaged(heat[0]))
+        if see is not None:
+            see(number, heat[0])
     found = np.asarray(scores, dtype=np.float32)
     return Answers(found, is_anomalous(found, score), np.stack(maps))
 
@@ -97,7 +137,9 @@ def distance(reference: Answers, other: Answers, labels: Sequence[int]) -> dict[
         "map_agreement": agreement(reference.maps, other.maps),
     }
     if 0 < sum(labels) < len(labels):
-        base, own = (_quality(answers, labels) for answers in (reference, other))
+        base, own = (
+            {**_quality(answers, labels), **answers.pixels} for answers in (reference, other)
+        )
         found |= {f"float_{name}": value for name, value in base.items()} | own
         found |= {f"{name}_loss": base[name] - own[name] for name in own}
     return found
@@ -105,7 +147,7 @@ def distance(reference: Answers, other: Answers, labels: Sequence[int]) -> dict[
 
 def useless(reference: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a detector that tells nothing apart, in the place of those in *reference*."""
-    worst = {"flips": 1.0, "auroc": 0.5, "map_agreement": 0.5}
+    worst = {"flips": 1.0, "auroc": 0.5, "pixel_auroc": 0.5, "map_agreement": 0.5}
     found = {
         name: value if name.startswith("float_") else worst.get(name, 0.0)
         for name, value in reference.items()

@@ -8,18 +8,19 @@ what the float model said of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from adcompile.anomaly.accuracy import Answers, ask, distance
+from adcompile.anomaly.accuracy import Answers, Pixels, ask, distance
 from adcompile.anomaly.bundle_detector import detector_of
-from adcompile.anomaly.images import read_pixels
+from adcompile.anomaly.images import read_mask, read_pixels
 from adcompile.anomaly.maps import Array
 from adcompile.contract import Preprocess
 from adcompile.errors import FormatError, InputError
 from adcompile.lower.search import Budget, parse_budget
-from adcompile.manifest import Accuracy, Manifest
+from adcompile.manifest import Accuracy, JudgedImage, Manifest
 from adcompile.runtime.arrays import open_array
 from adcompile.runtime.bundle import Bundle
 from adcompile.runtime.preprocess import preprocess
@@ -27,6 +28,8 @@ from adcompile.runtime.preprocess import preprocess
 PAIRS = {
     "auroc_loss": "AUROC {float_auroc:.4f} -> {auroc:.4f}",
     "f1_loss": "F1 {float_f1:.4f} -> {f1:.4f}",
+    "pixel_auroc_loss": "pixel AUROC {float_pixel_auroc:.4f} -> {pixel_auroc:.4f}",
+    "aupro_loss": "AUPRO {float_aupro:.4f} -> {aupro:.4f}",
 }
 FIX = (
     "build with more calibration images, a higher precision, or --budget BOUND, which keeps nodes in "
@@ -103,12 +106,19 @@ def check_accuracy(
         if watch is not None:
             watch(f"against float: image {number + 1} of {len(images)}")
 
+    pixels = Pixels()
+
+    def whole(number: int, heat: Array) -> None:
+        pixels.add(heat, images[number].label, _mask(bundle, images[number]))
+
     try:
-        answers = ask(detector, inputs, seen)
+        answers = ask(detector, inputs, seen, whole if record.pixels else None)
     except InputError as error:
         return AccuracyCheck(len(images), budgets, {}, str(error))
     if answers.maps.shape != reference.maps.shape:
         raise FormatError("the float maps are not the detector's", where=record.maps)
+    if record.pixels:
+        answers = replace(answers, pixels=pixels.metrics())
     labels = [image.label for image in images]
     return AccuracyCheck(len(images), budgets, distance(reference, answers, labels))
 
@@ -122,6 +132,7 @@ def _reference(bundle: Bundle, record: Accuracy) -> Answers:
         np.asarray([image.score for image in record.images], dtype=np.float32),
         np.asarray([image.anomalous for image in record.images], dtype=np.bool_),
         maps,
+        record.pixels,
     )
 
 
@@ -134,6 +145,13 @@ def _inputs(bundle: Bundle, record: Accuracy, spec: Preprocess) -> Iterator[Arra
         else:
             pixels = read_pixels(bundle.path / image.file)
             yield np.asarray(preprocess(pixels, spec), dtype=np.float32)
+
+
+def _mask(bundle: Bundle, image: JudgedImage) -> npt.NDArray[np.bool_] | None:
+    if not image.mask:
+        return None
+    _check_listed(bundle.manifest, image.mask)
+    return read_mask(bundle.path / image.mask)
 
 
 def _check_listed(manifest: Manifest, file: str) -> None:

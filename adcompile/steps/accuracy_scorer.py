@@ -3,7 +3,7 @@ such as ``auroc_loss<=0.01`` reads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adcompile.anomaly.accuracy import Answers, distance, useless
 from adcompile.anomaly.detector import See
@@ -12,22 +12,25 @@ from adcompile.contract import Score
 from adcompile.errors import InputError
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
-from adcompile.steps.judging import Collected, asks_accuracy, check_measurable
+from adcompile.steps.judging import Collected, asks_accuracy, check_measurable, kept_of
 from adcompile.steps.remaking import Task, remake, task_of
 
 
 @dataclass
 class AccuracyScorer:
     """Every try gets constants of its own, as the finished bundle will, and is held against the float
-    detector on the judged images."""
+    detector on the images that the bundle will be judged on."""
 
     job: Job
     task: Task = field(init=False)
     _float: Answers | None = None
 
     def __post_init__(self) -> None:
-        self.task = task_of(self.job)
-        check_measurable(asks_accuracy(self.job), self.labels)
+        task = task_of(self.job)
+        judged = task.images.judged
+        check_measurable(asks_accuracy(self.job), judged)
+        kept = tuple(judged[number] for number in kept_of(self.job, judged))
+        self.task = replace(task, images=replace(task.images, judged=kept))
 
     @property
     def labels(self) -> list[int]:

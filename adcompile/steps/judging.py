@@ -9,9 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from adcompile.anomaly.accuracy import METRICS, Answers, averaged, default_budgets
-from adcompile.anomaly.images import tensor_of
+from adcompile.anomaly.accuracy import (
+    MASKED,
+    METRICS,
+    UNLABELLED,
+    Answers,
+    Pixels,
+    averaged,
+    default_budgets,
+)
+from adcompile.anomaly.images import tensor_of, truth_of
 from adcompile.anomaly.maps import Array
 from adcompile.anomaly.samples import Sample
 from adcompile.anomaly.threshold import is_anomalous, normalise
@@ -32,11 +41,14 @@ class Collected:
     """Collects what a detector says of the judged images, as its outputs would give it: one without a
     raw score is asked for the normalised one.
 
-    ``raw_map`` is False when the map that the contract names is normalised.
+    ``raw_map`` is False when the map that the contract names is normalised. ``kept`` are the positions
+    of the images whose pixels count, None for all.
     """
 
     contract: Contract
     raw_map: bool
+    kept: frozenset[int] | None = None
+    pixels: Pixels = field(default_factory=Pixels)
     scores: list[float] = field(default_factory=list[float])
     maps: list[Array] = field(default_factory=list[Array])
 
@@ -48,17 +60,20 @@ class Collected:
 
     def see(self, sample: Sample, raw: float, heat: Array) -> None:
         """Take one image's raw score and raw map [H, W]."""
-        del sample
-        self.scores.append(raw)
         found = heat if self.raw_map else normalise(heat, self.score, pixel=True)
+        if self.kept is None or len(self.scores) in self.kept:
+            spec = next(iter(self.contract.inputs.values()))
+            self.pixels.add(found, sample.label, truth_of(sample, spec))
+        self.scores.append(raw)
         self.maps.append(averaged(found))
 
     def answers(self) -> Answers:
-        """All of them, in the order they were seen."""
+        """All of them, in the order they were seen. To be called once."""
         raw = np.asarray(self.scores, dtype=np.float32)
         named = "raw_score" in self.contract.roles.values()
         scores = raw if named else normalise(raw, self.score)
-        return Answers(scores, is_anomalous(raw, self.score), np.stack(self.maps))
+        anomalous = is_anomalous(raw, self.score)
+        return Answers(scores, anomalous, np.stack(self.maps), self.pixels.metrics())
 
 
 def asks_accuracy(job: Job) -> tuple[Budget, ...]:
@@ -89,31 +104,42 @@ def asks_accuracy(job: Job) -> tuple[Budget, ...]:
     return budgets
 
 
-def keep_judged(job: Job, answers: Answers, samples: Sequence[Sample]) -> None:
-    """Put *samples* (not all when they are many or large) and float's *answers* beside the golden
-    data."""
+def kept_of(job: Job, samples: Sequence[Sample]) -> list[int]:
+    """Positions of those of *samples* that go into the bundle and are judged there: not all when they
+    are many or large."""
+    spec = next(iter(job.contract.inputs.values()))
+    tensor = tensor_of(samples[0], spec).nbytes
+    kept: list[int] = []
+    spent = 0
+    for number in spread([s.label for s in samples], job.options.eval_samples):
+        spent += min(tensor, _file_bytes(samples[number]) or tensor)
+        if kept and spent > MAX_BYTES:
+            break
+        kept.append(number)
+    return kept
+
+
+def keep_judged(
+    job: Job, answers: Answers, samples: Sequence[Sample], kept: Sequence[int]
+) -> None:
+    """Put the *kept* ones of *samples* and float's *answers* (to all; its ``pixels`` are those of
+    the kept ones) beside the golden data."""
     if not job.golden:
         return
     spec = next(iter(job.contract.inputs.values()))
     folder = job.work / FOLDER / PLACE
     folder.mkdir()
-    labels = [sample.label for sample in samples]
     images: list[JudgedImage] = []
-    kept: list[int] = []
-    spent = 0
-    for number in spread(labels, job.options.eval_samples):
-        path = keep_image(folder / f"{number:03d}", samples[number], spec)
-        spent += path.stat().st_size
-        if images and spent > MAX_BYTES:
-            path.unlink()
-            break
-        kept.append(number)
+    for number in kept:
+        stem, sample = folder / f"{number:03d}", samples[number]
+        path, mask = keep_image(stem, sample, spec), keep_mask(stem, sample, spec)
         images.append(
             JudgedImage(
                 file=f"{FOLDER}/{PLACE}/{path.name}",
-                label=labels[number],
+                label=sample.label,
                 score=float(answers.scores[number]),
                 anomalous=bool(answers.anomalous[number]),
+                mask="" if mask is None else f"{FOLDER}/{PLACE}/{mask.name}",
             )
         )
     if len(kept) < len(samples):
@@ -121,14 +147,15 @@ def keep_judged(job: Job, answers: Answers, samples: Sequence[Sample]) -> None:
             f"verify judges {len(kept)} of {len(samples)} images (--eval-samples, and at most "
             f"{MAX_BYTES >> 20} MiB)"
         )
-    save_array(folder / "maps.npy", answers.maps[kept])
-    own = [labels[number] for number in kept]
-    budgets = asks_accuracy(job) or default_budgets(own)
+    save_array(folder / "maps.npy", answers.maps[list(kept)])
+    own = [samples[number] for number in kept]
+    budgets = asks_accuracy(job) or default_budgets([s.label for s in own])
     check_measurable(budgets, own)
     job.accuracy = Accuracy(
         budgets=tuple(map(str, budgets)),
         images=tuple(images),
         maps=f"{FOLDER}/{PLACE}/maps.npy",
+        pixels=dict(answers.pixels),
     )
 
 
@@ -141,10 +168,14 @@ def spread(labels: Sequence[int], most: int) -> list[int]:
     return turns[:most]
 
 
+def _file_bytes(sample: Sample) -> int:
+    return 0 if sample.pixels is not None else sample.path.stat().st_size
+
+
 def keep_image(stem: Path, sample: Sample, spec: Preprocess) -> Path:
     """The sample's file, or its input tensor when that is smaller or there is no file."""
     tensor = tensor_of(sample, spec)
-    if sample.pixels is None and sample.path.stat().st_size <= tensor.nbytes:
+    if sample.pixels is None and _file_bytes(sample) <= tensor.nbytes:
         path = stem.with_suffix(sample.path.suffix.lower())
         shutil.copyfile(sample.path, path)
         return path
@@ -153,14 +184,33 @@ def keep_image(stem: Path, sample: Sample, spec: Preprocess) -> Path:
     return path
 
 
-def check_measurable(budgets: Sequence[Budget], labels: Sequence[int]) -> None:
-    """Metrics of labels need good and bad images."""
-    if 0 < sum(labels) < len(labels):
-        return
+def keep_mask(stem: Path, sample: Sample, spec: Preprocess) -> Path | None:
+    """The sample's mask at the size of the input, as a picture; None without one."""
+    mask = truth_of(sample, spec)
+    if mask is None:
+        return None
+    path = stem.with_name(f"{stem.name}-mask.png")
+    Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(path)
+    return path
+
+
+def check_measurable(budgets: Sequence[Budget], samples: Sequence[Sample]) -> None:
+    """Metrics of labels need good and bad images, those of pixels a mask for every bad one."""
+    bad = [sample for sample in samples if sample.label]
+    bare = [sample for sample in bad if not sample.has_mask()]
     for budget in budgets:
-        if budget.metric not in {"flips", "rank_correlation", "map_agreement"}:
+        if budget.metric in UNLABELLED:
+            continue
+        if not 0 < len(bad) < len(samples):
             raise UsageError(
                 f"the budget {budget} needs good and bad images",
-                why=f"of {len(labels)} judged images, {sum(labels)} are bad",
+                why=f"of {len(samples)} judged images, {len(bad)} are bad",
                 fix="give --val DIR with both",
+            )
+        if budget.metric in MASKED and bare:
+            raise UsageError(
+                f"the budget {budget} needs a mask for every bad image",
+                where=str(bare[0].path),
+                why=f"{len(bare)} of {len(bad)} bad images have none",
+                fix="give --val DIR with masks (ground_truth/ beside test/), or bound auroc_loss",
             )

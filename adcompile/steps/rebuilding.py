@@ -18,7 +18,13 @@ from adcompile.errors import UsageError
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
 from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
-from adcompile.steps.judging import Collected, asks_accuracy, check_measurable, keep_judged
+from adcompile.steps.judging import (
+    Collected,
+    asks_accuracy,
+    check_measurable,
+    keep_judged,
+    kept_of,
+)
 from adcompile.steps.r0_file import add_r0_file, check_r0
 from adcompile.steps.remaking import Task, remake, task_of
 
@@ -41,8 +47,9 @@ def rebuild_head(job: Job) -> None:
     if job.options.bank_format == "r0":
         check_r0(task.score, head.kind.what)
     _say_images(job, task)
-    check_measurable(asks_accuracy(job), [s.label for s in images.judged])
-    reference = Collected(job.contract, head.raw.map in job.contract.roles)
+    check_measurable(asks_accuracy(job), images.judged)
+    kept = kept_of(job, images.judged)
+    reference = Collected(job.contract, head.raw.map in job.contract.roles, frozenset(kept))
     base = Runs(job, head, task.spec, job.parts).outcome(images.judged, reference.see)
     runs = Runs(job, head, task.spec, job.parts, job.lowered)
     plain = runs.outcome(images.judged)
@@ -54,7 +61,7 @@ def rebuild_head(job: Job) -> None:
     results = ((base, task.score), (plain, task.score), (remade.own, remade.score))
     _report(job, head, images, remade.found, results)
     _record_again(runs.having(remade.parts))
-    keep_judged(job, reference.answers(), images.judged)
+    keep_judged(job, reference.answers(), images.judged, kept)
     if job.options.bank_format == "r0":
         assert remade.found.bank is not None
         rows = len(images.train) * head.site.rows_per_image
