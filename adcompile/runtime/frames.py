@@ -6,6 +6,7 @@ Animated GIF, WebP, TIFF and PNG are read by Pillow. Any other video goes throug
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -163,6 +164,15 @@ class FrameWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None:
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):  # it has ended early: its exit code says so
             self._pipe().close()
-            self._process.wait()
+        code = self._process.wait()
+        if code and kind is None:
+            raise InputError(
+                "ffmpeg could not write the video",
+                where=str(self.target),
+                why=f"exit code {code}; it said why above",
+                fix="another ending, or a folder for the frames",
+            )

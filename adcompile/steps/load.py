@@ -15,11 +15,11 @@ from adcompile.ir import graph, model_io
 from adcompile.ir.emit import model_digest
 from adcompile.ir.evaluate import foreign_nodes
 from adcompile.job import Job
-from adcompile.manifest import ModelRecord, TensorSpec, file_sha256
+from adcompile.manifest import ModelRecord, file_sha256
 from adcompile.passes.set_attribute import parse_setting
 from adcompile.passes.specialize import real_inputs
 from adcompile.rewrite.pipeline import Pipeline
-from adcompile.steps.input_size import size_inside
+from adcompile.steps.input_shapes import choose_shapes
 from adcompile.steps.inputs import wants_golden
 
 FITTED_MODEL = "model.onnx"
@@ -55,37 +55,9 @@ def load(job: Job, source: Source) -> None:
     )
     job.reference = model
     job.model = model.clone()
-    unknown = sorted(set(job.options.input_shapes) - {s.name for s in specs})
-    if unknown:
-        raise UsageError(
-            f"no input called {', '.join(map(repr, unknown))}",
-            where=name,
-            fix="inputs: " + ", ".join(s.name for s in specs),
-        )
-    job.shapes = dict(job.options.input_shapes)
-    inside: set[str] = set()
-    for spec in specs:
-        if spec.name not in job.shapes and _only_batch_is_free(spec):
-            job.shapes[spec.name] = (1, *(d for d in spec.shape[1:] if isinstance(d, int)))
-            job.report.note(
-                f"input {spec.name!r}: batch size set to 1 (--input-shape sets another)"
-            )
-        elif spec.name not in job.shapes and (size := _resized_inside(model, spec)) is not None:
-            job.shapes[spec.name] = (1, int(spec.shape[1]), *size)
-            job.report.note(
-                f"input {spec.name!r}: the graph resizes images to {size[0]}×{size[1]}; its input "
-                "is fixed to that size, and images are resized before it"
-            )
-            inside.add(spec.name)
+    job.shapes, inside = choose_shapes(model, specs, job.options.input_shapes, job.report, name)
     fixed = tuple(s.model_copy(update={"shape": job.shapes.get(s.name, s.shape)}) for s in specs)
     job.source = job.source.model_copy(update={"inputs": fixed})
-    for spec in fixed:
-        if any(isinstance(d, str) for d in spec.shape):
-            dims = "x".join(str(d) for d in spec.shape)
-            job.report.note(
-                f"input {spec.name!r} is {dims}: free dimensions keep nodes on the host; "
-                f"fix them with --input-shape {spec.name}=…"
-            )
     _check_executable(job, model, name)
     job.contract, notes = find_contract(
         model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
@@ -116,20 +88,6 @@ def _check_executable(job: Job, model: ir.Model, name: str) -> None:
     job.report.note(f"{what} was never executed: nothing here can run it")
 
 
-def _resized_inside(model: ir.Model, spec: TensorSpec) -> tuple[int, int] | None:
-    """The size to fix a free N×C×H×W image input to: the one the graph resizes it to."""
-    shape = spec.shape
-    if len(shape) != 4 or shape[1] not in (1, 3) or all(isinstance(d, int) for d in shape[2:]):
-        return None
-    value = next(v for v in model.graph.inputs if v.name == spec.name)
-    size = size_inside(value)
-    if size is None or any(
-        isinstance(d, int) and d != s for d, s in zip(shape[2:], size, strict=True)
-    ):
-        return None
-    return size
-
-
 def _as_in_graph(contract: Contract, inputs: set[str]) -> Contract:
     """ONNX's linear Resize does not antialias; neither may the resize that takes its place."""
     changed = {
@@ -137,15 +95,6 @@ def _as_in_graph(contract: Contract, inputs: set[str]) -> Contract:
         for name, rule in contract.inputs.items()
     }
     return contract.model_copy(update={"inputs": changed})
-
-
-def _only_batch_is_free(spec: TensorSpec) -> bool:
-    """A batch of images (N×C×H×W or N×H×W×C) whose size is open and nothing else."""
-    return (
-        len(spec.shape) == 4
-        and isinstance(spec.shape[0], str)
-        and all(isinstance(d, int) for d in spec.shape[1:])
-    )
 
 
 def _open(source: Source) -> tuple[ir.Model, str, str]:

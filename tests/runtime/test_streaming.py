@@ -131,3 +131,17 @@ def test_videos_go_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with FrameWriter(tmp_path / "new" / "o.mp4", 25) as writer:
         assert [writer.write(n, data) for n, data in enumerate((b"one", b"two"))] == ["o.mp4"] * 2
     assert (tmp_path / "new" / "o.mp4").read_bytes() == b"onetwo"
+
+
+def test_a_video_that_ffmpeg_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its exit code is an error; an error of our own is not hidden by it."""
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    refusal = pytest.raises(InputError, match="could not write the video")
+    with refusal as refused, FrameWriter(tmp_path / "o.mp4", 25):
+        pass
+    assert "exit code 3" in refused.value.why
+    with pytest.raises(ZeroDivisionError), FrameWriter(tmp_path / "o.mp4", 25):
+        raise ZeroDivisionError

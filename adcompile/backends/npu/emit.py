@@ -35,32 +35,12 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         "roi_policy": ctx.options.get("roi_policy", "loop") if part.rows else "",
     }
     layout = packed_layout(part, ctx)
-    if layout is not None:
+    if layout is None:
+        files |= _plain_files(part, lowered, ctx, out, files["model"])
+    else:
         options["mosaic"] = layout.dump()
         options["roi_buckets"] = ",".join(map(str, layout.capacities()))
-        for grid in layout.grids:
-            rows = grid[0] * grid[1]
-            device, simulation = _packed_models(part, lowered, layout, grid)
-            path = f"{folder}/rows{rows}.onnx"
-            files[f"device_{rows}"] = out.add(path, to_bytes(device))
-            files[f"simulation_{rows}"] = files[f"device_{rows}"]
-            if simulation is not device:
-                path = f"{folder}/rows{rows}.{lowered.precision}.onnx"
-                files[f"simulation_{rows}"] = out.add(path, to_bytes(simulation))
-    else:
-        files["simulation"] = _simulation(out, folder, files, part, lowered)
-        # the vendor's compiler converts to bf16 itself, from a float model that it can read
-        legal = settled(part.model, *opset_range(ctx.target))
-        source = legal if lowered.precision == "bf16" else lowered.model
-        if part.rows:
-            data = to_bytes(fix_rows(source, 1))
-            files["device_1"] = out.add(f"{folder}/rows1.onnx", data)
-        else:
-            files["device"] = files["model"]
-            if source is lowered.model and source is not part.model:
-                files["device"] = files["simulation"]
-            elif source is not part.model:
-                files["device"] = add_model(out, f"{folder}/device.onnx", source)
+        files |= _packed_files(part, lowered, layout, out)
     device_name = next(files[n] for n in sorted(files) if n.startswith("device"))
     digest = model_digest(lowered.model)
     plan = replace(
@@ -83,6 +63,45 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     return part.record("npu", lowered.precision, files, options)
 
 
+def _packed_files(part: Part, lowered: Part, layout: Mosaic, out: FileSet) -> dict[str, str]:
+    """Use to path: one model per grid for the device, and another to simulate where they differ."""
+    files: dict[str, str] = {}
+    for grid in layout.grids:
+        rows = grid[0] * grid[1]
+        device, simulation = _packed_models(part, lowered, layout, grid)
+        stem = f"parts/{part.name}/rows{rows}"
+        files[f"device_{rows}"] = out.add(f"{stem}.onnx", to_bytes(device))
+        files[f"simulation_{rows}"] = files[f"device_{rows}"]
+        if simulation is not device:
+            path = f"{stem}.{lowered.precision}.onnx"
+            files[f"simulation_{rows}"] = out.add(path, to_bytes(simulation))
+    return files
+
+
+def _plain_files(
+    part: Part, lowered: Part, ctx: LowerContext, out: FileSet, model: str
+) -> dict[str, str]:
+    """Use to path, of a part that is not packed; *model* is the path of its float model."""
+    folder = f"parts/{part.name}"
+    simulation = model
+    if lowered.model is not part.model:
+        kind = lowered.precision if lowered.precision in FLOAT_PRECISIONS else "int8"
+        simulation = add_model(out, f"{folder}/model.{kind}.onnx", lowered.model)
+    # the vendor's compiler converts to bf16 itself, from a float model that it can read
+    legal = settled(part.model, *opset_range(ctx.target))
+    source = legal if lowered.precision == "bf16" else lowered.model
+    if part.rows:
+        one = out.add(f"{folder}/rows1.onnx", to_bytes(fix_rows(source, 1)))
+        return {"simulation": simulation, "device_1": one}
+    if source is part.model:
+        device = model
+    elif source is lowered.model:
+        device = simulation
+    else:
+        device = add_model(out, f"{folder}/device.onnx", source)
+    return {"simulation": simulation, "device": device}
+
+
 def _packed_models(
     part: Part, lowered: Part, layout: Mosaic, grid: tuple[int, int]
 ) -> tuple[ir.Model, ir.Model]:
@@ -98,13 +117,6 @@ def _planned(lowered: Part, ctx: LowerContext) -> dict[str, int]:
     floats = float_nodes(ctx)
     kinds = [n.op_type for n in lowered.model.graph if n.name not in floats]
     return dict(sorted(Counter(k for k in kinds if k not in _FORMAT_OPS).items()))
-
-
-def _simulation(out: FileSet, folder: str, files: dict[str, str], part: Part, low: Part) -> str:
-    if low.model is part.model:
-        return files["model"]
-    suffix = low.precision if low.precision in FLOAT_PRECISIONS else "int8"
-    return add_model(out, f"{folder}/model.{suffix}.onnx", low.model)
 
 
 def _session(part: Part, digest: str, ctx: LowerContext) -> SessionPlan:
