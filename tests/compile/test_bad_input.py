@@ -105,7 +105,7 @@ CASES: list[tuple[str, list[str], str]] = [
     ("verify what", ["m.onnx", "-t", "npu", "--verify", "maybe"], "auto or none"),
     ("output is a file", ["m.onnx", "-t", "npu", "-o", "file"], "exists"),
     ("output below a file", ["m.onnx", "-t", "npu", "-o", "file/b"], "cannot write"),
-    ("output exists", ["m.onnx", "-t", "npu", "-o", "nothing"], "exists"),
+    ("output exists", ["m.onnx", "-t", "npu", "-o", "."], "holds files that are no bundle"),
 ]
 
 
