@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.next_steps import Step, next_steps
 from adcompile.cli.options import (
     Allowed,
     AsJson,
@@ -24,10 +24,12 @@ from adcompile.cli.options import (
     parse_pairs,
 )
 from adcompile.cli.search import show_search
+from adcompile.cli.verdicts import in_words
 from adcompile.errors import BudgetMissed
 
 if TYPE_CHECKING:
     from adcompile.anomaly.rebuild import Rebuilt
+    from adcompile.job import BuildResult
 
 
 def command(
@@ -147,11 +149,18 @@ def command(
             show_search(missed.search)
         raise
     if json:
-        console.emit_json(result.record())
+        steps = [{"command": c, "for": w} for c, w in _steps(result, model)]
+        console.emit_json({**result.record(), "next": steps})
     else:
         show(result)
+        for command, reason in _steps(result, model):
+            console.say(f"next: {command}\n      {reason}")
     if not result.ok:
         raise typer.Exit(1)
+
+
+def _steps(result: BuildResult, model: Path) -> list[Step]:
+    return next_steps(result.manifest, result.path, model, ok=result.ok)
 
 
 def _names(file: Path) -> tuple[str, ...]:
@@ -188,16 +197,20 @@ def show(result: object) -> None:
     if accuracy := result.manifest.results.get("accuracy"):
         console.say(str(accuracy))
     for action in result.manifest.actions:
+        if action.state == "pending":
+            continue  # among the next steps
         console.say(f"{action.name} ({action.part}): {action.state}" + _tail(action.detail))
     for note in result.notes:
         console.say(f"note: {note}")
-    for step, state, reason in result.steps:
-        console.say(f"{step}: {state} ({reason})")
+    if any(state == "reused" for _, state, _ in result.steps):
+        for step, state, reason in result.steps:
+            console.say(f"{step}: {state} ({reason})")
     if result.search:
         show_search(result.search)
     console.say(f"verified on: {result.manifest.verified_on or 'not verified'}")
     tabled: set[str] = set() if result.rebuilt is None else set(result.rebuilt.results())
-    show_results({k: v for k, v in result.manifest.results.items() if k not in tabled})
+    for line in in_words({k: v for k, v in result.manifest.results.items() if k not in tabled}):
+        console.say(f"  {line}")
     console.say(f"{'ok' if result.ok else 'FAILED'}: {result.path} ({result.seconds:.1f} s)")
 
 
@@ -213,17 +226,6 @@ def show_rebuilt(rebuilt: Rebuilt) -> None:
                 f"  {what}: {flip.image} ({truth}) now {verdict}, "
                 f"score {flip.float_score:.3f} -> {flip.score:.3f}"
             )
-
-
-def show_results(results: Mapping[str, float | str]) -> None:
-    """One line per output or part, its metrics side by side."""
-    lines: dict[str, list[str]] = {}
-    for name, value in sorted(results.items()):
-        subject, _, metric = name.rpartition(" ")
-        if subject:
-            lines.setdefault(subject, []).append(f"{metric} {value}")
-    for subject, metrics in lines.items():
-        console.say(f"  {subject}: {', '.join(metrics)}")
 
 
 def _tail(text: str) -> str:

@@ -40,8 +40,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def say(text: str) -> None:
-    """Print one line for the user on standard output."""
-    out.print(text, markup=False)
+    """Print one line for the user on standard output; it stays one line, so that it can be copied."""
+    out.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
