@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.advice import advice, fix_text, other_precisions
 from adcompile.cli.options import (
     Allowed,
     AsJson,
@@ -20,7 +23,6 @@ from adcompile.cli.options import (
     Settings,
     model_options,
 )
-from adcompile.place.reasons import short
 
 if TYPE_CHECKING:
     from adcompile.job import Job
@@ -35,6 +37,7 @@ class Answer:
     toolchain: str
     plan: Plan
     placed: Sequence[Placed]
+    others: Mapping[str, float]  # precision to share of multiply-adds, where that is more
 
     @property
     def device_parts(self) -> list[str]:
@@ -75,19 +78,26 @@ def command(
     options = model_options(input_shape, settings, passes, allow, backend_file)
     with prepared(model, target_names(target), options, precision=precision) as jobs:
         answers = [_answer(job) for job in jobs]
-        issues = jobs[0].issues
+        issues, notes = jobs[0].issues, jobs[0].report.notes
     if as_json:
         listed = [issue.record() for issue in issues]
         targets_found = [_record(a) for a in answers]
-        console.emit_json({"model": model.name, "targets": targets_found, "lint": listed})
+        console.emit_json(
+            {"model": model.name, "targets": targets_found, "lint": listed, "notes": notes}
+        )
     elif every:
         _show_nodes(answers)
     else:
         _show_groups(answers)
     if not as_json:
         _show_summary(answers)
+        for note in notes:
+            console.say(f"note: {note}")
         for issue in issues:
             console.say(f"lint {issue}")
+        for answer in answers:
+            if answer.device_parts:
+                console.say(f"next: {_build(answer, model)}")
     bad = [
         a
         for a in answers
@@ -108,7 +118,8 @@ def _answer(job: Job) -> Answer:
         precision=job.precision,
         in_float=in_float(job),
     )
-    return Answer(job.target.name, job.target.toolchain, plan, placed)
+    others = other_precisions(job, plan)
+    return Answer(job.target.name, job.target.toolchain, plan, placed, others)
 
 
 def _record(answer: Answer) -> dict[str, object]:
@@ -121,6 +132,7 @@ def _record(answer: Answer) -> dict[str, object]:
         "coverage_nodes": answer.plan.coverage_nodes,
         "coverage_macs": answer.plan.coverage_macs,
         "device_parts": answer.device_parts,
+        "other_precisions": dict(answer.others),
         "refused": answer.refused(),
         "notes": list(answer.plan.notes),
         "nodes": [
@@ -158,7 +170,7 @@ _KINDS = (
     ("not static", "free shape"),
     ("control flow", "control flow"),
     ("shape arithmetic", "shape arithmetic"),
-    ("in full precision", "better in float"),
+    ("in full precision", "after the last layer, in float"),
     ("worth its boundary", "too small a part"),
     ("fewer than", "too small a part"),
     ("too small", "too small a part"),
@@ -207,6 +219,17 @@ def _show_groups(answers: Sequence[Answer]) -> None:
         )
 
 
+def _build(answer: Answer, model: Path) -> str:
+    """The build that follows, in the precision that covers most."""
+    from adcompile.place.targets import FLOAT_PRECISIONS
+
+    precision = next(iter(answer.others), answer.plan.precision)
+    words = ["adcompile", "build", str(model), "-t", answer.target, "--precision", precision]
+    return (
+        shlex.join(words) + ("" if precision in FLOAT_PRECISIONS else " --calib DIR") + " -o out"
+    )
+
+
 def _share(macs: int, total: int) -> str:
     return f"{macs / total:.1%}" if macs else ""
 
@@ -235,7 +258,7 @@ def _show_nodes(answers: Sequence[Answer]) -> None:
                     p.node.op_type,
                     p.part,
                     _cell(p),
-                    _fix(p.why.fix, p.why.fix_exactness),
+                    fix_text(p.why.fix, p.why.fix_exactness),
                 )
                 for p in answer.placed
             ],
@@ -248,45 +271,18 @@ MOST_FIXES = 8
 def _show_summary(answers: Sequence[Answer]) -> None:
     for answer in answers:
         plan = answer.plan
-        parts = ", ".join(answer.device_parts) or "nothing"
+        parts = ", ".join(answer.device_parts)
+        share = f"{plan.coverage_nodes:.0%} of nodes and {plan.coverage_macs:.2%} of multiply-adds"
         console.say(
             f"{answer.target} ({answer.toolchain}, {plan.precision}): "
-            f"{plan.coverage_nodes:.0%} of nodes and {plan.coverage_macs:.2%} of multiply-adds "
-            f"on the device: {parts}"
+            + (f"{share} on the device: {parts}" if parts else "nothing on the device")
         )
-        lines = _advice(answer)
+        for precision, more in answer.others.items():
+            console.say(f"  --precision {precision}: {more:.2%} of multiply-adds on the device")
+        lines = advice(answer.placed)
         for line in lines[:MOST_FIXES]:
             console.say(f"  {line}")
         if len(lines) > MOST_FIXES:
             console.say(f"  … and {len(lines) - MOST_FIXES} more, see --all")
         for note in plan.notes:
             console.say(f"  note: {note}")
-
-
-def _advice(answer: Answer) -> list[str]:
-    """Cautions and suggested fixes, the most work first."""
-    groups: dict[tuple[str, str, str, bool], list[Placed]] = {}
-    for p in answer.placed:
-        device = p.placement == "device"
-        if p.why.reason and (p.why.fix or device):
-            key = (
-                short(p.why.reason),
-                _fix(p.why.fix, p.why.fix_exactness),
-                p.node.op_type,
-                device,
-            )
-            groups.setdefault(key, []).append(p)
-    ordered = sorted(groups.items(), key=lambda item: (-_macs(item[1]), -len(item[1]), item[0]))
-    return [
-        f"{'caution, ' if device else ''}{len(group)} {op}: {reason}"
-        + (f" -> {fix}" if fix else "")
-        for (reason, fix, op, device), group in ordered
-    ]
-
-
-def _macs(group: Sequence[Placed]) -> int:
-    return sum(p.macs for p in group)
-
-
-def _fix(fix: str, exactness: str) -> str:
-    return f"{fix} [{exactness}]" if fix and exactness else fix

@@ -20,6 +20,7 @@ from adcompile.interfaces import Array, Part
 from adcompile.job import Job
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.rows import row_counts
+from adcompile.manifest import TensorSpec
 from adcompile.steps.identity import digest_of
 from adcompile.steps.inputs import (
     FLOAT_PRECISIONS,
@@ -31,6 +32,7 @@ from adcompile.steps.inputs import (
 )
 
 CALIBRATION_SAMPLES = 32
+FIRST_SIDE = 2  # of N×C×H×W: height and width follow
 
 
 def record_golden(job: Job) -> None:
@@ -47,7 +49,15 @@ def record_golden(job: Job) -> None:
         return
     inputs = golden_inputs(job)
     folder = job.work / "golden"
-    job.golden = record_boundaries(job.reference, job.parts, inputs, folder)
+    try:
+        job.golden = record_boundaries(job.reference, job.parts, inputs, folder)
+    except InputError as error:
+        free = [
+            spec for spec in fixed_specs(job) if not all(isinstance(d, int) for d in spec.shape)
+        ]
+        if not free or job.options.golden:
+            raise
+        raise _made_too_small(free[0], error) from error
     for sample in job.golden:
         tables = (sample.inputs, sample.outputs, sample.boundaries)
         listed = {file: None for table in tables for file in table.values() if file}
@@ -61,6 +71,20 @@ def record_golden(job: Job) -> None:
     ]
     if needy:
         _calibrate(job, needy)
+
+
+def _made_too_small(spec: TensorSpec, error: InputError) -> InputError:
+    """What a model says of an input whose free dimensions had to be made up."""
+    sizes = "x".join(map(str, spec.shape))
+    example = "x".join(
+        str(d) if isinstance(d, int) else "224" if place >= FIRST_SIDE else "1"
+        for place, d in enumerate(spec.shape)
+    )
+    return InputError(
+        f"input {spec.name!r} has free dimensions ({sizes}), and the model does not run at size 1",
+        why=error.why or error.what,
+        fix=f"say the size, such as --input-shape {spec.name}={example}, or give --golden FILE.npz",
+    )
 
 
 def _calibrate(job: Job, parts: Sequence[Part]) -> None:

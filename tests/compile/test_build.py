@@ -133,6 +133,19 @@ def test_a_dynamic_input_can_be_fixed(tmp_path: Path) -> None:
     assert [p.placement for p in result.manifest.parts] == ["device"]
 
 
+def test_free_dimensions_that_do_not_run_are_named(tmp_path: Path) -> None:
+    """What is made up for a free size is 1; a model that cannot run on that asks for a size."""
+    model = dynamic()
+    model.graph.node[0].attribute[0].ints[:] = [0, 0, 0, 0]  # no padding: an image needs 3 pixels
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for dim in value.type.tensor_type.shape.dim[2:]:
+            dim.dim_param = "S" if value is model.graph.input[0] else "T"
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    with pytest.raises(InputError, match=r"free dimensions \(Nx3xSxS\)") as caught:
+        compile(model, "npu", tmp_path / "b", replace(QUICK, precision="fp32"))
+    assert "--input-shape image=1x3x224x224" in caught.value.fix
+
+
 def test_unknown_input_name_is_named(tmp_path: Path) -> None:
     """A shape for an input that does not exist lists those that do."""
     with pytest.raises(UsageError, match="no input called 'img'") as caught:

@@ -70,6 +70,26 @@ def test_check_prints_groups_coverage_and_advice(
     assert "mask_logits" in out(capsys)
 
 
+def test_check_names_a_precision_that_covers_more(
+    detector: str, host_only: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default may be the wrong one; the build that follows is written out."""
+    assert main(["check", detector, "-t", "npu"]) == 0
+    text = out(capsys)
+    assert "  --precision a8w8: 100.00% of multiply-adds on the device" in text
+    assert f"next: adcompile build {detector} -t npu:stx --precision" in text
+    assert "--calib DIR -o out" in text
+    assert main(["check", detector, "-t", "npu", "--json"]) == 0
+    answer = json.loads(out(capsys))["targets"][0]
+    assert answer["other_precisions"]["a8w8"] > answer["coverage_macs"]
+    assert main(["check", detector, "-t", "npu", "--precision", "a8w8", "--json"]) == 0
+    assert json.loads(out(capsys))["targets"][0]["other_precisions"] == {}
+    assert main(["check", host_only, "-t", "trt"]) == 1
+    text = out(capsys)
+    assert "nothing on the device" in text
+    assert "next:" not in text
+
+
 def test_check_exit_codes(detector: str, net: str, host_only: str) -> None:
     """0 something runs on the device; 1 nothing does, or a stricter question has the answer no."""
     assert main(["check", host_only, "-t", "trt", "--json"]) == 1
