@@ -2,8 +2,8 @@
 
 The network is an ONNX file with a 128/512-channel 28x28 and a 256/1024-channel 14x14 output when
 one is given (ResNet layer2 and layer3), otherwise one of ``texture_networks`` with seeded random
-weights. The patch embedding is the reference systems': average 3x3, deeper map enlarged by nearest,
-concatenated, one row per position.
+weights. The patch embedding is the reference systems': average 3x3, deeper map enlarged by nearest
+(or bilinear, as in the paper and anomalib), concatenated, one row per position.
 """
 
 from __future__ import annotations
@@ -42,12 +42,25 @@ def _averaged(maps: F32) -> F32:
     return np.asarray(total, np.float32) / np.float32(9)
 
 
+def _twice(maps: F32, axis: int, enlarge: str) -> F32:
+    """Maps with twice as many positions along an axis; bilinear with half-pixel centres."""
+    repeated: F32 = maps.repeat(2, axis=axis)
+    if enlarge == "nearest":
+        return repeated
+    here = np.arange(repeated.shape[axis])
+    beside = np.clip(here // 2 + np.where(here % 2 == 0, -1, 1), 0, maps.shape[axis] - 1)
+    mixed: F32 = np.float32(0.75) * repeated + np.float32(0.25) * maps.take(beside, axis=axis)
+    return mixed
+
+
 def features(
-    images: int, columns: int, model: Path | None, *, rough: bool = False, seed: int = 1
-) -> tuple[F32, str]:
+    images: int, columns: int, model: Path | None, *, rough: bool = False, seed: int = 1,
+    enlarge: str = "nearest",
+) -> tuple[F32, str]:  # fmt: skip
     """Rows [images * 784, columns] and a sentence saying where they come from.
 
     *rough*: without *model*, from the plain network, whose features are harder to search.
+    *enlarge*: the deeper map, ``nearest`` or ``bilinear``.
     """
     random = np.random.default_rng(seed)
     network = plain_network if rough else residual_network
@@ -63,7 +76,7 @@ def features(
         picture = (texture(random) / 255 - mean) / std
         maps = session.run(None, {name: picture.transpose(2, 0, 1)[None].astype(np.float32)})
         shallow, deep = sorted((np.asarray(m)[0] for m in maps), key=lambda m: m.shape[0])
-        deep = _averaged(deep).repeat(2, axis=1).repeat(2, axis=2)
+        deep = _twice(_twice(_averaged(deep), 1, enlarge), 2, enlarge)
         both = np.concatenate([_averaged(shallow), deep])
         out.append(both.reshape(len(both), -1).T)
     rows = np.ascontiguousarray(np.concatenate(out), dtype=np.float32)
@@ -72,4 +85,4 @@ def features(
     shape = "ResNet18" if columns == 384 else "Wide ResNet50-2"
     seeded = "a plain CNN" if rough else f"a {shape} as initialised,"
     what = f"ONNX file {model.name}" if model else f"{seeded} with seeded random weights"
-    return rows, f"{what} over {images} generated textures"
+    return rows, f"{what} over {images} generated textures, deeper map enlarged {enlarge}"

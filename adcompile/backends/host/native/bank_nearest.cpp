@@ -1,7 +1,9 @@
 // The nearest rows of a bank of few panels. Each step takes a tile of queries: int8 codes, then the value
 // of every row by them. The rows that will probably be among the nearest are evaluated in float32, for
 // two queries at a time: neighbours in a feature map resemble each other and need nearly the same rows.
-// Their distances give a limit, and any other row within it is evaluated as well. Nearly every query is
+// Where four neighbours are the same in their last columns (bank_alike.hpp), these are looked at once for
+// all four: in codes, values and float32 distances, which is why those add the last columns first.
+// The distances give a limit, and any other row within it is evaluated as well. Nearly every query is
 // decided by float32 distances that differ by more than their errors; Top decides the others. The bounds
 // are those of bank_bounds.cpp.
 #include <algorithm>
