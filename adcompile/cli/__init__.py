@@ -30,6 +30,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "record": ("record", "Run the reference and store tensors at every part boundary"),
     "build": ("build", "Compile a model into a verified bundle"),
     "verify": ("verify", "Compare a bundle with its golden data"),
+    "preflight": ("preflight", "Will a bundle run on this machine, and what is left to do?"),
     "run": ("run", "Execute a bundle on images or arrays"),
     "stream": ("stream", "Run a bundle over a folder or video, stages in parallel; frames out"),
     "bench": ("bench", "Time a bundle part by part"),

@@ -153,8 +153,8 @@ def _show(found: Description) -> None:
     console.say(f"{found.name}: opset {found.opset}, {found.producer or 'no producer named'}")
     console.say(
         f"{found.nodes} nodes, {found.nodes_simplified} after exact simplification; "
-        f"{_count(found.parameters)} parameters; {_count(found.macs)} multiply-adds "
-        "(100 regions per image)"
+        f"{_count(found.parameters)} parameters; {_count(found.macs)} multiply-adds"
+        + (" (100 regions per image)" if any(part.rows for part in found.parts) else "")
     )
     for title, specs in (("inputs", found.inputs), ("outputs", found.outputs)):
         rows = [(spec.name, spec.dtype, _shape(spec)) for spec in specs]

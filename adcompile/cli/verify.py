@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,8 @@ def command(
         if found is not None:
             console.say(f"cause: {found.text}")
             if found.reproducer is not None:
-                console.say(f"reproducer: adcompile verify {found.reproducer}")
+                place = shlex.quote(str(found.reproducer))
+                console.say(f"reproducer: adcompile verify {place}")
     if not outcome.ok:
         raise typer.Exit(1)
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adcompile import registry
 from adcompile.errors import FormatError, UsageError
 
+SHORTEST = 3  # letters of a word that is looked for in titles
 TARGETS_FILE = "targets.yaml"
 NEWEST_OPSET = 999
 QUANTIZED_OPSET = 17  # of quantized parts, where the target has no opset of its own for them
@@ -148,14 +149,33 @@ def _family(name: str, backend: str) -> _Family:
     else:
         references = _references()
         if name not in references:
+            meant = _called(name)
+            fix = (
+                f"did you mean {', '.join(meant)}?" if meant else _closest(name, list(references))
+            )
             raise UsageError(
-                f"unknown target family {name!r}", fix=_closest(name, list(references))
+                f"unknown target family {name!r}", fix=f"{fix} (adcompile list targets)"
             )
         path = _beside(references[name])
     data = _read(path)
     if name != data.family:
         raise UsageError(f"this backend's targets are called {data.family!r}", where=name)
     return data
+
+
+def _called(text: str) -> list[str]:
+    """Targets whose chip, other name, title or toolchain has *text* in it."""
+    wanted = text.lower()
+    if len(wanted) < SHORTEST:
+        return []
+    return [
+        row.target.name.partition("@")[0]
+        for row in target_rows()
+        if any(
+            wanted in name.lower()
+            for name in (row.target.name, row.target.title, row.target.toolchain, *row.aliases)
+        )
+    ]
 
 
 def _beside(reference: str) -> Path:

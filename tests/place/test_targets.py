@@ -79,6 +79,9 @@ def test_versions_change_the_limits() -> None:
         ("drpai:v3h", "drpai:v2h"),
         ("", "known"),
         ("tensorflow", "known"),
+        ("jetson", "trt:orin-nano, trt:orin-nx"),
+        ("orin-nx", "trt:orin-nx?"),
+        ("Strix", "npu:stx"),
         ("trt:orin-nx@", None),
     ],
 )
