@@ -31,6 +31,7 @@ from adcompile.anomaly.threshold import fit_score
 from adcompile.contract import CONTRACT_KEY, Preprocess, Score, parse_contract
 from adcompile.errors import InputError, UsageError
 from adcompile.ir import model_io
+from adcompile.ir.constants import refill
 from adcompile.runtime.session import open_session
 
 Watch = Callable[[int, int], None]
@@ -220,9 +221,7 @@ def _outcome(model: ir.Model, samples: Sequence[Sample], spec: Preprocess) -> Ou
 def _with_bank(model: ir.Model, bank: Array) -> ir.Model:
     """A copy of a PatchCore graph of ours with another bank."""
     changed = model.clone()
-    value = changed.graph.initializers["memory_bank"]
-    value.const_value = ir.tensor(bank, name="memory_bank")
-    value.shape = ir.Shape(bank.shape)
+    refill(changed.graph.initializers["memory_bank"], bank)
     for node in changed.graph:
         if node.op_type == "PatchScorePaper":
             node.attributes["k"] = ir.AttrInt64("k", min(node.attributes["k"].as_int(), len(bank)))

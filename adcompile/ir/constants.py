@@ -1,8 +1,9 @@
-"""``Constant`` nodes become initializers, so that every constant has one form."""
+"""Constants: ``Constant`` nodes become initializers, so that all have one form; what one holds."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 # attribute of a Constant node -> element type of the tensor it stands for
@@ -66,3 +67,10 @@ def tensor_of(node: ir.Node) -> ir.TensorProtocol | None:
     if dtype is None:
         return None
     return ir.tensor(np.asarray(attribute.value, dtype=dtype.numpy()), dtype=dtype)
+
+
+def refill(value: ir.Value, array: npt.NDArray[np.generic]) -> None:
+    """Let the initializer *value* hold *array* instead, of any shape and the same type."""
+    data = np.asarray(array, order="C")  # ascontiguousarray would make 0-d arrays 1-d
+    value.const_value = ir.tensor(data, name=value.name)
+    value.shape = ir.Shape(data.shape)

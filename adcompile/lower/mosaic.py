@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
 import onnx_ir as ir
 
 from adcompile.errors import Unsupported
+from adcompile.ir.constants import refill
 from adcompile.ir.graph import constant, static_shape
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.tile_rules import RULES
@@ -59,9 +59,7 @@ def resize_mosaic(model: ir.Model, layout: Mosaic, grid: tuple[int, int]) -> ir.
         if array is None or array.ndim != 4 or not _is_mask(name, masks):
             continue
         pitch_y, pitch_x = array.shape[2] // largest[0], array.shape[3] // largest[1]
-        cut = array[:, :, : grid[0] * pitch_y, : grid[1] * pitch_x]
-        value.const_value = ir.tensor(np.ascontiguousarray(cut), name=name)
-        value.shape = ir.Shape(cut.shape)
+        refill(value, array[:, :, : grid[0] * pitch_y, : grid[1] * pitch_x])
     for node in copy.graph:
         for value in node.outputs:
             value.shape = None

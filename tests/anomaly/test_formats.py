@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from adcompile.anomaly.formats import faiss_flat, r0, r1, r3
 from adcompile.anomaly.formats.convert import detect, read_trained, with_values, write_trained
-from adcompile.anomaly.formats.npz import write_npz
+from adcompile.anomaly.formats.npz import read_npz, write_npz
 from adcompile.anomaly.formats.pickle_walk import Made, walk_pickle
 from adcompile.anomaly.formats.record import Trained, findings
 from adcompile.anomaly.formats.torch_file import read_torch_file
@@ -482,3 +482,12 @@ def test_command_line_converts_like_r0(tmp_path: Path, capsys: pytest.CaptureFix
     assert "384" in capsys.readouterr().out
     assert main(["bank", "info", str(tmp_path / "none.bin")]) == 2
     assert main(["bank", "convert", str(out), str(tmp_path / "c.xyz")]) == 2
+
+
+def test_archives_keep_shapes(tmp_path: Path) -> None:
+    """A single number stays one, and memory order is no matter."""
+    arrays = {"n": np.asarray(2.5), "t": np.arange(6.0).reshape(2, 3).T, "e": np.zeros((0, 4))}
+    write_npz(tmp_path / "a.npz", arrays)
+    for name, array in read_npz(tmp_path / "a.npz").items():
+        assert array.shape == arrays[name].shape
+        assert (array == arrays[name]).all()

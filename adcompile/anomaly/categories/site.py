@@ -15,6 +15,7 @@ from adcompile.anomaly.statistics import ROLES
 from adcompile.contract import Preprocess
 from adcompile.errors import ModelError, Unsupported
 from adcompile.ir import model_io
+from adcompile.ir.constants import refill
 from adcompile.ir.extract import extract
 from adcompile.manifest import PartRecord
 from adcompile.runtime.bundle import Bundle
@@ -50,10 +51,7 @@ class Site:
         """A copy of the part's model with other constants."""
         copy = self.model.clone()
         for role, array in arrays.items():
-            name = self.constants[role]
-            value = copy.graph.initializers[name]
-            value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
-            value.shape = ir.Shape(array.shape)
+            refill(copy.graph.initializers[self.constants[role]], array)
         return copy
 
 

@@ -75,4 +75,4 @@ def write_npz(path: Path, arrays: dict[str, Array]) -> None:
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(info, "w", force_zip64=True) as file:
-                npy.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+                npy.write_array(file, np.asarray(array, order="C"), allow_pickle=False)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-import onnx_ir as ir
 
 from adcompile.anomaly.chain import Chain, RawNames
 from adcompile.anomaly.config import FitConfig
@@ -18,6 +17,7 @@ from adcompile.anomaly.samples import Sample
 from adcompile.contract import Preprocess
 from adcompile.errors import InputError, ModelError
 from adcompile.interfaces import Part
+from adcompile.ir.constants import refill
 from adcompile.ir.graph import constant
 
 
@@ -112,9 +112,7 @@ def with_constants(part: Part, arrays: Mapping[str, Array]) -> Part:
     """The part with other arrays behind the named initializers."""
     model = part.model.clone()
     for name, array in arrays.items():
-        value = model.graph.initializers[name]
-        value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
-        value.shape = ir.Shape(array.shape)
+        refill(model.graph.initializers[name], array)
     return replace(part, model=model)
 
 
