@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from collections import defaultdict
@@ -81,6 +82,30 @@ def test_selftest_runs_the_quantized_parts(
         assert laid_out == (policy != "loop")
     done = checked.run(program, str(bundle), "--runtime", "recorded", cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    noise_is_explained(bundle, checked, program, tmp_path)
+
+
+def noise_is_explained(bundle: Path, core: Core, program: Path, tmp_path: Path) -> None:
+    """A part below its bound: the ratio of the build tells coarse quantization from a wrong device."""
+    other = tmp_path / "noisy"
+    shutil.copytree(bundle, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    part = next(p for p in manifest["parts"] if p["placement"] == "device")
+    golden = other / manifest["golden"][0]["boundaries"][part["outputs"][0]["name"]]
+    array = np.load(golden)
+    np.save(golden, array[..., ::-1].copy())  # as far from the device's as two images are
+    for built, verdict in (
+        (None, "unknown from the build; `adcompile verify` measures"),
+        (2.0, "2 dB when it was built: its quantization is too coarse for this data"),
+        (60.0, "60 dB when it was built: this device or its runtime computes other numbers"),
+    ):
+        results = {} if built is None else {f"part {part['name']} isolated snr_db": built}
+        (other / "manifest.json").write_text(json.dumps({**manifest, "results": results}))
+        done = core.run(program, str(other), *ON_CPU, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert re.search(
+            rf"^{part['name']}: \S+ dB here, {re.escape(verdict)}", done.stdout, re.M
+        ), done.stdout
 
 
 def region_rows(part: PartRecord, count: int) -> dict[str, Array]:

@@ -120,7 +120,10 @@ Difference compare_signal(const AnyView& got, const AnyView& wanted, double snr_
   const double ratio = noise == 0 ? snr_db : 10 * std::log10(signal / noise);
   d.fits = ratio >= snr_db;  // never with NaN
   d.ratio = (noise == 0 ? "no noise" : text(ratio) + " dB of signal to noise");
-  if (!d.fits) d.why = d.ratio + ", at least " + text(snr_db) + " dB wanted";
+  if (!d.fits) {
+    d.snr_db = ratio;
+    d.why = d.ratio + ", at least " + text(snr_db) + " dB wanted";
+  }
   return d;
 }
 
@@ -172,7 +175,7 @@ std::vector<Difference> compare_rows(const std::vector<AnyView>& got,
     if (place != w) ++moved;
   }
   for (std::size_t k = 0; k < got.size(); ++k) {
-    all[k] = Difference{true, worst[k], moved, "", ""};
+    all[k] = Difference{true, worst[k], moved, "", 0, ""};
   }
   return all;
 }

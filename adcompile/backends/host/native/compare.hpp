@@ -12,6 +12,7 @@ struct Difference {
   double worst = 0;       // largest |difference|
   Index permuted = 0;     // rows that were found in another place
   std::string ratio;      // signal to noise in words, when that was compared
+  double snr_db = 0;      // the same as a number; only where it is too small
   std::string why;        // one sentence when it does not fit
 };
 

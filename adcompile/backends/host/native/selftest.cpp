@@ -1,6 +1,10 @@
 #include "selftest.hpp"
 
+#include <cmath>
+#include <map>
+
 #include "compare.hpp"
+#include "manifest.hpp"
 #include "npy.hpp"
 #include "rows.hpp"
 
@@ -8,10 +12,17 @@ namespace adc {
 
 namespace {
 
+/// Smallest signal-to-noise ratio in dB of every device part that is below its bound.
+using Noisy = std::map<std::string, double>;
+
+/// Two runs of one model differ less than this, in dB.
+constexpr double kSameNoise = 3;
+
 class Replay {
  public:
-  Replay(Bundle& bundle, const GoldenInfo& sample, std::FILE* report, SelftestResult& result)
-      : bundle_(bundle), info_(bundle.info()), report_(report), result_(result) {
+  Replay(Bundle& bundle, const GoldenInfo& sample, std::FILE* report, SelftestResult& result,
+         Noisy& noisy)
+      : bundle_(bundle), info_(bundle.info()), report_(report), result_(result), noisy_(noisy) {
     recorded_.resize(info_.values.size());
     for (const GoldenTensor& t : sample.tensors) {
       recorded_[static_cast<std::size_t>(t.value)] = read_npy(bundle.folder() + "/" + t.path);
@@ -112,6 +123,11 @@ class Replay {
       } else {
         std::fprintf(report_, ": %s\n", found[i].why.c_str());
         ++result_.different;
+        if (!found[i].ratio.empty()) {
+          const double ratio = found[i].snr_db;
+          double& worst = noisy_.emplace(part.name, ratio).first->second;
+          if (std::isnan(ratio) || ratio < worst) worst = ratio;
+        }
       }
     }
   }
@@ -120,9 +136,37 @@ class Replay {
   const BundleInfo& info_;
   std::FILE* report_;
   SelftestResult& result_;
+  Noisy& noisy_;
   std::vector<Array> recorded_;
   std::vector<int> known_;
 };
+
+/// What a noisy part had when the bundle was built and simulated, NaN when that is not recorded.
+double noise_when_built(const Json& manifest, const std::string& part) {
+  const Json* found = manifest.find("results");
+  if (found != nullptr) found = found->find("part " + part + " isolated snr_db");
+  return found != nullptr && found->kind == Json::Kind::number ? found->number : std::nan("");
+}
+
+/// Says whether the quantization is to blame for noisy parts, or the device.
+void explain(const Noisy& noisy, const std::string& folder, std::FILE* report) {
+  if (noisy.empty()) return;
+  const Json manifest = read_manifest(folder);
+  for (const auto& [part, here] : noisy) {
+    const double built = noise_when_built(manifest, part);
+    std::fprintf(report, "%s: %g dB here, ", part.c_str(), here);
+    if (std::isnan(built)) {
+      std::fprintf(report, "unknown from the build; `adcompile verify` measures the simulation\n");
+      continue;
+    }
+    const char* verdict = here >= built - kSameNoise
+                              ? "its quantization is too coarse for this data, the device computes "
+                                "as simulated; `adcompile verify` says where the noise comes from"
+                              : "this device or its runtime computes other numbers than the "
+                                "simulation";
+    std::fprintf(report, "%g dB when it was built: %s\n", built, verdict);
+  }
+}
 
 }  // namespace
 
@@ -135,15 +179,17 @@ SelftestResult run_selftest(const std::string& folder, const SelftestOptions& op
   open.device = options.device;
   std::unique_ptr<Bundle> bundle;
   SelftestResult result;
+  Noisy noisy;
   for (std::size_t sample = 0; sample < bundle_info().golden.size(); ++sample) {
     // A recorded engine answers for one sample; any other is opened once.
     open.sample = sample;
     if (!bundle || open.engine == "recorded") bundle = std::make_unique<Bundle>(folder, open);
     const BundleInfo& info = bundle->info();
     std::fprintf(report, "%s\n", info.golden[sample].source);
-    Replay replay(*bundle, info.golden[sample], report, result);
+    Replay replay(*bundle, info.golden[sample], report, result, noisy);
     for (std::size_t i = 0; i < info.parts.size(); ++i) replay.part(i);
   }
+  explain(noisy, folder, report);
   return result;
 }
 
