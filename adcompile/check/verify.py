@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ class Verification:
     samples: int
     verified_on: str
     problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     accuracy: AccuracyCheck | None = None
 
     @property
@@ -192,7 +192,6 @@ class _State:
         self._isolated: dict[str, list[Comparison]] = {}
         self._cumulative: dict[str, list[Comparison]] = {}
         self._problems: list[str] = []
-        self._notes: list[str] = []
 
     def sample(self, number: int, recorded: Recorded, *, isolate: bool) -> None:
         """Run one sample through the whole bundle, then each part alone."""
@@ -302,14 +301,31 @@ class _State:
                     cumulative=worst(cumulative) if cumulative else None,
                 )
             )
+        moved = _moved_regions(self._bundle.manifest, parts)
         return Verification(
             tuple(self._outputs),
             tuple(parts),
             samples,
             machine(parts),
             tuple(self._problems),
-            tuple(self._notes),
+            (moved,) if moved else (),
         )
+
+
+def _moved_regions(manifest: Manifest, parts: Sequence[PartCheck]) -> str:
+    """A sentence for a detector whose regions are others, or elsewhere in their list, in a whole run.
+
+    Then the tensors of its region parts cannot be compared row by row, and low numbers are no error.
+    """
+    far = {p.name for p in parts if p.ok and p.cumulative is not None and not p.cumulative.ok}
+    if not any(record.rows and record.name in far for record in manifest.parts):
+        return ""
+    names = ", ".join(part.name for part in parts if part.name in far)
+    return (
+        f"in the whole run {names} are compared region by region in the order of the list; where the "
+        "device's numbers change the choice or the order of regions, these values say little. The "
+        "outputs are matched by overlap"
+    )
 
 
 def machine(parts: Sequence[PartCheck]) -> str:

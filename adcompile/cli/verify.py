@@ -140,6 +140,8 @@ def show(outcome: object) -> None:
     )
     for where in dict.fromkeys(part.where for part in outcome.parts):
         console.say(f"executed by {where}")
+    for note in outcome.notes:
+        console.say(f"note: {note}")
     for problem in outcome.problems:
         console.say(f"problem: {problem}")
     if outcome.first_bad:

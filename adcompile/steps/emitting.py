@@ -132,6 +132,8 @@ def verify(job: Job) -> None:
     job.ok = outcome.ok
     results = outcome.results()
     files = dict(job.manifest.files)
+    for note in outcome.notes:
+        job.report.note(note)
     if outcome.reproduces:
         pass
     elif not _worth_tracing(job):

@@ -87,6 +87,20 @@ def test_a_flipped_weight_names_the_part(bundle: Path, part: str) -> None:
     assert outcome.first_bad == part
 
 
+def test_moved_regions_are_told(
+    pristine: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Behind a part that changes which regions there are, errors by row are said to mean little."""
+    assert verify_bundle(pristine).notes == ()
+    edit_model(bundle / "parts/backbone/model.onnx", flip_weight)
+    reseal(bundle)
+    (note,) = verify_bundle(bundle).notes
+    assert "box_head" in note
+    assert "backbone" not in note
+    assert main(["verify", str(bundle), "--no-trace"]) == 1
+    assert "compared region by region" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_changed_scale_names_the_part(bundle: Path) -> None:
     """Half a percent on one constant of a host part is found."""
     edit_model(bundle / "parts/host_0/model.onnx", change_scale)
