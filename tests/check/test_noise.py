@@ -135,7 +135,7 @@ def test_a_quiet_sample_is_told(rms: float, said: bool) -> None:
 def test_levels_leave_out_what_cannot_be_compared() -> None:
     """Whole numbers, other shapes and missing outputs have no ratio."""
     ones = np.ones((2, 2), np.float32)
-    expected = {"a": 3 * ones, "b": ones.astype(np.int64), "c": ones, "d": ones}
+    expected: dict[str, Array] = {"a": 3 * ones, "b": ones.astype(np.int64), "c": ones, "d": ones}
     found = levels(1, expected, {"a": 3 * ones, "b": ones, "c": np.ones(2, np.float32)})
     assert found == [Level(1, "a", 3.0, SNR_CAP)]
 
