@@ -96,7 +96,7 @@ def noise_is_explained(bundle: Path, core: Core, program: Path, tmp_path: Path) 
     np.save(golden, array[..., ::-1].copy())  # as far from the device's as two images are
     for built, verdict in (
         (None, "unknown from the build; `adcompile verify` measures"),
-        (2.0, "2 dB when it was built: its quantization is too coarse for this data"),
+        (-30.0, "-30 dB when it was built: its quantization is too coarse for this data"),
         (60.0, "60 dB when it was built: this device or its runtime computes other numbers"),
     ):
         results = {} if built is None else {f"part {part['name']} isolated snr_db": built}
