@@ -182,6 +182,8 @@ def _show(summary: dict[str, object], runs: list[dict[str, object]]) -> None:
         for each in map(_dict, _list(run.get("detections", []))[:10]):
             word = each["class"] or each["label"]
             console.say(f"  {word} {each['score']:.3f} at {each['box']}")
+        for each in map(_dict, _list(run.get("classes", []))):
+            console.say(f"  {each['class'] or each['label']}: {each['value']:.4g}")
         if "detections_total" in run:
             console.say(f"  {run['detections_total']} detections")
         if "score" in run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -26,6 +26,7 @@ from adcompile.runtime.preprocess import Placement
 
 DETECTOR_ROLES = ("boxes", "labels", "scores", "masks")
 JSON_DETECTIONS = 1000
+MOST_CLASSES = 5
 
 
 @dataclass
@@ -59,11 +60,36 @@ def deliver(
     if found is not None:
         _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
     _anomaly(delivery, outputs, roles, manifest.contract)
+    _classes(delivery, outputs, roles, manifest.contract.classes)
     for name, role in roles.items():
         if role == "map" and name in outputs and folder is not None:
             _heatmap(delivery, outputs[name], folder, picture, where, manifest.contract.score)
             break
     return delivery
+
+
+def _classes(
+    delivery: Delivery,
+    outputs: Mapping[str, Array],
+    roles: Mapping[str, str],
+    names: Sequence[str],
+) -> None:
+    """The highest values of an output that is one row of class scores, as the model gives them."""
+    for output, array in outputs.items():
+        row = array.ndim == 2 and array.shape[0] == 1 < array.shape[1] and array.dtype.kind == "f"
+        if not row or roles.get(output, "tensor") != "tensor":
+            continue
+        best = np.argsort(-array[0].astype(np.float64), kind="stable")[:MOST_CLASSES]
+        delivery.summary["classes"] = [
+            {
+                "output": output,
+                "label": int(label),
+                "class": names[int(label)] if int(label) < len(names) else "",
+                "value": float(array[0, label]),
+            }
+            for label in best
+        ]
+        return
 
 
 def _tensors(outputs: Mapping[str, object]) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -44,6 +45,19 @@ def test_decision(tmp_path: Path, value: float, word: str) -> None:
     """The contract's comparison decides; a score that is no number is never "normal"."""
     told = deliver(manifest(threshold=0.5), outputs(value), None).summary
     assert told["decision"] == word
+
+
+def test_top_classes() -> None:
+    """A row of class scores gives the five highest with their names; other outputs give none."""
+    plain = manifest()
+    contract = plain.contract.model_copy(update={"roles": {}, "classes": ("cat", "dog")})
+    scores = np.array([[0.1, 3.0, 2.0, 0.0, -1.0, -2.0]], np.float32)
+    named = plain.model_copy(update={"contract": contract})
+    told = deliver(named, {"logits": scores}, None).summary["classes"]
+    best = cast("list[dict[str, object]]", told)
+    assert [(each["label"], each["class"]) for each in best[:2]] == [(1, "dog"), (2, "")]
+    assert len(best) == 5
+    assert "classes" not in deliver(named, {"features": scores[0]}, None).summary
 
 
 def test_no_threshold_no_decision() -> None:
