@@ -145,7 +145,8 @@ def build(folder: Path) -> Path:
 def fuzz(program: Path, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """Run for *seconds*; libFuzzer's exit code is not 0 when it finds something."""
     seeds(folder / "seeds")
-    limits = [f"-max_total_time={seconds}", "-timeout=10", f"-max_len={LONGEST_FILE}"]
+    # a loaded machine may stop a process for ten seconds; a real hang has no end
+    limits = [f"-max_total_time={seconds}", "-timeout=30", f"-max_len={LONGEST_FILE}"]
     limits += [f"-malloc_limit_mb={LARGEST_MIB}", f"-rss_limit_mb={MEMORY_MIB}"]
     # A program's peak memory starts at that of the process that started it (Linux keeps ru_maxrss
     # across exec), and a test process holds more than the limit: a shell stands between the two.
