@@ -11,8 +11,8 @@ anomalib's modules on torch (where anomalib is installed), and our kernel for wh
 covariances, which were what a part held before it held their triangular factors.
 
 The second table says how far the squared distances are from double precision, for images of the
-training set and for new ones, with the features as they are and 100 times as large (in float32 the
-covariances are almost singular then).
+training set and for new ones. With `--scale 100` the features are 100 times as large, and in float32
+the covariances almost singular.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from adcompile.anomaly import heads, ops, padim
 from adcompile.anomaly.backbone import Backbone, load_backbone
 from adcompile.anomaly.maps import embed
 from adcompile.anomaly.presets import preset
-from adcompile.anomaly.scoring import mahalanobis_map, whitened_map
 from adcompile.backends.host.build import Toolchain, compile_library, find_compiler
 from adcompile.backends.host.codegen.text import generate
 from adcompile.backends.host.library import CTensor, HostLibrary, to_c
@@ -47,6 +46,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 SIDE = 256
 GRID = 64
+FORMS = ("factors", "inverses")
 WIDTHS = {4: 64, 8: 128, 16: 256}  # stride of a map: its channels
 
 Contender = Callable[[], object]
@@ -86,10 +86,8 @@ def pictures(count: int, seed: int) -> list[F32]:
 class Fit:
     """A Gaussian per patch from the embeddings of training images, and its covariance."""
 
-    def __init__(
-        self, embeddings: Sequence[F32], factor: float, index: npt.NDArray[np.int64]
-    ) -> None:
-        rows = [e.reshape(e.shape[1], -1) * np.float32(factor) for e in embeddings]
+    def __init__(self, embeddings: Sequence[F32], index: npt.NDArray[np.int64]) -> None:
+        rows = [e.reshape(e.shape[1], -1) for e in embeddings]
         self.exact_mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64), np.float64)
         channels, patches = self.exact_mean.shape
         scatter = np.zeros((patches, channels, channels))
@@ -131,7 +129,7 @@ def parts(backbone: Backbone, gaussian: padim.Gaussian) -> dict[str, ir.Model]:
     whole = padim.build_model(backbone, gaussian, score, chosen.preprocess)
     infer_shapes(whole)
     found: dict[str, ir.Model] = {}
-    for name, model in (("factors", whole), ("inverses", with_inverses(whole, gaussian))):
+    for name, model in zip(FORMS, (whole, with_inverses(whole, gaussian)), strict=True):
         nodes = [n for n in model.graph if n.op_type not in {"Conv", "Constant"}]
         maps = [o for n in model.graph if n.op_type == "Conv" for o in n.outputs]
         results = list(model.graph.outputs)
@@ -219,24 +217,33 @@ def race(contenders: dict[str, Contender], rounds: int) -> None:
         print(f"  {name:34} {min(found):8.2f} {float(np.median(found)):8.2f} {ratio:8.2f}")
 
 
-def errors(fits: dict[str, tuple[Fit, float]], sets: dict[str, list[F32]]) -> None:
-    """Relative errors of squared distances against double precision."""
-    print(f"{'errors: root mean square | largest':34} {'factors':>20} {'whole inverses':>20}")
-    for scale, (fit, factor) in fits.items():
-        for name, embeddings in sets.items():
-            found: dict[str, list[F64]] = {"factor": [], "inverse": []}
-            for each in embeddings:
-                x = each * np.float32(factor)
-                truth, g = fit.exact(x), fit.gaussian
-                white = whitened_map(x, g.mean, g.factor, square_root=False)[0]
-                form = mahalanobis_map(x, g.mean, g.inverse, square_root=False)[0]
-                found["factor"].append(np.abs(white - truth) / truth)
-                found["inverse"].append(np.abs(form - truth) / truth)
-            cells = []
-            for values in found.values():
-                gaps = np.stack(values)
-                cells.append(f"{float(np.sqrt((gaps**2).mean())):9.1e} | {float(gaps.max()):8.1e}")
-            print(f"  {f'{name}, {scale}':32} {cells[0]:>20} {cells[1]:>20}")
+def build(models: dict[str, ir.Model], folder: Path, cpu: str) -> dict[str, HostLibrary]:
+    """Libraries with the parts of each form of the statistics."""
+    toolchain = Toolchain(find_compiler(), ("-O3", f"-march={cpu}"))
+    libraries: dict[str, HostLibrary] = {}
+    for form in FORMS:
+        place = folder / form
+        place.mkdir()
+        chosen = [(n.split()[0], m) for n, m in models.items() if n.endswith(form)]
+        path = compile_library(generate(chosen), place, toolchain, batch=2)
+        libraries[form] = HostLibrary(path, place / "weights.bin")
+    return libraries
+
+
+def errors(fit: Fit, libraries: dict[str, HostLibrary], sets: dict[str, list[F32]]) -> None:
+    """Relative errors of the generated code's squared distances against double precision."""
+    found = {form: libraries[form].part("distance") for form in FORMS}
+    for name, embeddings in sets.items():
+        line = f"  {name:34}"
+        for part in found.values():
+            gaps: list[F64] = []
+            for x in embeddings:
+                truth = fit.exact(x)
+                (squared,) = part.run({part.inputs[0]: x}).values()
+                gaps.append(np.abs(np.asarray(squared, np.float64)[0, 0] - truth) / truth)
+            both = np.stack(gaps)
+            line += f" {f'{np.sqrt((both**2).mean()):.1e} | {both.max():.1e}':>20}"
+        print(line)
 
 
 def main() -> None:
@@ -245,6 +252,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--features", type=int, default=100)
     parser.add_argument("--images", type=int, default=40, help="of the training set")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all features")
     parser.add_argument("--cpu", default="native", help="for -march")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
@@ -253,14 +261,15 @@ def main() -> None:
     index = padim.channel_index(sum(WIDTHS.values()), options.features, 0)
 
     def maps_of(picture: F32) -> list[F32]:
-        return [np.asarray(v, np.float32) for v in evaluate(model, {"x": picture}).values()]
+        found = evaluate(model, {"x": picture}).values()
+        return [np.asarray(v, np.float32) * np.float32(options.scale) for v in found]
 
     def embedded(images: Sequence[F32]) -> list[F32]:
         return [embed(maps_of(p), "nearest", pool=False)[:, index] for p in images]
 
-    train, test = pictures(options.images, 1), pictures(4, 2)
+    train, test = pictures(options.images, 1), pictures(2, 2)
     known, new = embedded(train), embedded(test)
-    fit = Fit(known, 1.0, index)
+    fit = Fit(known, index)
     feeds = maps_of(test[0])
     models = parts(backbone, fit.gaussian)
     size = {k: getattr(fit.gaussian, k).nbytes / 1e6 for k in ("factor", "inverse")}
@@ -270,16 +279,11 @@ def main() -> None:
         f"factors: {size['factor']:.1f} MB, whole inverses: {size['inverse']:.1f} MB"
     )
     theirs = in_anomalib(fit.gaussian, new[0], feeds, options.threads)
+    sets = {"training images": known[:2], "new images": new}
     with tempfile.TemporaryDirectory() as folder:
-        toolchain = Toolchain(find_compiler(), ("-O3", f"-march={options.cpu}"))
-        libraries: dict[str, HostLibrary] = {}
-        for form in ("factors", "inverses"):
-            place = Path(folder) / form
-            place.mkdir()
-            chosen = [(n.split()[0], m) for n, m in models.items() if n.endswith(form)]
-            path = compile_library(generate(chosen), place, toolchain, batch=2)
-            libraries[form] = HostLibrary(path, place / "weights.bin")
-            libraries[form].threads(options.threads)
+        libraries = build(models, Path(folder), options.cpu)
+        for library in libraries.values():
+            library.threads(options.threads)
         for number, (what, given) in enumerate((("distance", [new[0]]), ("head", feeds))):
             print(what)
             contenders = {
@@ -290,8 +294,8 @@ def main() -> None:
             if theirs is not None:
                 contenders["anomalib on torch"] = theirs[number]
             race(contenders, options.rounds)
-    fits = {"as they are": (fit, 1.0), "100 times as large": (Fit(known, 100.0, index), 100.0)}
-    errors(fits, {"training images": known[:4], "new images": new})
+        print(f"{'errors: root mean square | largest':36} {'factors':>20} {'whole inverses':>20}")
+        errors(fit, libraries, sets)
 
 
 if __name__ == "__main__":
