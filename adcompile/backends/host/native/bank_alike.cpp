@@ -21,14 +21,10 @@ bool four_equal(const float* const* x, std::int64_t first, std::int64_t columns)
 
 }  // namespace
 
-std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride, std::int64_t guess) {
+std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride) {
     if (count % kFour != 0) return stride;
     std::int64_t shared = 0;
     for (int t = 0; t < count; t += kFour) {
-        if (guess < stride && four_equal(x + t, guess, stride - guess)) {  // memory is read in one direction
-            shared = std::max(shared, guess);
-            continue;
-        }
         std::int64_t end = stride, first = (stride - 1) / kSharedColumns * kSharedColumns;
         while (first >= shared && four_equal(x + t, first, end - first)) {
             end = first;

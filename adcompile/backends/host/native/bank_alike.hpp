@@ -11,8 +11,7 @@ namespace adc::search {
 
 // From which column on, a multiple of kSharedColumns, each four of `count` queries (of `stride` columns)
 // that follow each other are alike, bit by bit; `stride` where they are not, or where count is no multiple of 4.
-// `guess`: from where they are alike if they are like others; more may be alike then.
-std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride, std::int64_t guess);
+std::int64_t shared_columns(const float* const* x, int count, std::int64_t stride);
 
 // The width of the map whose positions the queries are, if those of 2 x 2 neighbouring positions are alike;
 // otherwise, or where such queries follow each other anyway, 0. Found by looking for the next row of positions:

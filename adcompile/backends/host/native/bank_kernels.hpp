@@ -195,7 +195,8 @@ struct Kernels {
     int (*check)(const BankView&, const Probe& probe, std::int32_t* rows, int count, float* values);
 
     // `encode` of the queries x of a tile, with `limits.step`, codes code_stride columns apart: their square,
-    // error and bias. A bit for each query where it returns true.
+    // error and bias. A bit for each query where it returns true. Where the queries are not alike from
+    // `near.shared` on, this becomes `near.stride`, and the rest is worthless.
     unsigned (*encode_tile)(const BankView&, const float* shift, const float* const* x, const NearLimits& limits, void* codes, NearTile& near);
 
     // `values` of all panels and a tile's queries, of which each four have the codes from column `shared` on in

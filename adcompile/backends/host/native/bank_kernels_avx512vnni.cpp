@@ -226,6 +226,17 @@ ADC_TARGET bool encode_impl<Vnni>(const BankView& b, const float* shift, const f
     return in_range(s);
 }
 
+// Whether a multiple of 32 floats are the same, bit by bit.
+ADC_INLINE bool same(const float* x, const float* y, std::int64_t count) {
+    __m512i low = _mm512_setzero_si512(), high = low;
+    for (std::int64_t i = 0; i < count; i += 32) {
+        low = _mm512_or_si512(low, _mm512_xor_si512(_mm512_loadu_si512(x + i), _mm512_loadu_si512(y + i)));
+        high = _mm512_or_si512(high, _mm512_xor_si512(_mm512_loadu_si512(x + i + 16), _mm512_loadu_si512(y + i + 16)));
+    }
+    const __m512i any = _mm512_or_si512(low, high);
+    return _mm512_test_epi32_mask(any, any) == 0;
+}
+
 template <bool picked>
 ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, const float* const* x, const NearLimits& limits, void* codes,
                                      NearTile& near) {
@@ -252,6 +263,8 @@ ADC_TARGET unsigned encode_tile_vnni(const BankView& b, const float* shift, cons
         for (int t = first; t < last; ++t, own += b.code_stride) {
             CodeSums s = common;
             codes_of<picked>(b, shift, x[t], scale, 0, shared, own, s);
+            const bool compared = t > first && near.in_fours();
+            if (compared && !same(x[t] + near.shared, x[first] + near.shared, near.stride - near.shared)) near.shared = near.stride;
             if (in_range(s)) good |= 1u << t;
             errors[t - first] = error_of(s);
             squares[t - first] = s.square;

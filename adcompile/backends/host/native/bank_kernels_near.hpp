@@ -33,6 +33,11 @@ ADC_TARGET unsigned encode_tile_impl(const BankView& b, const float* shift, cons
                                      NearTile& near) {
     unsigned good = 0;
     for (int t = 0; t < near.count; ++t) {
+        if (near.in_fours()) {
+            const float* first = x[t / kFour * kFour];
+            const std::size_t size = static_cast<std::size_t>(near.stride - near.shared) * sizeof(float);
+            if (std::memcmp(x[t] + near.shared, first + near.shared, size) != 0) near.shared = near.stride;
+        }
         Quantised q;
         unsigned char* own = static_cast<unsigned char*>(codes) + t * b.code_stride * V::kCodeBytes;
         if (!encode_impl<V>(b, shift, x[t], limits.step, own, &q)) continue;

@@ -39,10 +39,16 @@ bool Worker::look_at_tile(int first) {
     NearTile& near = *near_;
     const float* x[kNearTile];
     for (int t = 0; t < near.count; ++t) x[t] = queries_[static_cast<std::size_t>(first + t)].x;
+    // The fours are probably alike as those before them are; reading the queries once shows whether they are.
+    const bool guessed = near.in_fours() && near.count % kFour == 0;
     near.stride = bank_.stride;
-    near.shared = shared_columns(x, near.count, bank_.stride, first == 0 ? bank_.stride : near.shared);
+    if (!guessed) near.shared = shared_columns(x, near.count, bank_.stride);
+    unsigned good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
+    if (guessed && !near.in_fours()) {
+        near.shared = shared_columns(x, near.count, bank_.stride);
+        good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
+    }
     if (near.in_fours()) counts.alike_queries += static_cast<std::uint64_t>(near.count);
-    const unsigned good = kernels_.encode_tile(seen_, shift_, x, near_limits_, whole_codes(first), near);
     for (int t = 0; t < near.count; ++t) {
         Probe& probe = probes_[static_cast<std::size_t>(t)];
         probe = {nullptr, -2 * near_limits_.step, 0, 0, 0, near.bias[t]};
