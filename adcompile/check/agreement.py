@@ -32,6 +32,7 @@ FOUND = "detections found again"
 EXTRA = "detections that are not new"
 COSINE = "cosine"
 SNR = "SNR dB"
+EQUAL = "equal"
 RIGHT = "right class"
 RIGHT_IN_TOP = f"right class among the first {TOP}"
 DECISIONS = (SAME_CLASS, SAME_PIXELS, FOUND, EXTRA)
@@ -66,22 +67,23 @@ class Row:
 class Agreement:
     """The measures of one subject, image after image."""
 
-    images: list[str] = field(default_factory=list[str])
+    images: dict[Key, list[str]] = field(default_factory=dict[Key, list[str]])
     values: dict[Key, list[float]] = field(default_factory=dict[Key, list[float]])
 
     def add(self, image: str, measured: Mapping[Key, float]) -> None:
         """Keep what was measured on one image."""
-        self.images.append(image)
         for key, value in measured.items():
+            self.images.setdefault(key, []).append(image)
             self.values.setdefault(key, []).append(value)
 
     def rows(self) -> list[Row]:
         """One row per output and measure."""
         found: list[Row] = []
-        for (output, measure), numbers in self.values.items():
+        for key, numbers in self.values.items():
+            output, measure = key
             worst = int(np.argmin(numbers))
             mean = float(np.mean(numbers))
-            found.append(Row(output, measure, mean, numbers[worst], self.images[worst]))
+            found.append(Row(output, measure, mean, numbers[worst], self.images[key][worst]))
         return found
 
     def lowest(self) -> float:
@@ -90,8 +92,9 @@ class Agreement:
         found = [1.0]
         for output in outputs:
             means = {r.measure: r.mean for r in self.rows() if r.output == output}
-            found += [means[m] for m in DECISIONS if m in means] or [means.get(COSINE, 1.0)]
-        return min(found)
+            decided = [means[m] for m in DECISIONS if m in means]
+            found += decided or [means[m] for m in (COSINE, EQUAL) if m in means]
+        return float(np.nan_to_num(np.min(found)))  # what is not a number agrees with nothing
 
 
 def agreement(
@@ -149,16 +152,25 @@ def is_label_map(array: Array) -> bool:
 
 def _output(expected: Array, got: Array) -> dict[str, float]:
     if expected.dtype.kind not in "fiub" or not expected.size:
-        return {"equal": float(np.array_equal(expected, got))}
-    left, right = (np.nan_to_num(a.astype(np.float64)) for a in (expected, got))
+        return {EQUAL: float(np.array_equal(expected, got))}
+    wide, other = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(wide)
+    # Infinities and NaN are compared as such, the other values by their size.
+    odd = np.where(finite, 0.0, wide), np.where(np.isfinite(other), 0.0, other)
+    alike = np.array_equal(*odd, equal_nan=True)
+    left, right = np.where(finite, wide, 0.0), np.where(finite, other, 0.0)
+    # What is not a number is the highest of nothing.
+    scores, others = (np.where(np.isnan(a), -np.inf, a) for a in (wide, other))
     found: dict[str, float] = {}
     if is_class_scores(expected):
-        order = np.argsort(-right[0], kind="stable")
-        found[SAME_CLASS] = float(order[0] == left[0].argmax())
+        order = np.argsort(-others[0], kind="stable")
+        found[SAME_CLASS] = float(alike and order[0] == scores[0].argmax())
         if expected.shape[1] > 2 * TOP:
-            found[IN_TOP] = float(left[0].argmax() in order[:TOP])
+            found[IN_TOP] = float(alike and scores[0].argmax() in order[:TOP])
     elif is_label_map(expected):
-        found.update(_label_maps(left[0].argmax(0), right[0].argmax(0), expected.shape[1]))
+        found.update(_label_maps(scores[0].argmax(0), others[0].argmax(0), expected.shape[1]))
+    if not alike:
+        return found | {COSINE: 0.0, SNR: 0.0}
     found[COSINE] = _cosine(left.ravel(), right.ravel())
     found[SNR] = snr_db(left, right - left)
     return found

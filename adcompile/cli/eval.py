@@ -27,7 +27,9 @@ def command(
         typer.Option(help="folder of the COCO images; without --coco, of any images"),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="anomaly data set (MVTec tree …)")] = None,
-    max_samples: Annotated[int | None, typer.Option(help="use only the first N images")] = None,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="use only the first N images")
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="JSON or text: the model's labels by name")
     ] = None,

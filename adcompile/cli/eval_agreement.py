@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,17 @@ class Subject:
     inputs: Sequence[TensorSpec]
     contract: Contract
     is_bundle: bool
+
+
+def _apart(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same with a label of its own for each."""
+    found: dict[str, Subject] = {}
+    for subject in subjects:
+        label = subject.label
+        while label in found:
+            label += "'"
+        found[label] = replace(subject, label=label)
+    return list(found.values())
 
 
 def evaluate_agreement(
@@ -64,6 +75,7 @@ def evaluate_agreement(
             for path in subjects
             for label, mode in modes(path)
         ]
+        opened = _apart(opened)
         if len(opened) < 2:
             raise UsageError(
                 "nothing to compare with",

@@ -52,7 +52,13 @@ def read_gains(model: ir.Model) -> dict[str, Floats]:
         ]
         names = cast("dict[str, int]", record.get("values", {}))
         found = {name: kept[index].astype(np.float32) for name, index in names.items()}
-    except (ValueError, TypeError, AttributeError, IndexError):  # binascii.Error is a ValueError
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ):  # binascii.Error is a ValueError
         return {}
     return {name: gain for name, gain in found.items() if gain.size}
 

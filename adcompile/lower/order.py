@@ -36,9 +36,9 @@ def best_order(
 
     def measured(floats: frozenset[str]) -> float:
         nonlocal asked
-        asked += 1
         if watch is not None:
-            watch(min(asked, most), most)
+            watch(min(asked, most - 1), most)
+        asked += 1
         return noise(floats)
 
     present = measured(frozenset())

@@ -19,6 +19,7 @@ from adcompile.ir.graph import captured_values, is_constant
 from adcompile.ir.model_io import subgraphs_of
 
 CUTS = 16  # places inside the reference whose values are kept
+RANDOM = ("Random", "Bernoulli", "Multinomial")
 KEPT_BYTES = 256 << 20  # of these values, over all samples
 
 Digests = Mapping[ir.Value, bytes]
@@ -74,7 +75,7 @@ def _digests(model: ir.Model) -> dict[ir.Value, bytes]:
     found: dict[ir.Value, bytes] = {}
     inputs = {v: f"input {v.name}".encode() for v in model.graph.inputs}
     for node in model.graph:
-        if list(subgraphs_of(node)) or node.op_type.startswith("Random"):
+        if list(subgraphs_of(node)) or node.op_type.startswith(RANDOM):
             continue
         above = [_source(v, found, inputs) for v in node.inputs]
         if any(each is None for each in above):
@@ -84,7 +85,7 @@ def _digests(model: ir.Model) -> dict[ir.Value, bytes]:
         for each in above:
             total.update(each or b"")
         for place, value in enumerate(node.outputs):
-            found[value] = total.digest() + bytes([place])
+            found[value] = total.digest() + place.to_bytes(4, "little")
     return found
 
 
@@ -102,7 +103,8 @@ def _source(
 
 def _attribute(attribute: ir.Attr) -> str:
     if attribute.type == ir.AttributeType.TENSOR:
-        return f"{attribute.name} {attribute.as_tensor().tobytes().hex()}"
+        tensor = attribute.as_tensor()
+        return f"{attribute.name} {tensor.dtype} {tuple(tensor.shape)} {tensor.tobytes().hex()}"
     value: object = attribute.value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return f"{attribute.name} {attribute.type} {value!r}"
 

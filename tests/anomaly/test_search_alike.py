@@ -149,3 +149,12 @@ def test_what_is_not_finite_is_found(column: int, value: float) -> None:
     queries[[0, 1, 14, 15], column] = value
     with Searcher(bank) as searcher, pytest.raises(InputError, match="NaN"):
         searcher.knn(queries, 3)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_share_what_is_searched_in_fours(threads: int) -> None:
+    """Large enough that other threads take part, in blocks that begin anywhere in the map."""
+    random = np.random.default_rng(9)
+    queries = features(28, 28, 128, 256, 2, random)
+    bank = bank_for(queries, 37, random)
+    assert answer(bank, queries, 7, "auto", threads) == answer(bank, queries, 7, "numpy")

@@ -160,3 +160,9 @@ def test_gains_survive_and_strange_ones_are_ignored() -> None:
     for text in ("[]", "no json", '{"gains": ["*"], "values": {"a": 0}}', '{"values": {"a": 3}}'):
         model.metadata_props[KEY] = text
         assert read_gains(model) == {}
+
+
+def test_gains_that_are_nested_too_deeply_are_none() -> None:
+    model = ir.Model(ir.Graph([], [], nodes=[]), ir_version=8)
+    model.metadata_props[KEY] = "[" * 100_000
+    assert read_gains(model) == {}

@@ -120,3 +120,48 @@ def test_the_lowest_looks_at_decisions_first() -> None:
     both.add("y", {("c", "same top class"): 0.0, ("c", "cosine"): 0.5})
     assert both.lowest() == 0.5
     assert both.rows()[0].worst_image == "y"
+
+
+def lowest_of(reference: object, actual: object) -> float:
+    """What ``--min-agreement`` is held against, for one output on one image."""
+    result = Agreement()
+    result.add("x.png", agreement({"y": np.asarray(reference)}, {"y": np.asarray(actual)}, {}))
+    return result.lowest()
+
+
+def test_what_is_not_finite_cannot_pass() -> None:
+    """Masked scores agree where the others do; a NaN of the compiled model never does."""
+    scores = np.asarray([[1.0, 3.0, -np.inf, -2.0]])
+    assert lowest_of(scores, scores) == 1.0
+    assert lowest_of(scores, -scores) == 0.0
+    assert lowest_of(scores, np.where(np.isinf(scores), -np.inf, -scores)) == 0.0
+    values = np.asarray([0.5, 0.0, 2.0])
+    assert lowest_of(values, [0.5, np.nan, 2.0]) == 0.0
+    assert lowest_of([0.5, np.nan, 2.0], values) == 0.0
+    assert lowest_of([0.5, np.nan, 2.0], [0.5, np.nan, 2.0]) == pytest.approx(1.0)
+
+
+def test_texts_that_differ_cannot_pass() -> None:
+    assert lowest_of(np.asarray(["cat"]), np.asarray(["cat"])) == 1.0
+    assert lowest_of(np.asarray(["cat"]), np.asarray(["dog"])) == 0.0
+
+
+def test_the_worst_image_is_that_of_the_measure() -> None:
+    """The first image has no detections, so no cosine."""
+    result = Agreement()
+    none, some = np.zeros((0, 3)), np.ones((1, 3))
+    for name, left, right in (("a", none, none), ("b", some, some), ("c", some, some * [1, 1, 9])):
+        result.add(name, agreement({"y": left}, {"y": right}, {}))
+    worst = {row.measure: row.worst_image for row in result.rows()}
+    assert worst["cosine"] == "c"
+
+
+def test_two_files_of_one_name_are_two_subjects(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.onnx").write_bytes((work / "other.onnx").read_bytes())
+    words = [str(work / "m.onnx"), str(work / "m.onnx"), str(tmp_path / "m.onnx")]
+    assert main(["eval", *words, "--images", str(work / "images"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["agreement"]) == {"m.onnx'", "m.onnx''"}
+    assert main(["eval", *words, "--images", str(work / "images"), "--max-samples", "0"]) == 2

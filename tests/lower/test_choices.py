@@ -225,8 +225,11 @@ def test_the_order_asks_no_more_than_it_may() -> None:
     assert len(asked) <= 25
     assert [pick.nodes[0] for pick in picks] == sorted(costs, key=lambda n: -costs[n])
     asked.clear()
-    assert {pick.nodes[0] for pick in best_order(sets, noise, 5)} == set(costs)
+    seen: list[tuple[int, int]] = []
+    found = best_order(sets, noise, 5, watch=lambda done, most: seen.append((done, most)))
+    assert {pick.nodes[0] for pick in found} == set(costs)
     assert len(asked) == 5
+    assert seen == [(done, 5) for done in range(5)]  # asked so far
 
 
 def test_how_many_tries_a_search_needs_at_most() -> None:
