@@ -81,10 +81,14 @@ class Statistics:
         return self.arrays["mean"]
 
     def inverse(self) -> Array:
-        """Inverse covariances [P, C, C]."""
+        """Inverse covariances [P, C, C]. Raises FormatError where factors are too large for them."""
         if "inverse" in self.arrays:
             return self.arrays["inverse"]
-        return inverse_of(self.arrays["factor"], self.mean.shape[1])
+        with np.errstate(over="ignore"):
+            found = inverse_of(self.arrays["factor"], self.mean.shape[1])
+        if not np.isfinite(found).all():
+            raise FormatError("factors give inverse covariances beyond float32", where=self.where)
+        return found
 
     def equal(self, other: Statistics) -> bool:
         """True when all numbers are the same."""

@@ -9,8 +9,9 @@ import pytest
 
 from adcompile.anomaly import ops, scoring
 from adcompile.anomaly.padim import invert
+from adcompile.anomaly.statistics import Statistics
 from adcompile.anomaly.whiten import dense_of, factor_of, inverse_of, packed_shape
-from adcompile.errors import InputError
+from adcompile.errors import FormatError, InputError
 from adcompile.interfaces import Report
 from adcompile.ir.evaluate import evaluate
 from adcompile.passes.embed_head import EmbedHead
@@ -142,3 +143,10 @@ def test_the_table_lists_the_op() -> None:
     """``ops.NAMES`` has it, so every tool that lists ops does."""
     assert "WhitenedMap" in ops.NAMES
     assert isinstance(ops.function("WhitenedMap"), ir.Function)
+
+
+def test_factors_whose_inverse_leaves_float32_are_refused() -> None:
+    factor = np.full(packed_shape(16, 2), 1e30, np.float32)
+    mean = np.zeros((2, 16), np.float32)
+    with pytest.raises(FormatError, match="beyond float32"):
+        Statistics({"mean": mean, "factor": factor}).inverse()

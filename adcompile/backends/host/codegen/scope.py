@@ -15,6 +15,7 @@ from adcompile.backends.host.codegen.constants import EMBED_LIMIT, WeightStore, 
 from adcompile.backends.host.codegen.facts import Facts
 from adcompile.backends.host.codegen.names import Namer
 from adcompile.backends.host.codegen.plan import Plan
+from adcompile.errors import FormatError
 
 Array = npt.NDArray[np.generic]
 
@@ -99,7 +100,11 @@ class Scope:
             if array is None or array.dtype != np.float32 or value in self._names:
                 return
             arrays[role] = np.asarray(array, np.float32)
-        places = self._store.places(Statistics(arrays))
+        try:
+            statistics = Statistics(arrays)
+        except FormatError:  # NaN, say: the kernel takes what it gets
+            return
+        places = self._store.places(statistics)
         if places is None:
             return
         for role, value in values.items():

@@ -84,15 +84,14 @@ void adc_searcher::search(int member, std::int64_t first, std::int64_t last) {
 bool adc_searcher::run(const adc::search::Batch& wanted) {
     for (auto& worker : workers) worker->counts = adc_search_counts();
     batch = wanted;
-    const bool fours = workers[0]->likes_fours(batch.k);
-    if (fours) batch.width = adc::search::map_width(batch.queries, batch.count, bank->view.columns);
+    if (workers[0]->likes_fours(batch.k)) batch.width = adc::search::map_width(batch.queries, batch.count, bank->view.columns);
     failed.store(false);
-    // Blocks of equal size, a whole number of them for each thread.
+    // Blocks of equal size, a whole number of them for each thread; of whole tiles where queries are searched in fours.
     const std::int64_t parts = team.size();
     const std::int64_t most = workers[0]->block();
     const std::int64_t rounds = std::max<std::int64_t>(1, (batch.count + parts * most - 1) / (parts * most));
     std::int64_t block = std::max<std::int64_t>(1, (batch.count + parts * rounds - 1) / (parts * rounds));
-    if (fours) block = std::min(most, (block + adc::search::kNearTile - 1) / adc::search::kNearTile * adc::search::kNearTile);
+    if (batch.width > 0) block = std::min(most, (block + adc::search::kNearTile - 1) / adc::search::kNearTile * adc::search::kNearTile);
     const double products = static_cast<double>(batch.count) * static_cast<double>(bank->view.rows * bank->view.columns);
     const auto body = [this](int member, std::int64_t first, std::int64_t last) { search(member, first, last); };
     if (products < kAlone)
