@@ -151,15 +151,12 @@ PatchScorePaper <grid: ints = [1, 1], k: int = 9> (distances, indices, features,
 }
 """
 
-_MAHALANOBIS = """
-MahalanobisMap (embedding, mean, inverse) => (squared)
-{
+_GAP = """
   flat = Constant <value_ints = [-1]> ()
   zero = Constant <value_ints = [0]> ()
   one = Constant <value_ints = [1]> ()
   two = Constant <value_ints = [2]> ()
   four = Constant <value_ints = [4]> ()
-  none = Constant <value_float = 0.0> ()
   shape = Shape (embedding)
   n = Slice (shape, zero, one)
   nc = Slice (shape, zero, two)
@@ -167,6 +164,12 @@ MahalanobisMap (embedding, mean, inverse) => (squared)
   ncp = Concat <axis = 0> (nc, flat)
   rows = Reshape (embedding, ncp)
   gap = Sub (rows, mean)
+"""
+"""What both distances begin with: ``gap`` [N, C, P] of an embedding [N, C, H, W], its sizes, numbers."""
+
+_MAHALANOBIS = f"""
+MahalanobisMap (embedding, mean, inverse) => (squared)
+{{{_GAP}  none = Constant <value_float = 0.0> ()
   by_patch = Transpose <perm = [2, 0, 1]> (gap)
   turned = MatMul (by_patch, inverse)
   terms = Mul (turned, by_patch)
@@ -175,27 +178,17 @@ MahalanobisMap (embedding, mean, inverse) => (squared)
   safe = Max (by_image, none)
   map_shape = Concat <axis = 0> (n, one, hw)
   squared = Reshape (safe, map_shape)
-}
+}}
 """
 
-_WHITENED = """
+_WHITENED = f"""
 WhitenedMap (embedding, mean, factor) => (squared)
-{
-  flat = Constant <value_ints = [-1]> ()
-  zero = Constant <value_ints = [0]> ()
-  one = Constant <value_ints = [1]> ()
-  two = Constant <value_ints = [2]> ()
-  four = Constant <value_ints = [4]> ()
-  lanes = Constant <value_ints = [16]> ()
+{{{_GAP}  lanes = Constant <value_ints = [16]> ()
   start = Constant <value_int = 0> ()
   step = Constant <value_int = 1> ()
   half = Constant <value_int = 2> ()
   row_of_zeros = Constant <value_ints = [0, 0, 0, 0, 1, 0]> ()
   none_before = Constant <value_ints = [0, 0, 0, 0, 0]> ()
-  shape = Shape (embedding)
-  n = Slice (shape, zero, one)
-  nc = Slice (shape, zero, two)
-  hw = Slice (shape, two, four)
   sizes = Shape (mean)
   c = Slice (sizes, zero, one)
   p = Slice (sizes, one, two)
@@ -216,9 +209,6 @@ WhitenedMap (embedding, mean, factor) => (squared)
   extended = Pad (factor, row_of_zeros)
   beside = Gather <axis = 1> (extended, at)
   by_patch = Transpose <perm = [0, 3, 2, 1]> (beside)
-  ncp = Concat <axis = 0> (nc, flat)
-  rows = Reshape (embedding, ncp)
-  gap = Sub (rows, mean)
   left_over = Sub (places, p)
   pads = Concat <axis = 0> (none_before, left_over)
   padded = Pad (gap, pads)
@@ -234,7 +224,7 @@ WhitenedMap (embedding, mean, factor) => (squared)
   by_image = Transpose <perm = [1, 0]> (patches)
   map_shape = Concat <axis = 0> (n, one, hw)
   squared = Reshape (by_image, map_shape)
-}
+}}
 """
 
 _ERROR = """

@@ -213,13 +213,15 @@ def _detections(
 def find_sources(folder: Path) -> list[tuple[Path, str]]:
     """Input files in *folder* with the name of their class: its sub-folder's, or "".
 
-    Images or ``.npz``/``.npy`` files, sorted. Raises InputError when there are none.
+    Images or ``.npz``/``.npy`` files, sorted; of sub-folders the first of each, then the second, so that
+    the first N are of all classes. Raises InputError when there are none.
     """
     if not folder.is_dir():
         raise InputError("no such folder of images", where=str(folder))
     own = [(path, "") for path in _files(folder)]
     below = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = own or [(path, home.name) for home in below for path in _files(home)]
+    inside = [(at, home.name, path) for home in below for at, path in enumerate(_files(home))]
+    found = own or [(path, home) for _, home, path in sorted(inside)]
     if not found:
         wanted = ", ".join((*SUFFIXES, *ARRAYS))
         raise InputError("folder holds no image", where=str(folder), fix=f"expected {wanted}")

@@ -68,7 +68,8 @@ def evaluate_agreement(
     )
     from adcompile.runtime.inputs import make_feeds
 
-    sources = find_sources(images)[:max_samples]
+    every = find_sources(images)
+    sources = every[:max_samples]
     with ExitStack() as stack, console.progress("eval") as view:
         opened = [
             _open(path, label, mode, options, stack)
@@ -85,7 +86,7 @@ def evaluate_agreement(
         judge = next((subject for subject in opened if subject.is_bundle), first)
         known = dict(enumerate(judge.contract.classes)) if classes is None else classes
         named = bool(known)
-        labels = _labels([name for _, name in sources], known)
+        labels = _labels([name for _, name in every], known)
         results: dict[str, Agreement] = {}
         truth: dict[str, Agreement] = {}
         task = view.add_task("eval", total=len(sources))

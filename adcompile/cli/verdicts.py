@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-EQUAL_DB = 300.0  # what a comparison without any difference reports
-
 
 def in_words(results: Mapping[str, float | str]) -> list[str]:
     """One line per output, one for all parts by themselves, then what else was measured.
@@ -50,4 +48,6 @@ def _words(metrics: Mapping[str, float | str]) -> str:
 
 
 def _ratio(decibel: float | str) -> str:
-    return "equal" if float(decibel) >= EQUAL_DB else f"SNR {float(decibel):.1f} dB"
+    from adcompile.check.compare import SNR_CAP
+
+    return "equal" if float(decibel) >= SNR_CAP else f"SNR {float(decibel):.1f} dB"

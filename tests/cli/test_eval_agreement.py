@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcompile.check.agreement import Agreement, agreement, correctness
+from adcompile.check.agreement import Agreement, agreement, correctness, find_sources
 from adcompile.cli import main
 from adcompile.errors import InputError
 from adcompile.ir.model_io import to_bytes
@@ -165,3 +165,12 @@ def test_two_files_of_one_name_are_two_subjects(
     found = json.loads(capsys.readouterr().out)
     assert set(found["agreement"]) == {"m.onnx'", "m.onnx''"}
     assert main(["eval", *words, "--images", str(work / "images"), "--max-samples", "0"]) == 2
+
+
+def test_the_first_images_are_of_all_classes(tmp_path: Path) -> None:
+    for home in "ab":
+        (tmp_path / home).mkdir()
+        for name in ("1.png", "2.png", "3.png")[: 2 + (home == "b")]:
+            (tmp_path / home / name).touch()
+    found = [f"{home}/{path.name}" for path, home in find_sources(tmp_path)]
+    assert found == ["a/1.png", "b/1.png", "a/2.png", "b/2.png", "b/3.png"]

@@ -163,13 +163,12 @@ ADC_INLINE void finish_row(Pack<q...>, const typename V::F* low, const typename 
     ((out[q * out_stride] = V::sum(V::add(low[q], high[q]))), ...);
 }
 
-// The sums of queries q and q + 1 with 3 to 5 rows.
-template <class V, int q, std::size_t Q, int... n>
-ADC_INLINE void finish_two(Pack<n...>, const Running<V, Q, sizeof...(n)>& sums, float* out, std::int64_t out_stride) {
+// The sums of two queries with 3 to 5 rows.
+template <class V, int... n>
+ADC_INLINE void finish_two(Pack<n...>, const Running<V, 2, sizeof...(n)>& sums, float* out, std::int64_t out_stride) {
     // Of four, where three are wanted: the fourth is not looked at.
-    const typename V::F first[] = {V::add(sums.low[n][q], sums.high[n][q])..., V::zero()};
-    const typename V::F second[] = {V::add(sums.low[n][q + 1], sums.high[n][q + 1])..., V::zero()};
-    out += q * out_stride;
+    const typename V::F first[] = {V::add(sums.low[n][0], sums.high[n][0])..., V::zero()};
+    const typename V::F second[] = {V::add(sums.low[n][1], sums.high[n][1])..., V::zero()};
     V::sums(first, second, out, out + out_stride);
     if constexpr (sizeof...(n) == 5) {
         out[4] = V::sum(first[4]);
@@ -183,7 +182,7 @@ ADC_INLINE void finish_distances(Pack<q...> queries, Pack<n...> rows, const Runn
                                  std::int64_t out_stride) {
     constexpr std::size_t Q = sizeof...(q);
     if constexpr (V::kSorts && Q == 2 && sizeof...(n) >= 3) {
-        finish_two<V, 0, Q>(rows, sums, out, out_stride);
+        finish_two<V>(rows, sums, out, out_stride);
     } else if constexpr (V::kSorts && Q == 4 && sizeof...(n) == 2) {
         const typename V::F first[] = {V::add(sums.low[n][0], sums.high[n][0])..., V::add(sums.low[n][1], sums.high[n][1])...};
         const typename V::F second[] = {V::add(sums.low[n][2], sums.high[n][2])..., V::add(sums.low[n][3], sums.high[n][3])...};
