@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from adcompile.fileset import FileSet
 from adcompile.manifest import PartRecord, RewriteRecord, TensorSpec
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 Array = npt.NDArray[np.generic]
 Feeds = Mapping[str, Array]

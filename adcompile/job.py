@@ -25,14 +25,14 @@ from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Re
 from adcompile.lower.search import TRIES, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
-from adcompile.place.targets import Target, check_precision, resolve_target
+from adcompile.place.targets import resolve_target
+from adcompile.target import FLOAT_PRECISIONS, QUANTIZED_PRECISIONS, Target, check_precision
 
 Watch = Callable[[str], None]
 Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
 BUILD_KEY = "build_key"
 DIGEST = "sha256:"
 SHORT = 40  # characters: longer fields of the identity are recorded as a digest
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "xint8", "a8w8", "a16w8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class BuildOptions:
             raise UsageError(f"--bank-format {self.bank_format!r}", fix="adbank or r0")
         if self.head not in {"host", "device"}:
             raise UsageError(f"--head {self.head!r}", fix="host or device")
-        known = {"host", "device", *PRECISIONS}
+        known = {"host", "device", *FLOAT_PRECISIONS, *QUANTIZED_PRECISIONS}
         wrong = sorted({v for v in self.pins.values()} - known)
         if wrong:
             raise UsageError(

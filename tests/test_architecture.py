@@ -62,6 +62,10 @@ RULES = [
         "adcompile.runtime",
         ("adcompile.compiler", "adcompile.cli", "adcompile.ir", "onnx_ir", "onnx"),
     ),
+    (
+        "adcompile.interfaces",
+        tuple(f"adcompile.{n}" for n in ["rewrite", "passes", "place", "lower", "check", "steps"]),
+    ),
     ("adcompile.manifest", ("adcompile.ir", "onnx_ir", "onnx")),
     ("adcompile.contract", ("adcompile.ir", "onnx_ir", "onnx")),
 ]

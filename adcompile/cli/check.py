@@ -221,7 +221,7 @@ def _show_groups(answers: Sequence[Answer]) -> None:
 
 def _build(answer: Answer, model: Path) -> str:
     """The build that follows, in the precision that covers most."""
-    from adcompile.place.targets import FLOAT_PRECISIONS
+    from adcompile.target import FLOAT_PRECISIONS
 
     precision = next(iter(answer.others), answer.plan.precision)
     words = ["adcompile", "build", str(model), "-t", answer.target, "--precision", precision]

@@ -13,7 +13,7 @@ from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
     from adcompile.place.support import Row, Table
-    from adcompile.place.targets import Target
+    from adcompile.target import Target
 
 Record = dict[str, str]
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from adcompile.interfaces import Facts
 from adcompile.ir.graph import opset, static_shape
 from adcompile.place.rows import roi_rows
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 
 def facts_of(model: ir.Model, target: Target, precision: str) -> Facts:

@@ -27,13 +27,11 @@ from adcompile.place.partition import (
 from adcompile.place.reasons import short
 from adcompile.place.schema import Cost, PartPlan, Plan, Settings, Why, structure_of
 from adcompile.place.select import matches
-from adcompile.place.targets import Target, check_precision, opset_range
 from adcompile.place.trim import Trimming, loose_ends, small, worth
+from adcompile.target import COARSE_PRECISIONS, Target, check_precision, opset_range
 
 Supports = Callable[[ir.Node, Facts], Verdict]
 
-COARSE = frozenset({"int8", "fp8", "xint8", "a8w8", "bf16"})
-"""Precisions with at most 8 significant bits for an activation."""
 PINNED_HOST = "kept on the host by the user"
 ROI_ON_HOST = "roi_policy host keeps what runs per region on the host"
 
@@ -195,7 +193,7 @@ class _Placement:
         if not verdict and i not in self.pinned:
             return self._to_host(i, verdict)
         better = self.in_float.get(node.name or "")
-        coarse = self.precisions.get(i, self.facts.precision) in COARSE
+        coarse = self.precisions.get(i, self.facts.precision) in COARSE_PRECISIONS
         if better is not None and coarse and i not in self.pinned:
             return self._to_host(i, better)
         values = (*node.inputs, *node.outputs)

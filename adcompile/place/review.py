@@ -11,7 +11,7 @@ from adcompile.errors import FormatError
 from adcompile.interfaces import Facts, Verdict
 from adcompile.place.facts import facts_of
 from adcompile.place.schema import Plan
-from adcompile.place.targets import Target, check_precision
+from adcompile.target import Target, check_precision
 
 
 @dataclass(frozen=True, slots=True)

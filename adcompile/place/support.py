@@ -18,7 +18,7 @@ from adcompile.ir.graph import DOMAIN, constant, dtype_name
 from adcompile.ir.model_io import subgraphs_of
 from adcompile.lower.opset import obstacle
 from adcompile.place.rows import is_rowwise
-from adcompile.place.targets import part_opsets
+from adcompile.target import part_opsets
 
 FLOATS = ("float32", "float16", "bfloat16")
 INTS = ("int32", "int64")

@@ -1,4 +1,4 @@
-"""Targets as data: a concrete chip and toolchain, by name.
+"""Which targets there are: tables of chips and toolchains, looked up by name.
 
 Each backend folder has a ``targets.yaml``; a bare family name means that family's default. A name
 is ``family[:chip][@version]``: ``npu``, ``npu:stx``, ``trt:orin-nx@10.3``. A backend of a user's
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,31 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adcompile import registry
 from adcompile.errors import FormatError, UsageError
+from adcompile.target import Target
 
 SHORTEST = 3  # letters of a word that is looked for in titles
 TARGETS_FILE = "targets.yaml"
-NEWEST_OPSET = 999
-QUANTIZED_OPSET = 17  # of quantized parts, where the target has no opset of its own for them
-FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One chip and toolchain.
-
-    ``name`` is canonical ("npu:stx", "trt:orin-nx@10.3"); ``toolchain`` its version; ``precisions``
-    those that can be asked for, the first is the default; ``limits`` are numbers the support checks
-    read (for example ``topk_max``); ``facts`` are strings for recipes (SM, PRODUCT, opset …).
-    """
-
-    name: str
-    family: str
-    title: str
-    toolchain: str
-    precisions: tuple[str, ...]
-    limits: Mapping[str, int] = field(default_factory=dict[str, int])
-    facts: Mapping[str, str] = field(default_factory=dict[str, str])
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +81,8 @@ def resolve_target(text: str, *, backend: str = "") -> Target:
     return _target(family, chip_name, version or bare_version)
 
 
-def list_targets(family: str | None = None) -> list[Target]:
-    """Every target of one family, or of all installed ones, at its default toolchain version."""
-    return [row.target for row in target_rows(family)]
-
-
 def target_rows(family: str | None = None) -> list[TargetRow]:
-    """Like :func:`list_targets`, with the versions and other names that are understood."""
+    """Every target of one family, or of all installed ones, at its default toolchain version."""
     names = [family] if family is not None else list(_references())
     rows: list[TargetRow] = []
     for name in names:
@@ -124,19 +97,6 @@ def target_rows(family: str | None = None) -> list[TargetRow]:
             for chip, spec in data.chips.items()
         ]
     return rows
-
-
-def check_precision(target: Target, precision: str | None) -> str:
-    """*precision*, or the target's default for None; an unknown one is a UsageError."""
-    if precision is None:
-        return target.precisions[0]
-    if precision not in target.precisions:
-        raise UsageError(
-            f"{target.name} has no precision {precision!r}",
-            why=f"{target.title}, {target.toolchain}",
-            fix="use one of: " + ", ".join(target.precisions),
-        )
-    return precision
 
 
 def _references() -> dict[str, str]:
@@ -278,19 +238,3 @@ def _closest(name: str, known: list[str], prefix: str = "") -> str:
     words = near if near else sorted(known)
     text = ", ".join(prefix + word for word in words)
     return f"did you mean {text}?" if near else f"known: {text}"
-
-
-def opset_range(target: Target) -> tuple[int, int]:
-    """The oldest and the newest opset that the target's tools read."""
-    return target.limits.get("opset_min", 1), target.limits.get("opset_max", NEWEST_OPSET)
-
-
-def part_opsets(target: Target, precision: str, now: int) -> tuple[int, ...]:
-    """Opsets that a device part of a model of opset *now* may be written in, the best first."""
-    low, high = opset_range(target)
-    nearest = min(max(now, low), high)
-    if precision in FLOAT_PRECISIONS:
-        return (nearest,)
-    if "opset_quantized" in target.limits:
-        return (target.limits["opset_quantized"],)
-    return (min(QUANTIZED_OPSET, high), nearest)

@@ -13,8 +13,7 @@ from adcompile.check.golden import GoldenInput, make_inputs, unknown_items
 from adcompile.job import Job
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.images import find_images
-
-FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
+from adcompile.target import FLOAT_PRECISIONS
 
 
 def wants_golden(job: Job) -> bool:

@@ -17,7 +17,7 @@ from adcompile.contract import Score
 from adcompile.errors import UsageError
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
-from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
+from adcompile.steps.inputs import fixed_specs
 from adcompile.steps.judging import (
     Collected,
     asks_accuracy,
@@ -27,6 +27,7 @@ from adcompile.steps.judging import (
 )
 from adcompile.steps.r0_file import add_r0_file, check_r0
 from adcompile.steps.remaking import Task, remake, task_of
+from adcompile.target import FLOAT_PRECISIONS
 
 
 def rebuild_head(job: Job) -> None:

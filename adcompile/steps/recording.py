@@ -23,13 +23,13 @@ from adcompile.lower.rows import row_counts
 from adcompile.manifest import TensorSpec
 from adcompile.steps.identity import digest_of
 from adcompile.steps.inputs import (
-    FLOAT_PRECISIONS,
     calibration_images,
     fixed_specs,
     golden_inputs,
     unrecordable,
     wants_golden,
 )
+from adcompile.target import FLOAT_PRECISIONS
 
 CALIBRATION_SAMPLES = 32
 FIRST_SIDE = 2  # of N×C×H×W: height and width follow

@@ -27,10 +27,11 @@ from adcompile.lower.search import (
 )
 from adcompile.place.facts import facts_of
 from adcompile.steps.accuracy_scorer import AccuracyScorer
-from adcompile.steps.inputs import FLOAT_PRECISIONS, fixed_specs
+from adcompile.steps.inputs import fixed_specs
 from adcompile.steps.lowering import context, emit_part
 from adcompile.steps.ranking import float_nodes, merged, rank
 from adcompile.steps.search_record import PartScore, PickScore, SearchRecord, StepScore
+from adcompile.target import FLOAT_PRECISIONS
 
 
 def scorer_of(job: Job, budget: Budget) -> Scorer:

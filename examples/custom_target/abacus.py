@@ -17,7 +17,7 @@ from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
 from adcompile.ir.model_io import to_bytes
 from adcompile.manifest import PartRecord
 from adcompile.place.support import Row, Site, Table, judge, one_image, rows_for
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 
 def _kernel(site: Site) -> Verdict | None:

@@ -12,7 +12,7 @@ import adcompile
 from adcompile.cli import main
 from adcompile.errors import FormatError, UsageError
 from adcompile.ir.model_io import save_model
-from adcompile.place.targets import list_targets, resolve_target
+from adcompile.place.targets import resolve_target, target_rows
 from tests.place.nets import small_net
 
 FILE = Path(__file__).parents[2] / "examples" / "custom_target" / "abacus.py"
@@ -75,7 +75,7 @@ def test_an_installed_target_is_known_by_name(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert resolve_target("abacus").name == "abacus:tiny"
     assert resolve_target("abacus:tiny@2.0").limits["kernel"] == 3
-    assert {"abacus:tiny", "abacus:wide"} <= {t.name for t in list_targets()}
+    assert {"abacus:tiny", "abacus:wide"} <= {row.target.name for row in target_rows()}
 
 
 def test_a_backend_without_targets_says_what_is_missing(tmp_path: Path) -> None:

@@ -8,12 +8,8 @@ import sys
 import pytest
 
 from adcompile.errors import UsageError
-from adcompile.place.targets import (
-    check_precision,
-    list_targets,
-    resolve_target,
-    target_rows,
-)
+from adcompile.place.targets import TargetRow, resolve_target, target_rows
+from adcompile.target import FLOAT_PRECISIONS, QUANTIZED_PRECISIONS, check_precision
 
 DEFAULTS = {"trt": "trt:rtx-ada", "npu": "npu:stx", "drpai": "drpai:v2h", "cpu": "cpu:host"}
 REQUIRED = """trt:rtx-ada trt:rtx-ampere trt:rtx-blackwell trt:orin-nano trt:orin-nx trt:agx-orin
@@ -38,14 +34,14 @@ def test_promised_targets_exist(name: str) -> None:
     assert target.source
 
 
-@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
-def test_every_target_is_consistent(target: object) -> None:
+@pytest.mark.parametrize("row", target_rows(), ids=lambda row: row.target.name)
+def test_every_target_is_consistent(row: TargetRow) -> None:
     """Canonical names resolve to themselves, aliases to their chip, fp32 is always accepted."""
-    from adcompile.place.targets import Target
-
-    assert isinstance(target, Target)
+    target = row.target
     assert resolve_target(target.name) == target
+    assert all(resolve_target(f"{target.family}:{alias}") == target for alias in row.aliases)
     assert "fp32" in target.precisions
+    assert set(target.precisions) <= FLOAT_PRECISIONS | QUANTIZED_PRECISIONS
     assert len(set(target.precisions)) == len(target.precisions)
     assert target.facts["roi_policy"] in {"auto", "loop", "profile", "whole"}
 
@@ -108,7 +104,7 @@ def test_precisions_are_checked() -> None:
 def test_listing_targets_imports_no_backend() -> None:
     """Targets are data: neither the IR nor a vendor package is loaded to list them."""
     code = (
-        "from adcompile.place.targets import list_targets; import sys; list_targets();"
+        "from adcompile.place.targets import target_rows; import sys; target_rows();"
         "print([m for m in sys.modules if m in ('onnx_ir', 'onnx', 'onnxruntime', 'numpy') "
         "or m.endswith('.backend')])"
     )

@@ -16,7 +16,7 @@ from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
 from adcompile.ir.emit import add_model
 from adcompile.manifest import PartRecord
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 
 class CpuBackend:

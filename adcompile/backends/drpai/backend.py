@@ -14,7 +14,7 @@ from adcompile.backends.drpai.support import supports as table_supports
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
 from adcompile.manifest import PartRecord
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 
 class DrpaiBackend:

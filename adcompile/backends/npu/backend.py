@@ -15,7 +15,7 @@ from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
 from adcompile.manifest import PartRecord
 from adcompile.passes.subsampling import MaxPool1x1
-from adcompile.place.targets import Target
+from adcompile.target import Target
 
 
 class NpuBackend:

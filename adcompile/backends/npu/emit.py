@@ -18,9 +18,9 @@ from adcompile.lower.mosaic import mosaic, resize_mosaic
 from adcompile.lower.opset import settled
 from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
-from adcompile.place.targets import FLOAT_PRECISIONS, opset_range
 from adcompile.render import render, to_json
 from adcompile.runtime.tiles import Mosaic
+from adcompile.target import FLOAT_PRECISIONS, opset_range
 
 _FORMAT_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 

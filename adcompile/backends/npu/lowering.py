@@ -23,8 +23,8 @@ from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme
 from adcompile.lower.violations import kept_in_float
-from adcompile.place.targets import opset_range, part_opsets
 from adcompile.runtime.tiles import Mosaic
+from adcompile.target import opset_range, part_opsets
 
 REWRITES: Mapping[str, tuple[Exactness, str]] = {
     "roi-mosaic": (Exactness.EXACT, "regions side by side in one image with gutters: one call"),

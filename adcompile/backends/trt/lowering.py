@@ -21,7 +21,7 @@ from adcompile.lower.observe import Observation, observe
 from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.scheme import Scheme
-from adcompile.place.targets import opset_range, part_opsets
+from adcompile.target import opset_range, part_opsets
 
 REWRITES: Mapping[str, tuple[Exactness, str]] = {
     "half": (Exactness.QUANTIZED, "the part in float16"),
