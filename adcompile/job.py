@@ -226,7 +226,7 @@ class Job:
         """Resolve target, backend and precision; raises UsageError naming the nearest names."""
         resolved = resolve_target(target, backend=options.backend_class or "")
         reference = options.backend_class or resolved.family
-        found = registry.lookup(reference, registry.BACKENDS, "adcompile.backends", "backend")
+        found = registry.BACKENDS.lookup(reference)
         if not callable(found):
             raise UsageError(f"backend {reference!r} is not a class")
         return cls(

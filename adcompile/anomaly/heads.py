@@ -16,7 +16,7 @@ from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.maps import Array, Upsampling, upsample_blur_matrices
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, Score
 from adcompile.ir import graph
-from adcompile.lower.opset import retarget
+from adcompile.ir.opset import retarget
 
 ROLES: Mapping[str, str] = {"score": "score", "raw_score": "raw_score", "anomaly_map": "map"}
 OPSET = 17

@@ -73,7 +73,7 @@ def ops(target: str | None) -> list[Record]:
     if target == "host":
         return _host_ops()
 
-    names = [target] if target else list(registry.BACKENDS)
+    names = [target] if target else list(registry.BACKENDS.built_in)
     records: list[Record] = []
     for name in names:
         resolved = resolve_target(name)
@@ -104,14 +104,8 @@ def _host_ops() -> list[Record]:
 
 
 def _table(family: str) -> Table | None:
-    from adcompile.errors import UsageError as NoSuch
-
-    references = registry.names(registry.BACKENDS, "adcompile.backends")
-    package = references[family].rpartition(":")[0].rpartition(".")[0]
-    try:
-        return cast("Table", registry.load(f"{package}.support:TABLE"))
-    except NoSuch:
-        return None
+    reference = registry.BACKENDS.names()[family]
+    return cast("Table | None", registry.beside(reference, "support:TABLE"))
 
 
 def _ops_of(target: Target, table: Table) -> list[Record]:

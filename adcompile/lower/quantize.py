@@ -5,12 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from adcompile.interfaces import CalibrationData
+from adcompile.ir.opset import retarget
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.assign import Prepared, assign
 from adcompile.lower.equalize import equalize
 from adcompile.lower.insert import Assignment, insert, name_nodes
 from adcompile.lower.observe import observe
-from adcompile.lower.opset import retarget
 from adcompile.lower.points import plan_points, with_fused
 from adcompile.lower.reconstruct import reconstruct
 from adcompile.lower.scheme import Scheme

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.graph import opset
-from adcompile.lower.opset import obstacle, retarget
+from adcompile.ir.opset import obstacle, retarget
 
 _RESIZE = 13  # the oldest opset whose Resize needs no region of interest
 _IR_VERSION = 7  # the file format that came with it

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from adcompile.interfaces import Array, Facts, Verdict
 from adcompile.ir.graph import DOMAIN, constant, dtype_name
 from adcompile.ir.model_io import subgraphs_of
-from adcompile.lower.opset import obstacle
+from adcompile.ir.opset import obstacle
 from adcompile.place.rows import is_rowwise
 from adcompile.target import part_opsets
 

@@ -83,7 +83,7 @@ def resolve_target(text: str, *, backend: str = "") -> Target:
 
 def target_rows(family: str | None = None) -> list[TargetRow]:
     """Every target of one family, or of all installed ones, at its default toolchain version."""
-    names = [family] if family is not None else list(_references())
+    names = [family] if family is not None else list(registry.BACKENDS.names())
     rows: list[TargetRow] = []
     for name in names:
         data = _family(name, "")
@@ -99,15 +99,11 @@ def target_rows(family: str | None = None) -> list[TargetRow]:
     return rows
 
 
-def _references() -> dict[str, str]:
-    return registry.names(registry.BACKENDS, "adcompile.backends")
-
-
 def _family(name: str, backend: str) -> _Family:
     if backend:
         path = _beside(backend)
     else:
-        references = _references()
+        references = registry.BACKENDS.names()
         if name not in references:
             meant = _called(name)
             fix = (

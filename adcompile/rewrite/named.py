@@ -78,11 +78,9 @@ def _of_lowering() -> Iterator[Named]:
     """From the module ``lowering`` beside each registered backend, where it lists its rewrites."""
     families: dict[str, list[str]] = {}
     facts: dict[str, tuple[Exactness, str]] = {}
-    for family, reference in registry.names(registry.BACKENDS, "adcompile.backends").items():
-        package = reference.rpartition(":")[0].rpartition(".")[0]
-        try:
-            table = registry.load(f"{package}.lowering:REWRITES")
-        except UsageError:
+    for family, reference in registry.BACKENDS.names().items():
+        table = registry.beside(reference, "lowering:REWRITES")
+        if table is None:
             continue  # a family that lowers nothing itself
         for name, fact in cast("Mapping[str, tuple[Exactness, str]]", table).items():
             families.setdefault(name, []).append(family)

@@ -19,7 +19,6 @@ import onnx_ir as ir
 from adcompile import registry
 from adcompile.errors import AdcompileError, PassError, UsageError
 from adcompile.interfaces import Exactness, Pass, Report
-from adcompile.passes.table import GROUP, PASSES
 from adcompile.rewrite.driver import RewritePass
 from adcompile.rewrite.options import Reader, make_pass, print_pass, read_options
 from adcompile.rewrite.rules import Rule
@@ -165,7 +164,7 @@ def _read_one(reader: Reader) -> Pass:
 
 def find_pass(name: str) -> type[Pass]:
     """The pass class registered as *name*, or given as ``FILE.py:Name`` or ``module:Name``."""
-    found = registry.lookup(name, PASSES, GROUP, "pass")
+    found = registry.PASSES.lookup(name)
     if isinstance(found, type) and issubclass(found, Pass):
         return found
     raise UsageError(
@@ -176,7 +175,7 @@ def find_pass(name: str) -> type[Pass]:
 
 def known_passes() -> Mapping[str, type[Pass]]:
     """Every registered pass by name: built in, and from installed plug-ins."""
-    return {name: find_pass(name) for name in registry.names(PASSES, GROUP)}
+    return {name: find_pass(name) for name in registry.PASSES.names()}
 
 
 def rules_of(kind: type[Pass]) -> Sequence[Rule]:

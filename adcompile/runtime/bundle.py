@@ -127,7 +127,7 @@ class Bundle:
     def _make(self, part: PartRecord) -> Executor:
         if part.placement == "host" or self.device == "simulate":
             return executor_of("cpu")
-        known = registry.names(registry.EXECUTORS, "adcompile.executors")
+        known = registry.EXECUTORS.names()
         if part.executor not in known and self.device != "require":
             return executor_of("cpu")  # a family whose runtime is not installed here
         return executor_of(part.executor)
@@ -198,7 +198,7 @@ class Bundle:
 
 def executor_of(family: str) -> Executor:
     """A new executor of a family, not opened. Raises UsageError for an unknown family."""
-    found = registry.lookup(family, registry.EXECUTORS, "adcompile.executors", "executor")
+    found = registry.EXECUTORS.lookup(family)
     return cast("type[Executor]", found)()
 
 

@@ -10,10 +10,10 @@ from adcompile.backends.drpai.dialect import violations
 from adcompile.backends.drpai.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import Exactness, LowerContext, Part, Trial
+from adcompile.ir.opset import settled
 from adcompile.lower.draft import draft
 from adcompile.lower.half import to_half
 from adcompile.lower.insert import name_nodes
-from adcompile.lower.opset import settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.shape import fix_rows
 

@@ -14,8 +14,8 @@ from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
 from adcompile.ir.emit import add_model, model_digest
 from adcompile.ir.model_io import to_bytes
+from adcompile.ir.opset import settled
 from adcompile.lower.mosaic import mosaic, resize_mosaic
-from adcompile.lower.opset import settled
 from adcompile.lower.shape import fix_rows
 from adcompile.manifest import PartRecord
 from adcompile.render import render, to_json

@@ -14,11 +14,11 @@ from adcompile.backends.npu.schemes import SCHEMES
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
 from adcompile.ir.graph import opset
+from adcompile.ir.opset import reachable, settled
 from adcompile.lower.bfloat import to_bfloat
 from adcompile.lower.draft import draft
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.mosaic import mosaic, square_grid
-from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.rows import MosaicCalibration, bucket_sizes, row_counts
 from adcompile.lower.scheme import Scheme

@@ -12,13 +12,13 @@ from adcompile.backends.trt.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Trial
 from adcompile.ir.graph import opset
+from adcompile.ir.opset import reachable, settled
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.calibration import MemoryCalibration
 from adcompile.lower.draft import draft
 from adcompile.lower.half import ASKED, to_half
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.observe import Observation, observe
-from adcompile.lower.opset import reachable, settled
 from adcompile.lower.quantizers import QuantizeRequest, quantizer
 from adcompile.lower.scheme import Scheme
 from adcompile.target import opset_range, part_opsets

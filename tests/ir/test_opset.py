@@ -15,7 +15,7 @@ from adcompile.errors import ModelError
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.graph import opset
 from adcompile.ir.model_io import from_bytes, load_model
-from adcompile.lower.opset import obstacle, retarget, settled
+from adcompile.ir.opset import obstacle, retarget, settled
 from adcompile.place.targets import resolve_target
 from tests.rewrite.build import assert_same, feeds, model
 
