@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adcompile.changes.api import diff
+    from adcompile.changes.record import Diff
     from adcompile.compiler import BuildOptions, BuildResult, compile
     from adcompile.errors import AdcompileError
     from adcompile.interfaces import Exactness, Pass, Report, Verdict
@@ -23,12 +25,14 @@ _PUBLIC = {
     "BuildOptions": "adcompile.compiler",
     "BuildResult": "adcompile.compiler",
     "Bundle": "adcompile.runtime.bundle",
+    "Diff": "adcompile.changes.record",
     "Exactness": "adcompile.interfaces",
     "Pass": "adcompile.interfaces",
     "Report": "adcompile.interfaces",
     "Rule": "adcompile.rewrite.rules",
     "Verdict": "adcompile.interfaces",
     "compile": "adcompile.compiler",
+    "diff": "adcompile.changes.api",
     "load": "adcompile.runtime.bundle",
     "rule": "adcompile.rewrite.rules",
 }
@@ -38,6 +42,7 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "Bundle",
+    "Diff",
     "Exactness",
     "Pass",
     "Report",
@@ -45,6 +50,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "compile",
+    "diff",
     "load",
     "rule",
 ]

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import ActionRecord, FileRecord, check_bundle_path, file_sha256
@@ -133,6 +134,35 @@ def staging(target: Path) -> Path:
     except OSError as error:
         raise InputError(
             "cannot write the output", where=str(target), why=error.strerror or str(error)
+        ) from error
+
+
+@contextmanager
+def staged_file(target: Path) -> Generator[BinaryIO]:
+    """A file that becomes *target* when the block ends well, and vanishes otherwise."""
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+    ) as stream:
+        staged = Path(stream.name)
+        try:
+            yield cast(BinaryIO, stream)
+            stream.close()
+            staged.chmod(0o644)
+            staged.replace(target)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write one text file (UTF-8); a reader meets the old file or the new one. Raises InputError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with staged_file(target) as stream:
+            stream.write(text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(
+            "cannot write the file", where=str(target), why=error.strerror or str(error)
         ) from error
 
 

@@ -35,6 +35,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "stream": ("stream", "Run a bundle over a folder or video, stages in parallel; frames out"),
     "bench": ("bench", "Time a bundle part by part"),
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
+    "diff": ("diff", "What changed between two bundles, and what it cost"),
     "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),
     "optimize": ("optimize", "Simplify an ONNX model; dump the graph around any pass"),
     "explain-rule": (

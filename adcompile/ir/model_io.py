@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import onnx
 import onnx_ir as ir
@@ -20,6 +17,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir import external_data
 
 from adcompile.errors import InputError, ModelError
+from adcompile.fileset import staged_file
 from adcompile.ir.constants import lift_constants
 from adcompile.ir.screen import screen
 from adcompile.ir.screen_tensors import Source
@@ -263,30 +261,13 @@ def save_model(
     data = file.with_name(file.name + ".data")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(file) as stream:
+        with staged_file(file) as stream:
             if not split:
                 write_inline(model, stream)
                 return
-            with _staged(data) as weights:
+            with staged_file(data) as weights:
                 write_split(model, stream, weights, data.name)
     except OSError as error:
         raise InputError(
             "cannot write the model", where=str(file), why=error.strerror or str(error)
         ) from error
-
-
-@contextmanager
-def _staged(target: Path) -> Generator[BinaryIO, None, None]:
-    """A file that becomes *target* when the block ends well, and vanishes otherwise."""
-    with tempfile.NamedTemporaryFile(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
-    ) as stream:
-        staged = Path(stream.name)
-        try:
-            yield cast(BinaryIO, stream)
-            stream.close()
-            staged.chmod(0o644)
-            staged.replace(target)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise

@@ -1,0 +1,125 @@
+"""What it cost: the numbers that both builds measured, side by side, and both bundles on images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adcompile.changes.declared import pairs
+from adcompile.changes.graph import matched
+from adcompile.changes.read import Side
+from adcompile.changes.record import BETTER, WORSE, Agreed, Change, Section
+from adcompile.check.agreement import Agreement, agreement, find_sources
+from adcompile.errors import InputError
+from adcompile.runtime.bundle import load
+
+HIGHER = (
+    *("snr_db", "snr", "matched", "auroc", "f1", "aupro", "map_agreement", "rank_correlation"),
+    *("map", "map50", "map75", "held"),
+)
+LOWER = ("max_abs", "mean_abs", "outside", "flips", "flips_now_wrong", "loss")
+"""Endings of a measure's name that say which direction is better."""
+
+NOISE_DB = 0.1
+NOISE = 1e-3  # relative; smaller differences are the rounding of another machine or release
+ONLY_SAID = frozenset({"accuracy"})  # a sentence of numbers that are there as well
+
+
+def accuracy(old: Side, new: Side) -> Section:
+    """Every number of ``results`` that differs by more than rounding, and which way is worse."""
+    alike = matched(old, new)
+    one = _results(old, alike)
+    two = _results(new, {name: name for name in alike.values()})
+    rows = [
+        _measured(name, one.get(name), two.get(name))
+        for name in dict.fromkeys([*one, *two])
+        if name not in ONLY_SAID and not _equal(name, one.get(name), two.get(name))
+    ]
+    rows.sort(key=lambda row: (row.subject != "ok", row.verdict != WORSE, row.verdict != BETTER))
+    words = [
+        f"{n} {word}" for word in (WORSE, BETTER) if (n := sum(r.verdict == word for r in rows))
+    ]
+    failed = [row for row in rows if row.subject == "ok" and row.verdict == WORSE]
+    summary = ", ".join(["verification fails now"] * bool(failed) + words)
+    return Section("accuracy", tuple(rows), summary, tuple(_notes(old, new)))
+
+
+def _results(side: Side, names: Mapping[str, str]) -> dict[str, float | str]:
+    """The measured numbers, parts called as in *names*; without those of parts that only one has."""
+    found: dict[str, float | str] = {}
+    for key, value in side.manifest.results.items():
+        word, _, rest = key.partition(" ")
+        part, _, measure = rest.partition(" ")
+        if word != "part":
+            found[key] = value
+        elif part in names:
+            found[f"{word} {names[part]} {measure}"] = value
+    return found
+
+
+def _equal(name: str, old: float | str | None, new: float | str | None) -> bool:
+    if not isinstance(old, float) or not isinstance(new, float):
+        return old == new
+    if name.endswith("_db"):
+        return abs(new - old) < NOISE_DB
+    return abs(new - old) <= NOISE * max(abs(old), abs(new))
+
+
+def _measured(name: str, old: float | str | None, new: float | str | None) -> Change:
+    if name in {"ok", "budget held"} and old is not None and new is not None:
+        return Change(name, old, new, verdict=BETTER if new == "yes" else WORSE)
+    verdict = ""
+    if isinstance(old, float) and isinstance(new, float) and " float_" not in name:
+        if name.endswith(LOWER):
+            verdict = WORSE if new > old else BETTER
+        elif name.endswith(HIGHER) and not name.startswith("float "):
+            verdict = BETTER if new > old else WORSE
+    return Change(name, old, new, verdict=verdict)
+
+
+def _notes(old: Side, new: Side) -> list[str]:
+    found: list[str] = []
+    inputs = [
+        [
+            side.manifest.files[file].sha256
+            for sample in side.manifest.golden
+            for file in sample.inputs.values()
+        ]
+        for side in (old, new)
+    ]
+    if inputs[0] != inputs[1]:
+        found.append("the bundles were verified on different golden data: compare with care")
+    judged = [
+        None if s.manifest.accuracy is None else s.manifest.accuracy.images for s in (old, new)
+    ]
+    if None not in judged and judged[0] != judged[1]:
+        found.append("the detectors were judged on different images: compare with care")
+    places = [side.manifest.verified_on or "nothing" for side in (old, new)]
+    if places[0] != places[1]:
+        found.append(f"verified on: {places[0]} -> {places[1]}")
+    bounds = [
+        {role: f"{pair[0]:g}, {pair[1]:g}" for role, pair in side.manifest.tolerances.items()}
+        for side in (old, new)
+    ]
+    if other := pairs(*bounds):
+        words = [f"{c.subject} {c.old or 'none'} -> {c.new or 'none'}" for c in other]
+        found.append("other bounds of the verification: " + "; ".join(words))
+    return found
+
+
+def agreed(old: Path, new: Path, images: Path, *, device: str = "auto") -> Agreed:
+    """Run both on an image or a folder of them; each makes its input tensors by its own contract."""
+    sources: Sequence[tuple[Path, str]] = (
+        [(images, "")] if images.is_file() else find_sources(images)
+    )
+    total = Agreement()
+    with load(old, device, check=False) as first, load(new, device, check=False) as second:
+        roles = first.manifest.contract.roles
+        try:
+            for path, home in sources:
+                measured = agreement(first(path), second(path), roles)
+                total.add(f"{home}/{path.name}" if home else path.name, measured)
+        except InputError as error:
+            note = ": ".join(part for part in (error.what, error.why) if part)
+            return Agreed(len(sources), (), None, note)
+    return Agreed(len(sources), tuple(total.rows()), total.lowest())
