@@ -74,7 +74,7 @@ def _integers(old: Array | None, new: Array | None) -> float:
     """Share of the stored integers that differ; 0 where they cannot be compared."""
     if old is None or new is None or old.shape != new.shape or old.dtype != new.dtype:
         return 0.0
-    return float(np.mean(old != new)) if old.size else 0.0
+    return float(np.count_nonzero(old != new)) / max(old.size, 1)
 
 
 def bank(old: Side, new: Side) -> Section:

@@ -9,9 +9,18 @@ from adcompile.changes.declared import pairs
 from adcompile.changes.graph import matched
 from adcompile.changes.read import Side
 from adcompile.changes.record import BETTER, WORSE, Agreed, Change, Section
-from adcompile.check.agreement import Agreement, agreement, find_sources
+from adcompile.check.agreement import (
+    SAME_DECISION,
+    Agreement,
+    Key,
+    agreement,
+    find_sources,
+)
+from adcompile.contract import Contract
 from adcompile.errors import InputError
 from adcompile.runtime.bundle import load
+from adcompile.runtime.decision import decide, limit_of
+from adcompile.runtime.executor import Array
 
 HIGHER = (
     *("snr_db", "snr", "matched", "auroc", "f1", "aupro", "map_agreement", "rank_correlation"),
@@ -89,10 +98,8 @@ def _notes(old: Side, new: Side) -> list[str]:
     ]
     if inputs[0] != inputs[1]:
         found.append("the bundles were verified on different golden data: compare with care")
-    judged = [
-        None if s.manifest.accuracy is None else s.manifest.accuracy.images for s in (old, new)
-    ]
-    if None not in judged and judged[0] != judged[1]:
+    judged = [_judged(side) for side in (old, new)]
+    if all(judged) and judged[0] != judged[1]:
         found.append("the detectors were judged on different images: compare with care")
     places = [side.manifest.verified_on or "nothing" for side in (old, new)]
     if places[0] != places[1]:
@@ -107,6 +114,12 @@ def _notes(old: Side, new: Side) -> list[str]:
     return found
 
 
+def _judged(side: Side) -> list[tuple[str, int]]:
+    """Digest and label of the images that a deployed detector is held against."""
+    images = () if side.manifest.accuracy is None else side.manifest.accuracy.images
+    return [(side.manifest.files[image.file].sha256, image.label) for image in images]
+
+
 def agreed(old: Path, new: Path, images: Path, *, device: str = "auto") -> Agreed:
     """Run both on an image or a folder of them; each makes its input tensors by its own contract."""
     sources: Sequence[tuple[Path, str]] = (
@@ -114,12 +127,27 @@ def agreed(old: Path, new: Path, images: Path, *, device: str = "auto") -> Agree
     )
     total = Agreement()
     with load(old, device, check=False) as first, load(new, device, check=False) as second:
-        roles = first.manifest.contract.roles
+        contracts = first.manifest.contract, second.manifest.contract
         try:
             for path, home in sources:
-                measured = agreement(first(path), second(path), roles)
+                outputs = first(path), second(path)
+                measured = agreement(*outputs, contracts[0].roles)
+                measured |= _decisions(outputs, contracts)
                 total.add(f"{home}/{path.name}" if home else path.name, measured)
         except InputError as error:
             note = ": ".join(part for part in (error.what, error.why) if part)
             return Agreed(len(sources), (), None, note)
     return Agreed(len(sources), tuple(total.rows()), total.lowest())
+
+
+def _decisions(
+    outputs: Sequence[Mapping[str, Array]], contracts: Sequence[Contract]
+) -> dict[Key, float]:
+    """Whether two anomaly detectors, each by its own threshold, decide alike; empty for others."""
+    found: list[tuple[str, bool]] = []
+    for values, contract in zip(outputs, contracts, strict=True):
+        named = [name for name, role in contract.roles.items() if role == "score"]
+        if contract.score is None or limit_of(contract.score) is None or not named:
+            return {}
+        found.append((named[0], bool(decide(values[named[0]], contract.score).any())))
+    return {(found[0][0], SAME_DECISION): float(found[0][1] == found[1][1])}

@@ -30,12 +30,13 @@ SAME_PIXELS = "pixels of the same class"
 MEAN_IOU = "mean IoU of the classes"
 FOUND = "detections found again"
 EXTRA = "detections that are not new"
+SAME_DECISION = "same decision"
 COSINE = "cosine"
 SNR = "SNR dB"
 EQUAL = "equal"
 RIGHT = "right class"
 RIGHT_IN_TOP = f"right class among the first {TOP}"
-DECISIONS = (SAME_CLASS, SAME_PIXELS, FOUND, EXTRA)
+DECISIONS = (SAME_CLASS, SAME_PIXELS, FOUND, EXTRA, SAME_DECISION)
 """What a user of the outputs sees; ``COSINE`` stands in for outputs without any of them."""
 
 Key = tuple[str, str]  # output, measure

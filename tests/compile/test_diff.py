@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 import adcompile
@@ -18,7 +19,7 @@ from adcompile.anomaly.bank import prepare_bank, write_bank
 from adcompile.changes.record import WORSE, Section
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
-from adcompile.contract import Score
+from adcompile.contract import Contract, Score
 from adcompile.errors import FormatError
 from adcompile.manifest import FileRecord, file_sha256, read_manifest
 from tests.compile.models import cnn, detector
@@ -248,3 +249,34 @@ def test_banks_and_thresholds(bundles: Path, tmp_path: Path) -> None:
     assert (old[:19], new[:18]) == ("12 rows x 4 columns", "9 rows x 4 columns")
     assert [(c.subject, c.old, c.new) for c in contract.changes] == [("score: k", "3", "5")]
     assert "bank (threshold, bank)" in found.headline
+
+
+def test_detectors_of_anomalies_are_compared_by_decision(tmp_path: Path) -> None:
+    """Each decides by its own threshold; a single score has no other agreement worth a word."""
+    model = cnn()
+    graph = model.graph
+    graph.node.append(
+        helper.make_node("ReduceMax", ["features"], ["top"], axes=[1, 2, 3], keepdims=0)
+    )
+    graph.output.append(helper.make_tensor_value_info("top", TensorProto.FLOAT, [1]))
+    image = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
+    np.save(tmp_path / "x.npy", image)
+    old = compile(model, "npu", tmp_path / "old", replace(QUICK, precision="fp32")).path
+    with adcompile.load(old) as bundle:
+        top = float(bundle.run({"image": image}).outputs["top"][0])
+    for name, limit, same in (("above", top / 2, 0.0), ("below", top * 2, 1.0)):
+        sides = [
+            rewritten(
+                old,
+                tmp_path / f"{name}{number}",
+                contract=Contract(
+                    roles={"top": "score"}, score=Score(method="vae", threshold=threshold)
+                ),
+            )
+            for number, threshold in enumerate((top * 4, limit))
+        ]
+        found = adcompile.diff(*sides, images=tmp_path / "x.npy").agreement
+        assert found is not None
+        (row,) = [row for row in found.rows if row.measure == "same decision"]
+        assert row.mean == same
+        assert found.lowest == same
