@@ -12,7 +12,7 @@ from adcompile.contract import Score
 from adcompile.errors import InputError
 from adcompile.job import Job
 from adcompile.steps.detector_runs import Runs
-from adcompile.steps.judging import Collected, asks_accuracy, check_measurable, kept_of
+from adcompile.steps.judging import Collected, kept_of
 from adcompile.steps.remaking import Task, remake, task_of
 
 
@@ -28,7 +28,6 @@ class AccuracyScorer:
     def __post_init__(self) -> None:
         task = task_of(self.job)
         judged = task.images.judged
-        check_measurable(asks_accuracy(self.job), judged)
         kept = tuple(judged[number] for number in kept_of(self.job, judged))
         self.task = replace(task, images=replace(task.images, judged=kept))
 

@@ -105,8 +105,11 @@ def asks_accuracy(job: Job) -> tuple[Budget, ...]:
 
 
 def kept_of(job: Job, samples: Sequence[Sample]) -> list[int]:
-    """Positions of those of *samples* that go into the bundle and are judged there: not all when they
-    are many or large."""
+    """Positions of those of *samples* that go into the bundle: not all when they are many or large.
+
+    The budget is searched for, checked and verified on these, so UsageError when its metrics cannot
+    be measured on them.
+    """
     spec = next(iter(job.contract.inputs.values()))
     tensor = tensor_of(samples[0], spec).nbytes
     kept: list[int] = []
@@ -116,6 +119,7 @@ def kept_of(job: Job, samples: Sequence[Sample]) -> list[int]:
         if kept and spent > MAX_BYTES:
             break
         kept.append(number)
+    _check_measurable(asks_accuracy(job), [samples[number] for number in kept], len(samples))
     return kept
 
 
@@ -148,9 +152,7 @@ def keep_judged(
             f"{MAX_BYTES >> 20} MiB)"
         )
     save_array(folder / "maps.npy", answers.maps[list(kept)])
-    own = [samples[number] for number in kept]
-    budgets = asks_accuracy(job) or default_budgets([s.label for s in own])
-    check_measurable(budgets, own)
+    budgets = asks_accuracy(job) or default_budgets([samples[number].label for number in kept])
     job.accuracy = Accuracy(
         budgets=tuple(map(str, budgets)),
         images=tuple(images),
@@ -194,8 +196,9 @@ def keep_mask(stem: Path, sample: Sample, spec: Preprocess) -> Path | None:
     return path
 
 
-def check_measurable(budgets: Sequence[Budget], samples: Sequence[Sample]) -> None:
-    """Metrics of labels need good and bad images, those of pixels a mask for every bad one."""
+def _check_measurable(budgets: Sequence[Budget], samples: Sequence[Sample], given: int) -> None:
+    """Metrics of labels need good and bad images, those of pixels a mask for every bad one. *samples*
+    were kept of as many as were *given*."""
     bad = [sample for sample in samples if sample.label]
     bare = [sample for sample in bad if not sample.has_mask()]
     for budget in budgets:
@@ -204,8 +207,9 @@ def check_measurable(budgets: Sequence[Budget], samples: Sequence[Sample]) -> No
         if not 0 < len(bad) < len(samples):
             raise UsageError(
                 f"the budget {budget} needs good and bad images",
-                why=f"of {len(samples)} judged images, {len(bad)} are bad",
-                fix="give --val DIR with both",
+                why=f"{len(samples)} of {given} images are judged, {len(bad)} of them bad",
+                fix="give --val DIR with both"
+                + (f", and --eval-samples above {len(samples)}" if len(samples) < given else ""),
             )
         if budget.metric in MASKED and bare:
             raise UsageError(

@@ -20,8 +20,6 @@ from adcompile.steps.detector_runs import Runs
 from adcompile.steps.inputs import fixed_specs
 from adcompile.steps.judging import (
     Collected,
-    asks_accuracy,
-    check_measurable,
     keep_judged,
     kept_of,
 )
@@ -48,7 +46,6 @@ def rebuild_head(job: Job) -> None:
     if job.options.bank_format == "r0":
         check_r0(task.score, head.kind.what)
     _say_images(job, task)
-    check_measurable(asks_accuracy(job), images.judged)
     kept = kept_of(job, images.judged)
     reference = Collected(job.contract, head.raw.map in job.contract.roles, frozenset(kept))
     base = Runs(job, head, task.spec, job.parts).outcome(images.judged, reference.see)

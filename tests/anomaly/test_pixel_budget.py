@@ -5,17 +5,24 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adcompile.anomaly.accuracy import METRICS, Pixels, distance, useless
+from adcompile.anomaly.samples import Sample
 from adcompile.check.accuracy import AccuracyCheck, check_accuracy
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, BuildResult, compile
+from adcompile.contract import Contract, Preprocess
 from adcompile.errors import UsageError
+from adcompile.job import Job
 from adcompile.manifest import read_manifest
 from adcompile.runtime.bundle import load
+from adcompile.steps.judging import kept_of
 from adcompile.steps.search_record import SearchRecord
 from tests.anomaly.conftest import SIDE
 from tests.anomaly.test_accuracy import LABELS, answers, darkened, destroy
@@ -140,3 +147,23 @@ def test_images_without_masks_cannot_bound_pixels(
     with pytest.raises(UsageError, match="needs a mask for every bad image"):
         build(model, tmp_path / "out", data=bare, budget="pixel_auroc>=0.5")
     assert not (tmp_path / "out").exists()
+
+
+def test_only_images_that_are_judged_must_be_measurable(tmp_path: Path) -> None:
+    """Labels and masks count on the images that the bundle keeps, and on no others."""
+    good, bad, bare = (tmp_path / f"{name}.png" for name in ("good", "bad", "bare"))
+    for path in (good, bad, bare):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    samples = [Sample(good, 0), Sample(bad, 1, mask=bad), Sample(bare, 1)]
+
+    def kept(most: int) -> list[int]:
+        options = BuildOptions(budget="pixel_auroc>=0.5", val=tmp_path, eval_samples=most)
+        contract = Contract(inputs={"image": Preprocess(size=(8, 8))})
+        return kept_of(cast(Job, SimpleNamespace(options=options, contract=contract)), samples)
+
+    assert kept(2) == [1, 0]
+    with pytest.raises(UsageError, match="needs a mask for every bad image"):
+        kept(3)
+    with pytest.raises(UsageError, match="1 of 3 images are judged, 1 of them bad") as caught:
+        kept(1)
+    assert "--eval-samples above 1" in caught.value.fix
