@@ -1,8 +1,8 @@
 """Results of finished build steps, so that a build that was interrupted or repeated goes on.
 
 An entry's key is the canonical JSON of everything that decides its content: input hashes, options,
-adcompile's and the tools' versions; never a file name or a time stamp. An entry is a folder,
-written to a sibling and renamed, so a half-written one is never found. ``explain`` names the
+the versions of adcompile's code and of the tools; never a file name or a time stamp. An entry is a
+folder, written to a sibling and renamed, so a half-written one is never found. ``explain`` names the
 field that made a step run again.
 """
 

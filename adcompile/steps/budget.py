@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import adcompile
 from adcompile.anomaly.accuracy import METRICS
 from adcompile.check.score import (
     SNR,
@@ -39,6 +38,7 @@ from adcompile.steps.lowering import context
 from adcompile.steps.search_record import SEARCH, SearchRecord, StepScore
 from adcompile.steps.searching import Searcher, quantized_parts, scorer_of
 from adcompile.steps.tools import tool_versions
+from adcompile.version import code_version
 
 
 def meet_budget(job: Job) -> None:
@@ -97,7 +97,7 @@ def _kept(job: Job, budget: Budget) -> SearchRecord:
         "eval_samples": str(options.eval_samples),
         "contract": job.contract.dump(),
         "calibration": job.calibration_id,
-        "adcompile": adcompile.__version__,
+        "adcompile": code_version(),
         "tools": json.dumps(tool_versions()),
     }
     made: list[SearchRecord] = []

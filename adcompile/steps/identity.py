@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import adcompile
 from adcompile.errors import FormatError, UsageError
 from adcompile.fileset import check_writable, is_empty
 from adcompile.interfaces import Pass
@@ -16,6 +15,7 @@ from adcompile.manifest import MANIFEST, check_files, check_seal, file_sha256, r
 from adcompile.rewrite.options import print_pass
 from adcompile.steps.search_record import read_search
 from adcompile.steps.tools import tool_versions
+from adcompile.version import code_version
 
 
 def build_fields(job: Job) -> dict[str, str]:
@@ -52,7 +52,7 @@ def build_fields(job: Job) -> dict[str, str]:
         "verify": options.verify,
         "host_code": str(options.host_code),
         "seed": str(options.seed),
-        "adcompile": adcompile.__version__,
+        "adcompile": code_version(),
         "tools": json.dumps(tool_versions()),
     }
 

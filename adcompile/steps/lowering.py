@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-import adcompile
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Backend, LowerContext, Part, Report
 from adcompile.ir import model_io
@@ -16,6 +15,7 @@ from adcompile.ir.emit import model_digest
 from adcompile.job import Job
 from adcompile.manifest import PartRecord, RewriteRecord
 from adcompile.steps.tools import tool_versions
+from adcompile.version import code_version
 
 MODEL = "lowered.onnx"
 RECORD = "lowered.json"
@@ -69,7 +69,7 @@ def _lowered(job: Job, part: Part) -> Part:
         "precision": part.precision,
         "options": json.dumps(dict(sorted(ctx.options.items()))),
         "calibration": job.calibration_id if part.name in job.calibration else "",
-        "adcompile": adcompile.__version__,
+        "adcompile": code_version(),
         "tools": json.dumps(tool_versions()),
     }
     result: list[Part] = []

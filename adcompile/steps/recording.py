@@ -30,6 +30,7 @@ from adcompile.steps.inputs import (
     wants_golden,
 )
 from adcompile.target import FLOAT_PRECISIONS
+from adcompile.version import code_version
 
 CALIBRATION_SAMPLES = 32
 FIRST_SIDE = 2  # of N×C×H×W: height and width follow
@@ -146,7 +147,8 @@ def _record(job: Job, images: Sequence[Path]) -> Recording:
     assert root is not None
     identity = identity_of(job.source.sha256, job.parts, job.contract, job.options.seed)
     files = {_name_in(path, root): path for path in images}
-    names = json.dumps([identity.model_dump(mode="json"), digest_of([root])], sort_keys=True)
+    parts = [identity.model_dump(mode="json"), digest_of([root]), code_version()]
+    names = json.dumps(parts, sort_keys=True)
     key = hashlib.sha256(names.encode()).hexdigest()[:32]
     folder = (job.cache.root or job.work) / "recordings" / key
     before = read_index(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import adcompile
+from adcompile import version
 from adcompile.check import recorder
 from adcompile.compiler import BuildOptions, BuildResult, compile
-from adcompile.errors import InputError
+from adcompile.errors import InputError, UsageError
+from adcompile.version import code_version
 from tests.compile.models import cnn
 from tests.place.nets import two_stage_detector
 
@@ -19,9 +23,17 @@ A8W8 = BuildOptions(precision="a8w8", golden_count=1, host_code=False, verify="n
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Recordings of the tests never meet a user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield
+    code_version.cache_clear()
+
+
+def edit(monkeypatch: pytest.MonkeyPatch, digest: str) -> None:
+    """As if the sources of adcompile were changed."""
+    monkeypatch.setattr(version, "source_digest", lambda _folder: digest)
+    code_version.cache_clear()
 
 
 def pictures(folder: Path, count: int, *, equal: bool = False) -> Path:
@@ -67,6 +79,23 @@ def test_an_interrupted_build_goes_on_and_a_repeated_one_reuses(
     assert (state(again, "record"), state(again, "lower")) == ("reused", "reused")
     same = build(tmp_path / "b", calib)
     assert [s for _, s, _ in same.steps] == ["reused"]
+
+
+def test_what_other_code_made_is_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A working copy that was edited records and lowers again, and says why."""
+    calib = pictures(tmp_path / "images", 2)
+    build(tmp_path / "a", calib)
+    assert state(build(tmp_path / "b", calib), "lower") == "reused"
+    edit(monkeypatch, "edited")
+    again = build(tmp_path / "c", calib)
+    assert (state(again, "record"), state(again, "lower")) == ("ran", "ran")
+    assert any(reason == "changed: adcompile" for _, _, reason in again.steps)
+    edit(monkeypatch, "edited-again")
+    with pytest.raises(UsageError, match="output already exists") as caught:
+        build(tmp_path / "c", calib)
+    assert f"it was built with adcompile {adcompile.__version__}+edited" in caught.value.why
 
 
 def test_equal_images_are_noticed(tmp_path: Path) -> None:
