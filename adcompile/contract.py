@@ -101,6 +101,53 @@ class Score(Declared):
     compare: Literal[">", ">="] = ">="
 
 
+class Decoder(Declared):
+    """How the raw output of a detector becomes boxes, scores and labels.
+
+    ``layout``, with A places, C classes and V values (4 of the box, 1 of the object if ``objectness``,
+    C of the classes): ``columns`` [1,V,A]; ``rows`` [1,A,V]; ``heads`` one output per stride,
+    [1,n·V,H,W] or [1,n,H,W,V] with n anchors at each of its H×W cells; ``final`` [1,N,6], finished
+    rows of x1 y1 x2 y2 score label. ``boxes`` are centre and size, or two corners; ``unit`` says
+    whether in pixels of the input or as shares of its sides. ``grid`` is the box arithmetic that the
+    graph leaves out, for cell (i, j) of a stride s:
+
+        none      nothing
+        yolox     x = (t + j)·s    w = exp(t)·s
+        yolov5    x = (2·sigmoid(t) - 0.5 + j)·s    w = (2·sigmoid(t))²·anchor
+
+    ``activation`` is what the graph leaves out of the scores. The score of a class is its own times
+    the object's. Class by class, boxes of at least ``min_score`` are kept, best first, that overlap
+    none kept before by more than ``iou``; at most ``max_detections`` are given, best first.
+    ``outputs`` names the raw outputs (none: the only ones that fit).
+    """
+
+    preset: str = "custom"
+    layout: Literal["columns", "rows", "heads", "final"] = "columns"
+    boxes: Literal["xywh", "xyxy"] = "xywh"
+    unit: Literal["pixel", "side"] = "pixel"
+    grid: Literal["none", "yolox", "yolov5"] = "none"
+    objectness: bool = False
+    activation: Literal["none", "sigmoid"] = "none"
+    strides: tuple[int, ...] = (8, 16, 32)
+    anchors: tuple[tuple[float, float], ...] = ()  # width, height in pixels; n for each stride
+    min_score: float = Field(default=0.25, ge=0.0, le=1.0)
+    iou: float = Field(default=0.7, ge=0.0, le=1.0)
+    max_detections: int = Field(default=300, ge=1, le=100_000)
+    outputs: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Decoder:
+        if not self.strides or any(not 1 <= s <= MAX_SIDE for s in self.strides):
+            raise ValueError(f"strides must be 1 … {MAX_SIDE}")
+        if (self.grid == "yolov5") != bool(self.anchors):
+            raise ValueError("grid yolov5 has anchors, and no other grid has")
+        if len(self.anchors) % len(self.strides):
+            raise ValueError("every stride has the same number of anchors")
+        if (self.layout == "heads") != (self.grid == "yolov5"):
+            raise ValueError("layout heads goes with grid yolov5")
+        return self
+
+
 class Contract(Declared):
     """The whole declaration. ``inputs`` maps an input name to its pre-processing."""
 
@@ -109,10 +156,14 @@ class Contract(Declared):
     roles: dict[str, str] = Field(default_factory=dict)  # output -> boxes, scores, map, features …
     classes: tuple[str, ...] = ()
     score: Score | None = None
+    decoder: Decoder | None = None  # of a detector whose graph ends before its boxes are final
 
     def dump(self) -> str:
         """Canonical JSON, one line, sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # left out where there is none: banks carry a digest of this text
+        absent = {"decoder"} if self.decoder is None else None
+        record = self.model_dump(mode="json", exclude=absent)
+        return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
 
 def parse_contract(text: str, where: str = "contract") -> Contract:

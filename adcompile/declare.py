@@ -68,11 +68,14 @@ def find_contract(
     outputs: Sequence[TensorSpec],
     given: Contract | None,
     preset: str | None,
+    *,
+    trained: Mapping[str, object] | None = None,
 ) -> tuple[Contract, list[str]]:
     """The contract and the sentences that say what was assumed.
 
     Order: *given*, the model's metadata, then an assumption from names and shapes with *preset*
-    ("unit", "imagenet", "raw") for image inputs.
+    ("unit", "imagenet", "raw") for image inputs; *trained* is what is known of how such models see
+    colour images (fields of Preprocess).
     """
     if given is not None:
         return given, []
@@ -83,14 +86,24 @@ def find_contract(
     for spec in inputs:
         guess = _guess(spec, preset or "unit")
         if guess is not None:
+            if guess.channels != "gray":
+                guess = guess.model_copy(update=trained or {})
             found[spec.name] = guess
             if preset is None:
-                notes.append(
-                    f"input {spec.name!r}: assumed RGB scaled to 0…1, stretched to "
-                    f"{guess.size[0]}×{guess.size[1]} (give --preprocess or --contract)"
-                )
+                notes.append(f"input {spec.name!r}: assumed {_in_words(guess)}")
     roles = {spec.name: role_of(spec.name) for spec in outputs}
     return Contract(inputs=found, roles=roles), notes
+
+
+def _in_words(rule: Preprocess) -> str:
+    colours = {"rgb": "RGB", "bgr": "BGR", "gray": "gray"}[rule.channels]
+    numbers = "0…255" if rule.scale == 1.0 else "scaled to 0…1"
+    fitted = {
+        "letterbox": "letterboxed (aspect kept, centred, padded with 114) to",
+        "shorter": "shorter side resized, centre cropped to",
+    }.get(rule.resize, "stretched to")
+    height, width = rule.size
+    return f"{colours} {numbers}, {fitted} {height}×{width} (give --preprocess or --contract)"
 
 
 def role_of(name: str) -> str:

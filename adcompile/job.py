@@ -48,6 +48,8 @@ class BuildOptions:
     precision are measured on the first ``eval_samples`` images of ``coco`` (in ``coco_images``),
     those of an anomaly detector (``auroc_loss<=0.01``, several with commas) on at most that many
     images of ``val``; ``budget_tries`` bounds how many choices of one kind are measured.
+    ``decoder`` is what a detector's raw output needs to become boxes: the name of a decoder with its
+    options, ``none``, or None for what the contract says or the model shows.
     ``head`` is where the search and scoring of an anomaly detector run: ``host`` or ``device``.
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
     on again with the lowered network, judged on ``val``, which alone measures the threshold (and what
@@ -63,6 +65,7 @@ class BuildOptions:
     preprocess: str | None = None
     contract: Contract | None = None
     classes: tuple[str, ...] = ()
+    decoder: str | None = None
     plan: Path | None = None
     pins: Mapping[str, str] = field(default_factory=dict[str, str])
     allow: tuple[str, ...] = ()

@@ -87,6 +87,7 @@ PASSES = Registry(
         "clean-up": "adcompile.passes.clean_up:CleanUp",
         "common-subexpressions": "adcompile.passes.common_subexpressions:CommonSubexpressions",
         "dead-code": "adcompile.passes.dead_code:DeadCode",
+        "decode-detections": "adcompile.passes.decode_detections:DecodeDetections",
         "dedupe-constants": "adcompile.passes.dedupe_constants:DedupeConstants",
         "embed-head": "adcompile.passes.embed_head:EmbedHead",
         "fold-affine": "adcompile.passes.fold_affine:FoldAffine",

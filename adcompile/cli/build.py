@@ -15,6 +15,7 @@ from adcompile.cli.options import (
     AsJson,
     BackendFile,
     BackendOptions,
+    DecoderName,
     InputShapes,
     ModelPath,
     Passes,
@@ -54,6 +55,7 @@ def command(
     classes: Annotated[
         Path | None, typer.Option(help="JSON or text: names of a detector's labels, label 0 first")
     ] = None,
+    decoder: DecoderName = None,
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
     pin: Pins = None,
     allow: Allowed = None,
@@ -109,7 +111,7 @@ def command(
     from adcompile.declare import read_contract
 
     options = replace(
-        model_options(input_shape, settings, passes, allow, backend_file, pin),
+        model_options(input_shape, settings, passes, allow, backend_file, pin, decoder),
         precision=precision,
         calib=calib,
         golden=tuple(golden or ()),

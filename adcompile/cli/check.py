@@ -17,6 +17,7 @@ from adcompile.cli.options import (
     Allowed,
     AsJson,
     BackendFile,
+    DecoderName,
     InputShapes,
     ModelPath,
     Passes,
@@ -62,6 +63,7 @@ def command(
     passes: Passes = None,
     allow: Allowed = None,
     backend_file: BackendFile = None,
+    decoder: DecoderName = None,
     strict: Annotated[
         bool,
         typer.Option(help="exit 1 unless every target can run every node and the lint is silent"),
@@ -75,7 +77,7 @@ def command(
     """Say for every node of MODEL which target can run it. Exit 1: nothing runs on a device."""
     from adcompile.cli.prepared import prepared, target_names
 
-    options = model_options(input_shape, settings, passes, allow, backend_file)
+    options = model_options(input_shape, settings, passes, allow, backend_file, decoder=decoder)
     with prepared(model, target_names(target), options, precision=precision) as jobs:
         answers = [_answer(job) for job in jobs]
         issues, notes = jobs[0].issues, jobs[0].report.notes

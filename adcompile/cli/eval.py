@@ -10,10 +10,12 @@ import typer
 
 from adcompile.cli import console
 from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
+from adcompile.cli.options import DecoderName
 from adcompile.errors import UsageError
 from adcompile.manifest import MANIFEST
 
 if TYPE_CHECKING:
+    from adcompile.contract import Contract
     from adcompile.detection.evaluate import Detector, Result
 
 
@@ -33,6 +35,7 @@ def command(
     classes: Annotated[
         Path | None, typer.Option(help="JSON or text: the model's labels by name")
     ] = None,
+    decoder: DecoderName = None,
     min_score: Annotated[float, typer.Option(help="ignore detections below this")] = 0.0,
     min_agreement: Annotated[
         float,
@@ -89,6 +92,7 @@ def command(
             options,
             max_samples=max_samples,
             classes=None if classes is None else read_classes(classes),
+            decoder=decoder,
             least=min_agreement,
             as_json=json,
         )
@@ -113,17 +117,19 @@ def command(
     assert coco is not None
     if images is None:
         raise UsageError("--coco needs --images FOLDER")
+    from adcompile.cli.reference import decoding_contract
     from adcompile.detection.coco import read_classes
     from adcompile.detection.evaluate import evaluate, side_by_side
 
     names = None if classes is None else read_classes(classes)
     options = executor_options(no_cpu_fallback, device_option)
+    given = decoding_contract(subjects)
     results: dict[str, Result] = {}
     for subject in subjects:
         for label, mode in _runs(subject, device, options):
             name = _label(label, results)
             with ExitStack() as stack, console.progress("eval") as view:
-                run, own = _detector(subject, mode, stack, options)
+                run, own = _detector(subject, mode, stack, options, decoder, given)
                 task = view.add_task(name, total=None)
                 results[name] = evaluate(
                     run,
@@ -181,7 +187,12 @@ def _file(label: str) -> str:
 
 
 def _detector(
-    subject: Path, device: str, stack: ExitStack, options: dict[str, str]
+    subject: Path,
+    device: str,
+    stack: ExitStack,
+    options: dict[str, str],
+    decoder: str | None,
+    given: Contract | None,
 ) -> tuple[Detector, dict[int, str]]:
     """A bundle, or an ONNX file run by ONNX Runtime, as something that takes any picture; and the names
     of its labels, if its contract has them."""
@@ -197,17 +208,11 @@ def _detector(
             raise UsageError("not a detector of images", where=str(subject))
         found = FixedSize(lambda tensor: bundle.run({names[0]: tensor}).outputs, rules[names[0]])
         return found, dict(enumerate(bundle.manifest.contract.classes))
-    from adcompile.declare import find_contract
-    from adcompile.ir.graph import tensor_spec
-    from adcompile.ir.model_io import load_model
-    from adcompile.runtime.session import open_session
+    from adcompile.cli.reference import open_reference
 
-    model = load_model(subject)
-    specs = [tensor_spec(v) for v in model.graph.inputs]
-    contract, _ = find_contract(model.metadata_props, specs, [], None, None)
+    session, specs, contract = open_reference(subject, decoder, given)
     if len(specs) != 1 or specs[0].name not in contract.inputs:
         raise UsageError("not a detector of images", where=str(subject))
-    session = open_session(subject)
     name = specs[0].name
     detector = FixedSize(lambda tensor: session.run({name: tensor}), contract.inputs[name])
     return detector, dict(enumerate(contract.classes))

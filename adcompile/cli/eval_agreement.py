@@ -50,6 +50,7 @@ def evaluate_agreement(
     *,
     max_samples: int | None,
     classes: Mapping[int, str] | None,
+    decoder: str | None,
     least: float,
     as_json: bool,
 ) -> None:
@@ -66,13 +67,15 @@ def evaluate_agreement(
         find_sources,
         has_classes,
     )
+    from adcompile.cli.reference import decoding_contract
     from adcompile.runtime.inputs import make_feeds
 
     every = find_sources(images)
+    decoding = decoding_contract(subjects)
     sources = every[:max_samples]
     with ExitStack() as stack, console.progress("eval") as view:
         opened = [
-            _open(path, label, mode, options, stack)
+            _open(path, label, mode, options, stack, decoder, decoding)
             for path in subjects
             for label, mode in modes(path)
         ]
@@ -162,7 +165,15 @@ def _labels(homes: Sequence[str], classes: Mapping[int, str]) -> dict[str, int]:
     return {name: by_name[name] for name in names}
 
 
-def _open(path: Path, label: str, mode: str, options: dict[str, str], stack: ExitStack) -> Subject:
+def _open(
+    path: Path,
+    label: str,
+    mode: str,
+    options: dict[str, str],
+    stack: ExitStack,
+    decoder: str | None,
+    given: Contract | None,
+) -> Subject:
     from adcompile.manifest import MANIFEST
 
     if (path / MANIFEST).is_file():
@@ -171,16 +182,8 @@ def _open(path: Path, label: str, mode: str, options: dict[str, str], stack: Exi
         bundle = stack.enter_context(load(path, mode, options=options))
         contract = bundle.manifest.contract
         return Subject(label, lambda f: bundle.run(f).outputs, bundle.inputs, contract, True)
-    from adcompile.declare import find_contract
-    from adcompile.ir.graph import tensor_spec
-    from adcompile.ir.model_io import load_model
-    from adcompile.passes.specialize import real_inputs
-    from adcompile.runtime.session import open_session
+    from adcompile.cli.reference import open_reference
 
     file = path / "model.onnx" if path.is_dir() else path
-    model = load_model(file)
-    specs = [tensor_spec(value) for value in real_inputs(model)]
-    results = [tensor_spec(value) for value in model.graph.outputs]
-    contract, _ = find_contract(model.metadata_props, specs, results, None, None)
-    session = open_session(file)
+    session, specs, contract = open_reference(file, decoder, given)
     return Subject(label, session.run, specs, contract, False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from adcompile.cli import console
-from adcompile.cli.options import AsJson, InputShapes, ModelPath, model_options
+from adcompile.cli.options import AsJson, DecoderName, InputShapes, ModelPath, model_options
 from adcompile.manifest import TensorSpec
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ class Description(BaseModel):
 def command(
     model: ModelPath,
     input_shape: InputShapes = None,
+    decoder: DecoderName = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe MODEL: what it reads and returns, what it is made of, and which parts it has."""
     from adcompile.cli.prepared import prepared
 
-    with prepared(model, ["cpu"], model_options(input_shape)) as (job,):
+    with prepared(model, ["cpu"], model_options(input_shape, decoder=decoder)) as (job,):
         found = describe(job)
     if as_json:
         console.emit_json(found.model_dump(mode="json"))

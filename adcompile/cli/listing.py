@@ -19,7 +19,7 @@ Record = dict[str, str]
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="targets, ops, passes or rules")],
+    what: Annotated[str, typer.Argument(help="targets, ops, passes, rules or decoders")],
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="only this target or family")
     ] = None,
@@ -188,10 +188,29 @@ def _named(target: str | None, kinds: set[str]) -> list[Record]:
     ]
 
 
+def decoders(target: str | None) -> list[Record]:
+    """The raw outputs of detectors that can be decoded by name."""
+    from adcompile.detection.decoders import PRESETS
+
+    del target
+    return [
+        {
+            "decoder": name,
+            "reads": what,
+            "boxes": decoder.boxes,
+            "left to compute": decoder.grid,
+            "iou": f"{decoder.iou:g}",
+            "min score": f"{decoder.min_score:g}",
+        }
+        for name, (what, decoder) in PRESETS.items()
+    ]
+
+
 # name -> title, reader, columns shown to people (all of them are in the JSON)
 _LISTS: Mapping[str, tuple[str, Callable[[str | None], Sequence[Record]], tuple[str, ...]]] = {
     "targets": ("Targets", targets, ("target", "what", "toolchain", "precisions", "versions")),
     "ops": ("Operators by target", ops, ("op", "target", "precisions", "conditions", "instead")),
     "passes": ("Passes", passes, ("pass", "exactness", "what")),
+    "decoders": ("Decoders of detectors", decoders, ("decoder", "reads", "iou", "min score")),
     "rules": ("Rewrite rules", rules, ("rule", "kind", "pass", "exactness", "what")),
 }

@@ -22,6 +22,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="'NODE attribute=value', changed before all else (repeat)"),
 ]
+DecoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--decoder",
+        help="of a detector's raw output: yolov8, yolov5 … (list decoders), NAME{key=value}, or none; "
+        "default: the contract's, else what is recognised",
+    ),
+]
 Pins = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,6 +61,7 @@ def model_options(
     allow: list[str] | None = None,
     backend: str | None = None,
     pins: list[str] | None = None,
+    decoder: str | None = None,
 ) -> BuildOptions:
     """What ``check``, ``plan``, ``inspect`` and ``build`` ask for alike."""
     from adcompile.job import BuildOptions
@@ -64,6 +73,7 @@ def model_options(
         allow=tuple(allow or ()),
         backend_class=backend,
         pins=parse_pairs(pins or [], "--pin", last=True),
+        decoder=decoder,
     )
 
 

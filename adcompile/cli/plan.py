@@ -14,6 +14,7 @@ from adcompile.cli.options import (
     AsJson,
     BackendFile,
     BackendOptions,
+    DecoderName,
     InputShapes,
     ModelPath,
     Passes,
@@ -41,6 +42,7 @@ def command(
     precision: Annotated[str | None, typer.Option(help="default: the target's first")] = None,
     input_shape: InputShapes = None,
     settings: Settings = None,
+    decoder: DecoderName = None,
     pin: Pins = None,
     roi_policy: Annotated[
         str,
@@ -70,7 +72,7 @@ def command(
         **parse_pairs(option or [], "-O"),
     }
     options = replace(
-        model_options(input_shape, settings, passes, allow, backend_file, pin),
+        model_options(input_shape, settings, passes, allow, backend_file, pin, decoder),
         backend_options=asked,
     )
     with prepared(model, [target], options) as (job,):

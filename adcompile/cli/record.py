@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.options import InputShapes, ModelPath, parse_shapes
+from adcompile.cli.options import DecoderName, InputShapes, ModelPath, parse_shapes
 from adcompile.fileset import scratch
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def command(
     input_shape: InputShapes = None,
     preprocess: Annotated[str | None, typer.Option(help="unit (0…1), imagenet, raw")] = None,
     contract: Annotated[Path | None, typer.Option(help="contract as YAML or JSON")] = None,
+    decoder: DecoderName = None,
     plan: Annotated[Path | None, typer.Option(help="use this plan.yaml")] = None,
     max_gib: Annotated[float, typer.Option(help="stop when the files take this much")] = 8.0,
     rows: Annotated[int, typer.Option(help="regions to keep per image", min=1)] = 64,
@@ -94,6 +95,7 @@ def command(
         input_shapes=parse_shapes(input_shape),
         preprocess=preprocess,
         contract=None if contract is None else read_contract(contract),
+        decoder=decoder,
         plan=plan,
     )
     with scratch() as work, console.progress("") as view:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from adcompile.detection.exported import read_exported
 from adcompile.errors import UsageError
 from adcompile.interfaces import Report
 from adcompile.ir.graph import constant
@@ -51,6 +52,12 @@ def choose_shapes(
                 "is fixed to that size, and images are resized before it"
             )
             inside.add(spec.name)
+        elif (size := _exported_size(model, spec)) is not None:
+            shapes[spec.name] = (1, int(spec.shape[1]), *size)
+            report.note(
+                f"input {spec.name!r}: fixed to {size[0]}×{size[1]}, the size in the model's metadata "
+                "(--input-shape sets another)"
+            )
         elif any(isinstance(d, str) for d in spec.shape):
             dims = "x".join(str(d) for d in spec.shape)
             report.note(
@@ -67,6 +74,15 @@ def _only_batch_is_free(spec: TensorSpec) -> bool:
         and isinstance(spec.shape[0], str)
         and all(isinstance(d, int) for d in spec.shape[1:])
     )
+
+
+def _exported_size(model: ir.Model, spec: TensorSpec) -> tuple[int, int] | None:
+    """The size to fix a free N×C×H×W image input to: the one its exporter names."""
+    shape = spec.shape
+    if len(shape) != 4 or shape[1] not in (1, 3) or any(isinstance(d, int) for d in shape[2:]):
+        return None
+    exported = read_exported(model.metadata_props)
+    return None if exported is None else exported.size
 
 
 def _resized_inside(model: ir.Model, spec: TensorSpec) -> tuple[int, int] | None:

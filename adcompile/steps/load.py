@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import onnx_ir as ir
 
 from adcompile.contract import Contract
-from adcompile.declare import find_contract
 from adcompile.errors import ModelError, UsageError
+from adcompile.interfaces import Report
 from adcompile.ir import graph, model_io
 from adcompile.ir.emit import model_digest
 from adcompile.ir.evaluate import foreign_nodes
@@ -19,6 +19,7 @@ from adcompile.manifest import ModelRecord, file_sha256
 from adcompile.passes.set_attribute import parse_setting
 from adcompile.passes.specialize import real_inputs
 from adcompile.rewrite.pipeline import Pipeline
+from adcompile.steps.decoding import Decoding, settle_contract
 from adcompile.steps.input_shapes import choose_shapes
 from adcompile.steps.inputs import wants_golden
 
@@ -59,15 +60,33 @@ def load(job: Job, source: Source) -> None:
     fixed = tuple(s.model_copy(update={"shape": job.shapes.get(s.name, s.shape)}) for s in specs)
     job.source = job.source.model_copy(update={"inputs": fixed})
     _check_executable(job, model, name)
-    job.contract, notes = find_contract(
-        model.metadata_props, fixed, results, job.options.contract, job.options.preprocess
+    decoding = settle_contract(
+        model,
+        fixed,
+        given=job.options.contract,
+        preset=job.options.preprocess,
+        asked=job.options.decoder,
     )
+    _decode(job, decoding)
     if inside and job.options.contract is None:
         job.contract = _as_in_graph(job.contract, inside)
     if job.options.classes:
         job.contract = job.contract.model_copy(update={"classes": job.options.classes})
-    for note in notes:
+    for note in decoding.notes:
         job.report.note(note)
+
+
+def _decode(job: Job, decoding: Decoding) -> None:
+    """Let the model, and the reference that it is compared with, end in detections."""
+    assert job.reference is not None
+    assert job.source is not None
+    if decoding.append is not None:
+        decoding.apply(job.reference, Report())
+        decoding.apply(job.ir, job.report)
+        job.pipeline.append(f"decode: {decoding.append}")
+        results = tuple(graph.tensor_spec(v) for v in job.reference.graph.outputs)
+        job.source = job.source.model_copy(update={"outputs": results})
+    job.contract = decoding.contract
 
 
 def _check_executable(job: Job, model: ir.Model, name: str) -> None:

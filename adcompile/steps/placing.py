@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from adcompile.anomaly.recognise.residual import better_in_float
+from adcompile.detection import tail
 from adcompile.errors import Unsupported, UsageError
 from adcompile.interfaces import Verdict
 from adcompile.job import Job
+from adcompile.passes.decode_detections import RESULTS
 from adcompile.place.apply import apply_plan
 from adcompile.place.planner import make_plan
 from adcompile.place.review import review
@@ -21,6 +23,7 @@ PLACEMENT_OPTIONS = ("roi_policy", "roi_rows", "min_macs", "keep_small")
 def place_and_partition(job: Job) -> None:
     """Make the plan, or take the user's, and cut the model by it."""
     job.watch("place and partition")
+    keep_in_float(job)
     job.plan = _given(job) if job.options.plan else _made(job)
     for note in job.plan.notes:
         job.report.note(note)
@@ -41,8 +44,36 @@ def _made(job: Job) -> Plan:
 
 
 def in_float(job: Job) -> Mapping[str, Verdict]:
-    """Nodes of an anomaly detector that lose too much in 8 bits, by name."""
-    return {} if job.contract.score is None else better_in_float(job.ir)
+    """Nodes that lose too much in 8 bits, by name: of an anomaly detector, and of a detector whose
+    boxes are computed from its raw outputs. Where the device can compute some nodes in float (see
+    ``keep_in_float``) the latter stay there."""
+    if job.contract.score is not None:
+        return better_in_float(job.ir)
+    return {} if _float_inside(job) else tail.better_in_float(job.ir, decoded_outputs(job))
+
+
+def keep_in_float(job: Job) -> None:
+    """Box and score arithmetic stays in float32 in a part of fewer bits, on devices that mix them."""
+    found = tail.better_in_float(job.ir, decoded_outputs(job)) if _float_inside(job) else {}
+    if not found or job.precision == "fp32":
+        return
+    job.float_nodes += tuple(found)
+    job.report.note(
+        f"box and score arithmetic stays in float32 ({len(found)} nodes behind the last layers): "
+        f"{job.precision} rounds boxes in pixels and scores in 0…1 alike"
+    )
+
+
+def _float_inside(job: Job) -> bool:
+    return job.target.facts.get("float_inside", "true") == "true"
+
+
+def decoded_outputs(job: Job) -> set[str]:
+    """Outputs that are, or hold, boxes behind the raw output of a detector."""
+    roles = job.contract.roles
+    if job.contract.decoder is None:
+        return {name for name, role in roles.items() if role == tail.RAW}
+    return {name for name, role in roles.items() if role in RESULTS}
 
 
 def placement_settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
