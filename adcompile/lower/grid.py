@@ -56,13 +56,12 @@ class Grid:
         """Quantize: round half to even, add the zero point, saturate."""
         low, high = self.limits
         scaled = np.rint(values.astype(np.float64) / self.steps(values.ndim)) + self.zero_point
-        stored: npt.NDArray[np.generic] = np.clip(scaled, low, high).astype(self.dtype)
-        return stored
+        return np.asarray(np.clip(scaled, low, high), self.dtype)
 
     def restore(self, stored: npt.NDArray[np.generic]) -> Floats:
-        """Dequantize to float32."""
+        """Dequantize to float32; NumPy's arithmetic makes no array of one without dimensions."""
         centred = stored.astype(np.float32) - np.float32(self.zero_point)
-        return (centred * self.steps(stored.ndim)).astype(np.float32)
+        return np.asarray(centred * self.steps(stored.ndim), np.float32)
 
     def rounded(self, values: npt.NDArray[np.generic]) -> Floats:
         """The nearest values on the grid."""

@@ -21,7 +21,7 @@ from adcompile.lower.equalize import equalize
 from adcompile.lower.insert import name_nodes
 from adcompile.lower.observe import observe
 from adcompile.lower.quantize import quantize
-from tests.lower.networks import residual, samples, snr
+from tests.lower.networks import Net, residual, samples, snr
 
 TEST = 9
 
@@ -116,3 +116,17 @@ def test_constant_calibration_still_gives_a_legal_file() -> None:
     model = residual()
     zeros = MemoryCalibration([{"x": np.zeros((1, 3, 16, 16), np.float32)}] * 2)
     assert npu_violations(quantize(model, zeros, XINT8)) == []
+
+
+def test_a_constant_without_dimensions() -> None:
+    """A division by a scalar, as behind the boxes of many detectors."""
+    net = Net()
+    net.conv("image", "c", 3, 4)
+    net.node("Div", ["c", net.constant("two", np.array(2.0, np.float32))], "half")
+    net.conv("half", "out", 4, 4)
+    shape: list[int | str] = [1, 3, 8, 8]
+    model = net.model({"image": shape}, {"out": [1, 4, 8, 8]})
+    name_nodes(model)
+    infer_shapes(model)
+    quantized = quantize(model, samples(model), SCHEMES["a8w8"])
+    assert snr(model, quantized, samples(model, 2, seed=TEST)) > 20.0
