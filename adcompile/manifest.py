@@ -18,6 +18,7 @@ from adcompile.errors import FormatError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+ARCHIVE = ".adz"  # suffix of a packed bundle
 SEAL = "seal"  # key of the digest over all other keys
 MAX_MANIFEST_BYTES = 64 << 20
 
@@ -163,6 +164,7 @@ class Manifest(Record):
     verified_on: str = ""
     results: dict[str, float | str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+    left_out: tuple[str, ...] = ()  # groups of files that ``pack --without`` left behind
 
     def dump(self) -> str:
         """The canonical JSON text: sorted keys, two spaces, final newline, and a seal.
@@ -197,7 +199,9 @@ def read_manifest(bundle: Path) -> Manifest:
     """Read and check ``manifest.json`` of *bundle*. Raises FormatError with the field at fault."""
     path = bundle / MANIFEST
     if not bundle.is_dir():
-        raise FormatError("not a bundle", where=str(bundle), why="no such folder")
+        why = "it is a file" if bundle.is_file() else "no such folder"
+        fix = f"adcompile unpack {bundle} -o FOLDER" if bundle.suffix.lower() == ARCHIVE else ""
+        raise FormatError("not a bundle", where=str(bundle), why=why, fix=fix)
     if not path.is_file():
         raise FormatError(
             "not a bundle",

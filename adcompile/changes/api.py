@@ -24,7 +24,7 @@ def diff(
     images: str | Path | None = None,
     device: str = "auto",
 ) -> Diff:
-    """What differs between two bundles and what it cost.
+    """What differs between two bundles (folders or archives) and what it cost.
 
     *images*, an image (or ``.npy``/``.npz`` of inputs) or a folder of them, are run through both, on
     *device* (``auto``, ``simulate``, ``require``), and the outputs compared. Seals and hashes are
@@ -37,4 +37,4 @@ def diff(
     agreement = None
     if images is not None:
         agreement = results.agreed(one.path, two.path, Path(images), device=device)
-    return Diff(one.path, two.path, tuple(s for s in found if s.changes or s.notes), agreement)
+    return Diff(Path(old), Path(new), tuple(s for s in found if s.changes or s.notes), agreement)

@@ -22,6 +22,7 @@ from adcompile.manifest import (
     read_manifest,
 )
 from adcompile.place.schema import PartPlan, Plan, read_plan
+from adcompile.unpack import bundle_folder
 
 PLAN = "plan.yaml"
 KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -121,8 +122,12 @@ class Side:
         return load_model(self.path / part.files[use]) if use in part.files else None
 
 
-def read_side(folder: Path) -> Side:
-    """Open a bundle for comparison; seal and hashes are checked. Raises FormatError."""
+def read_side(path: Path) -> Side:
+    """Open a bundle (a folder or an archive) for comparison; seal and hashes are checked.
+
+    Raises FormatError.
+    """
+    folder = bundle_folder(path)
     manifest = read_manifest(folder)
     check_seal(folder)
     check_files(folder, manifest)

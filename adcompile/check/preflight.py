@@ -15,7 +15,9 @@ from pathlib import Path
 
 from adcompile.errors import AdcompileError, FormatError
 from adcompile.manifest import Manifest, check_files, check_seal, read_manifest
+from adcompile.pack import GOLDEN, HOST
 from adcompile.runtime.bundle import load
+from adcompile.unpack import bundle_folder
 
 OK, ADVICE, TODO, FAILS = "ok", "advice", "to do", "fails"
 HOST_TOOLS = ("cmake", "c++")
@@ -40,8 +42,9 @@ def preflight(
 ) -> list[Finding]:
     """Every finding about the bundle in *folder*, in the order in which things would go wrong.
 
-    *versions* are the packages installed here. Raises FormatError for a folder that is no bundle.
+    *versions* are the packages installed here. Raises FormatError for what is no bundle.
     """
+    folder = bundle_folder(folder)
     manifest = read_manifest(folder)
     files = _files(folder, manifest)
     found = [files, *_versions(manifest, versions), *_actions(manifest)]
@@ -107,8 +110,10 @@ def _verified(manifest: Manifest) -> Finding:
         fix = "adcompile verify BUNDLE --model MODEL.onnx narrows it down"
         return Finding(subject, FAILS, "the bundle failed it when it was built", fix)
     if not manifest.golden:
-        fix = "build it with --golden IMAGE"
-        return Finding(subject, ADVICE, "no golden data: results cannot be checked here", fix)
+        packed = GOLDEN in manifest.left_out
+        fix = "pack it with its golden data" if packed else "build it with --golden IMAGE"
+        text = "packed without golden data" if packed else "no golden data"
+        return Finding(subject, ADVICE, f"{text}: results cannot be checked here", fix)
     samples = f"{len(manifest.golden)} samples for adcompile verify"
     if answer is None:
         return Finding(
@@ -118,6 +123,8 @@ def _verified(manifest: Manifest) -> Finding:
 
 
 def _host(manifest: Manifest) -> Iterator[Finding]:
+    if HOST in manifest.left_out:
+        yield Finding("C++ program", OK, "the bundle was packed without its project")
     if "host/CMakeLists.txt" not in manifest.files:
         return
     missing = [tool for tool in HOST_TOOLS if shutil.which(tool) is None]

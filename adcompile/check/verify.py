@@ -22,6 +22,7 @@ from adcompile.check.golden import Recorded, open_sample
 from adcompile.check.tolerance import Tolerances
 from adcompile.errors import FormatError, InputError
 from adcompile.manifest import Manifest, PartRecord
+from adcompile.pack import GOLDEN
 from adcompile.runtime.bundle import Bundle, load
 from adcompile.runtime.executor import Array
 from adcompile.runtime.images import read_image
@@ -154,15 +155,18 @@ def verify_bundle(
     with load(folder, device, threads=threads) as bundle:
         manifest = bundle.manifest
         if not manifest.golden:
+            packed = GOLDEN in manifest.left_out
+            fix = "build it again without --verify none, or with --golden IMAGE or FILE.npz"
             raise InputError(
                 "the bundle has no golden data",
                 where=str(folder),
-                fix="build it again without --verify none, or with --golden IMAGE or FILE.npz",
+                why="it was packed without" if packed else "",
+                fix="pack it with its golden data" if packed else fix,
             )
         chosen = manifest.golden[:samples]
         state = _State(bundle, Tolerances.of(manifest.tolerances), watch or (lambda _text: None))
         for number, sample in enumerate(chosen):
-            recorded = open_sample(folder, sample, manifest.files)
+            recorded = open_sample(bundle.path, sample, manifest.files)
             _check_names(manifest, recorded)
             state.sample(number, recorded, isolate=isolate)
         found = state.result(len(chosen))

@@ -36,6 +36,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "bench": ("bench", "Time a bundle part by part"),
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
     "diff": ("diff", "What changed between two bundles, and what it cost"),
+    "pack": ("pack", "Put a bundle into one file to carry to the board"),
+    "unpack": ("unpack", "Make a bundle folder of a packed one"),
     "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),
     "optimize": ("optimize", "Simplify an ONNX model; dump the graph around any pass"),
     "explain-rule": (

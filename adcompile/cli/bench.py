@@ -13,7 +13,7 @@ from adcompile.errors import UsageError
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or a packed one")],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", "-i", help="NAME=FILE; default: the first golden sample"),
@@ -49,9 +49,12 @@ def command(
             feeds = opened.feeds(feedings[0][1])[0]
         elif opened.manifest.golden:
             sample = opened.manifest.golden[0].inputs
-            feeds = {name: open_array(bundle, file) for name, file in sample.items()}
+            feeds = {name: open_array(opened.path, file) for name, file in sample.items()}
         else:
-            raise UsageError("the bundle has no golden data", fix="give --input NAME=FILE")
+            packed = "golden" in opened.manifest.left_out
+            why = "it was packed without" if packed else ""
+            fix = "give --input NAME=FILE"
+            raise UsageError("the bundle has no golden data", why=why, fix=fix)
         result = bench(
             opened,
             feeds,

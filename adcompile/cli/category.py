@@ -55,6 +55,7 @@ def add(
     if sum(source is not None for source in (data, model, bank)) != 1:
         raise UsageError("give one of --data DIR, --model FOLDER, --bank FILE")
     check_name(name)
+    _check_folder(bundle)
     with load(bundle, device) as opened:
         if name in opened.categories and not force:
             raise UsageError(
@@ -68,6 +69,12 @@ def add(
     for note in made.notes:
         console.say(f"note: {note}")
     console.say(f"{name}: {_text(made)}")
+
+
+def _check_folder(bundle: Path) -> None:
+    if bundle.is_file():
+        fix = f"adcompile unpack {bundle} -o FOLDER, and change that"
+        raise UsageError("a packed bundle is not changed", where=str(bundle), fix=fix)
 
 
 def _learn(
@@ -115,6 +122,7 @@ def remove(bundle: BundleFolder, name: Name, as_json: Json = False) -> None:
     from adcompile.anomaly.categories.enrol import remove_category
     from adcompile.runtime.bundle import load
 
+    _check_folder(bundle)
     with load(bundle, check=False) as opened:
         remove_category(opened, name)
     if as_json:

@@ -17,7 +17,7 @@ MOST = 12  # rows of a section in the terminal
 
 
 def command(
-    old: Annotated[Path, typer.Argument(help="bundle to compare with")],
+    old: Annotated[Path, typer.Argument(help="bundle to compare with, packed or not")],
     new: Annotated[Path, typer.Argument(help="bundle that may have changed")],
     images: Annotated[
         Path | None,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def command(
     subjects: Annotated[
-        list[Path], typer.Argument(help="bundles or ONNX files; the first is the reference")
+        list[Path],
+        typer.Argument(help="bundles, packed ones, or ONNX files; the first is the reference"),
     ],
     coco: Annotated[Path | None, typer.Option(help="COCO annotation file (detectors)")] = None,
     images: Annotated[
@@ -75,6 +76,9 @@ def command(
     --images alone: agreement with the first subject on any images (classes, pixels, detections,
     values); in sub-folders named after classes, also the share of right answers.
     """
+    from adcompile.unpack import bundle_folder
+
+    subjects = [bundle_folder(subject) for subject in subjects]
     if coco is not None and data is not None:
         raise UsageError("--coco and --data together", fix="give one of them")
     if coco is None and data is None:

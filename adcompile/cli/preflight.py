@@ -11,7 +11,7 @@ from adcompile.cli import console
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or a packed one")],
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     open_parts: Annotated[
         bool, typer.Option("--open/--no-open", help="let the runtimes open the device parts")

@@ -55,7 +55,7 @@ def parse_inputs(items: Sequence[str], specs: Sequence[TensorSpec]) -> list[Feed
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or a packed one")],
     inputs: Annotated[
         list[str], typer.Option("--input", "-i", help="NAME=FILE: image, .npy, folder (repeat)")
     ],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or a packed one")],
     source: Annotated[
         Path, typer.Option("--input", "-i", help="folder of images, animation or video")
     ],

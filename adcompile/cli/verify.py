@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="bundle, or a reproducer of an earlier failure")],
+    bundle: Annotated[
+        Path, typer.Argument(help="bundle, packed or not, or a reproducer of an earlier failure")
+    ],
     device: Annotated[str, typer.Option(help="auto, simulate or require")] = "auto",
     samples: Annotated[int | None, typer.Option(help="use at most this many", min=1)] = None,
     parts: Annotated[bool, typer.Option(help="also run every part by itself")] = True,
@@ -37,16 +39,18 @@ def command(
     """
     from adcompile.check.reproducer import is_reproducer
     from adcompile.check.verify import verify_bundle
+    from adcompile.unpack import bundle_folder
 
     if reproducer is not None and not trace:
         raise UsageError("--reproducer is a result of the trace", fix="leave out --no-trace")
-    if is_reproducer(bundle):
-        _replay(bundle, json)
+    folder = bundle_folder(bundle)
+    if is_reproducer(folder):
+        _replay(folder, json)
         return
     with console.progress("verify") as view:
         task = view.add_task("verify", total=None)
         outcome = verify_bundle(
-            bundle,
+            folder,
             device=device,
             samples=samples,
             isolate=parts,
@@ -56,7 +60,9 @@ def command(
         found = None
         if trace and not outcome.reproduces:
             view.update(task, description="narrow down")
-            found = _trace(bundle, outcome, reproducer, model)
+            given = bundle.resolve()
+            beside = given.with_name(given.name + ".reproducer")
+            found = _trace(folder, outcome, reproducer or beside, model)
     if json:
         traced = {} if found is None else {"diagnosis": found.record()}
         console.emit_json({**outcome.record(), **traced})
@@ -71,17 +77,13 @@ def command(
         raise typer.Exit(1)
 
 
-def _trace(
-    bundle: Path, outcome: Verification, reproducer: Path | None, model: Path | None
-) -> Diagnosis:
+def _trace(folder: Path, outcome: Verification, reproducer: Path, model: Path | None) -> Diagnosis:
     from adcompile.check.diagnose import diagnose
     from adcompile.ir.model_io import load_model
     from adcompile.steps.load import model_file
 
-    folder = bundle.resolve()
-    target = reproducer or folder.with_name(folder.name + ".reproducer")
     source = None if model is None else load_model(model_file(model))
-    return diagnose(bundle, outcome, target, model=source)
+    return diagnose(folder, outcome, reproducer, model=source)
 
 
 def _replay(folder: Path, json: bool) -> None:

@@ -24,6 +24,7 @@ from adcompile.runtime.feeds import check_feeds, describe
 from adcompile.runtime.inputs import Source, make_feeds
 from adcompile.runtime.preprocess import Placement
 from adcompile.runtime.runner import RunResult, Schedule, Tap, run_parts
+from adcompile.unpack import bundle_folder
 
 DEVICES = ("auto", "simulate", "require")
 
@@ -36,7 +37,8 @@ def load(
     options: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> Bundle:
-    """Open a bundle. Manifest, sizes and hashes are checked before anything of it is used.
+    """Open a bundle: a folder, or an archive of ``adcompile pack``, which is unpacked into the cache.
+    Manifest, sizes and hashes are checked before anything of it is used.
 
     *device*: ``auto`` uses the vendor's runtime where it is present and simulates otherwise;
     ``simulate`` never uses it; ``require`` raises ToolMissing without it. *options* go to the
@@ -44,7 +46,7 @@ def load(
     """
     if device not in DEVICES:
         raise UsageError(f"unknown device mode {device!r}", fix="one of: " + ", ".join(DEVICES))
-    path = Path(folder)
+    path = bundle_folder(Path(folder))
     manifest = read_manifest(path)
     if check:
         check_seal(path)

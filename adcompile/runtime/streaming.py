@@ -26,6 +26,7 @@ from adcompile.runtime.heatmap import Picture
 from adcompile.runtime.images import ImageArray
 from adcompile.runtime.preprocess import Placement
 from adcompile.runtime.session import default_threads
+from adcompile.unpack import bundle_folder
 
 
 @dataclass(slots=True)
@@ -115,10 +116,11 @@ def opened(
     copies = workers or total
     if copies < 1 or total < copies:
         raise UsageError(f"{copies} workers for {total} threads", fix="one thread each at least")
+    folder = bundle_folder(path)
     with ExitStack() as stack:
         bundles = [
             stack.enter_context(
-                load(path, device, threads=total // copies, options=options, check=number == 0)
+                load(folder, device, threads=total // copies, options=options, check=number == 0)
             )
             for number in range(copies)
         ]
