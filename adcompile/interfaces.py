@@ -230,6 +230,14 @@ class Drafting(Protocol):
         ...
 
 
+@runtime_checkable
+class WithOptions(Protocol):
+    """What a backend may have besides: its options, name to meaning. With it, other names after ``-O``
+    are refused; a backend without it gets whatever is given."""
+
+    options: ClassVar[Mapping[str, str]]
+
+
 class Backend(Protocol):
     """The code for a target family. ``supports`` and ``emit`` are pure: they run no vendor tool."""
 

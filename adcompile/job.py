@@ -16,12 +16,21 @@ import onnx_ir as ir
 from adcompile import registry
 from adcompile.anomaly.lint import Issue
 from adcompile.anomaly.rebuild import Rebuilt
+from adcompile.backend_options import check_names
 from adcompile.cache import StepCache
 from adcompile.check.golden import GoldenInput
 from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
-from adcompile.interfaces import Array, Backend, CalibrationData, Part, Pass, Report
+from adcompile.interfaces import (
+    Array,
+    Backend,
+    CalibrationData,
+    Part,
+    Pass,
+    Report,
+    WithOptions,
+)
 from adcompile.lower.search import TRIES, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
@@ -232,9 +241,12 @@ class Job:
         found = registry.BACKENDS.lookup(reference)
         if not callable(found):
             raise UsageError(f"backend {reference!r} is not a class")
+        backend = cast("Backend", found())
+        if isinstance(backend, WithOptions):
+            check_names(resolved.family, options.backend_options, backend.options)
         return cls(
             target=resolved,
-            backend=cast("Backend", found()),
+            backend=backend,
             precision=check_precision(resolved, options.precision),
             options=options,
             output=None if output is None else Path(output),

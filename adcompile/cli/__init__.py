@@ -38,7 +38,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "diff": ("diff", "What changed between two bundles, and what it cost"),
     "pack": ("pack", "Put a bundle into one file to carry to the board"),
     "unpack": ("unpack", "Make a bundle folder of a packed one"),
-    "list": ("listing", "Targets, ops, passes and rules, from the tables the compiler uses"),
+    "list": ("listing", "Targets, ops, options, passes and rules, from the compiler's own tables"),
     "optimize": ("optimize", "Simplify an ONNX model; dump the graph around any pass"),
     "explain-rule": (
         "explain_rule",

@@ -1,4 +1,4 @@
-"""``adcompile list``: targets, ops, passes and rules, from the tables that the compiler itself uses."""
+"""``adcompile list``: targets, ops, options, passes and rules, from the compiler's own tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Record = dict[str, str]
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="targets, ops, passes, rules or decoders")],
+    what: Annotated[str, typer.Argument(help="targets, ops, options, passes, rules or decoders")],
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="only this target or family")
     ] = None,
@@ -162,6 +162,21 @@ def _with_exactness(fix: str, exactness: str) -> str:
     return f"{fix} ({exactness})" if fix and exactness else fix
 
 
+def options(target: str | None) -> list[Record]:
+    """What can follow ``-O``, family by family."""
+    from adcompile.interfaces import WithOptions
+    from adcompile.place.targets import resolve_target
+
+    families = [resolve_target(target).family] if target else list(registry.BACKENDS.built_in)
+    backends = {name: registry.BACKENDS.lookup(name) for name in families}
+    return [
+        {"option": name, "target": family, "what": what}
+        for family, backend in backends.items()
+        if isinstance(backend, WithOptions)
+        for name, what in backend.options.items()
+    ]
+
+
 def passes(target: str | None) -> list[Record]:
     """Every registered pass with its exactness."""
     return _named(target, {"pass"})
@@ -210,6 +225,7 @@ def decoders(target: str | None) -> list[Record]:
 _LISTS: Mapping[str, tuple[str, Callable[[str | None], Sequence[Record]], tuple[str, ...]]] = {
     "targets": ("Targets", targets, ("target", "what", "toolchain", "precisions", "versions")),
     "ops": ("Operators by target", ops, ("op", "target", "precisions", "conditions", "instead")),
+    "options": ("Options of build and plan, -O NAME=VALUE", options, ("option", "target", "what")),
     "passes": ("Passes", passes, ("pass", "exactness", "what")),
     "decoders": ("Decoders of detectors", decoders, ("decoder", "reads", "iou", "min score")),
     "rules": ("Rewrite rules", rules, ("rule", "kind", "pass", "exactness", "what")),

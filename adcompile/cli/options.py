@@ -49,7 +49,8 @@ BackendFile = Annotated[
     str | None, typer.Option("--backend", help="own target family: file.py:Class")
 ]
 BackendOptions = Annotated[
-    list[str] | None, typer.Option("-O", help="backend option NAME=VALUE (repeat)")
+    list[str] | None,
+    typer.Option("-O", help="NAME=VALUE of the target: adcompile list options (repeat)"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from adcompile.backends.drpai.backend import DrpaiBackend
@@ -188,3 +189,38 @@ def test_int8_needs_calibration(tmp_path: Path) -> None:
     ctx = LowerContext(resolve_target("drpai:v2h"), "int8", None, [], tmp_path, {}, Report())
     with pytest.raises(UsageError, match="calibration"):
         DrpaiBackend().lower(part, ctx)
+
+
+@pytest.mark.parametrize(("target", "scripts"), [("drpai:v2h", False), ("drpai:v2l", True)])
+def test_a_float_part_is_compiled_only_where_the_chip_has_a_float_format(
+    tmp_path: Path, target: str, scripts: bool
+) -> None:
+    """V2H computes in int8 alone: no script that must fail on the SDK, and a sentence instead."""
+    _, record, out, report = emitted(target, "fp32", tmp_path)
+    assert ("run" in record.files) == scripts
+    assert bool(out.actions) == scripts
+    assert any("int8 only" in note for note in report.notes) != scripts
+    assert ("sh run.sh" in out.text(record.files["readme"])) == scripts
+
+
+def test_nodes_in_float_are_not_promised_for_the_board(tmp_path: Path) -> None:
+    """The vendor's quantizer takes no list of nodes: build and readme say so."""
+    model, record, out, report = emitted("drpai:v2h", "int8", tmp_path, float_nodes="n_c2")
+    assert "n_c2" in {node.name for node in model.graph}
+    assert any("--pin NODE=host" in note for note in report.notes)
+    assert "`n_c2`" in out.text(record.files["readme"])
+
+
+def emitted(
+    target: str, precision: str, work: Path, **options: str
+) -> tuple[ir.Model, PartRecord, FileSet, Report]:
+    model = residual()
+    part = Part(
+        "backbone", "device", "backbone", model,
+        tuple(tensor_spec(v) for v in model.graph.inputs),
+        tuple(tensor_spec(v) for v in model.graph.outputs),
+    )  # fmt: skip
+    data, report, out = samples(model, 2), Report(), FileSet()
+    ctx = LowerContext(resolve_target(target), precision, data, [], work, options, report)
+    backend = DrpaiBackend()
+    return model, backend.emit(part, backend.lower(part, ctx), ctx, out), out, report

@@ -123,23 +123,35 @@ def test_recipe_runs_against_a_stand_in(tmp_path: Path) -> None:
 
 def test_options_are_known_to_the_version() -> None:
     """What one version takes, another lacks."""
-    assert "--int8" in build_options((8, 6), "int8", profile={})
-    assert "--int8" not in build_options((11, 1), "int8", profile={})
-    shapes = build_options((10, 3), "fp32", profile={"x": [[1, 3], [4, 3], [8, 3]]})
+    assert "--int8" in build_options((8, 6), "int8", profile={}, workspace_mib=64)
+    assert "--int8" not in build_options((11, 1), "int8", profile={}, workspace_mib=64)
+    rows = {"x": [[1, 3], [4, 3], [8, 3]]}
+    shapes = build_options((10, 3), "fp32", profile=rows, workspace_mib=64)
     assert "--optShapes=x:4x3" in shapes
 
 
+def test_wishes_reach_the_builder(tmp_path: Path) -> None:
+    """Scratch memory and level stand in the recipe, the memory also in the action that builds here."""
+    record, out, _ = made("trt:orin-nx@10.3", "fp16", tmp_path, workspace_mib="777", opt_level="4")
+    script = out.text(record.files["recipe"])
+    assert "--memPoolSize=workspace:777" in script
+    assert "--builderOptimizationLevel=4" in script
+    _, out, _ = made("trt:rtx-ada", "fp16", tmp_path, workspace_mib="777")
+    argv = out.actions[0].argv
+    assert argv[argv.index("--workspace-mib") + 1] == "777"
+
+
 @pytest.mark.parametrize(
-    ("target", "options"),
-    [("trt:orin-nano", {"dla_core": "0"}), ("trt:orin-nx@10.16", {"dla_core": "0"}),
-     ("trt:orin-nx", {"dla_core": "7"}), ("trt:orin-nx", {"rows": "5,1,9"})],
+    ("target", "precision", "rows", "words"),
+    [("trt:orin-nx@10.16", "fp16", "", "support ended"), ("trt:orin-nx", "int8", "", "explicit"),
+     ("trt:orin-nx", "fp32", "", "no fp32"), ("trt:orin-nx", "fp16", "roi", "fixed shapes only")],
 )  # fmt: skip
-def test_contradicting_options_are_refused(
-    tmp_path: Path, target: str, options: dict[str, str]
+def test_what_the_dla_cannot_build(
+    tmp_path: Path, target: str, precision: str, rows: str, words: str
 ) -> None:
-    """No DLA on this chip or version, no such core, a range in the wrong order."""
-    with pytest.raises(UsageError):
-        made(target, "fp16", tmp_path, "roi", **options)
+    """A version without it, formats that it does not take, a part with any number of rows."""
+    with pytest.raises(UsageError, match=words):
+        made(target, precision, tmp_path, rows, dla_core="0")
 
 
 @pytest.mark.parametrize(

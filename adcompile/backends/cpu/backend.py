@@ -7,11 +7,12 @@ make more of them legal (:meth:`prepare`), and which files does a part become (:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from adcompile.backend_options import PLACEMENT
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Verdict
 from adcompile.ir.emit import add_model
@@ -23,6 +24,7 @@ class CpuBackend:
     """Runs parts with ONNX Runtime on the host CPU."""
 
     name: ClassVar[str] = "cpu"
+    options: ClassVar[Mapping[str, str]] = PLACEMENT
 
     def supports(self, node: ir.Node, facts: Facts) -> Verdict:
         """Everything: ONNX Runtime is what defines the meaning of a model here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from adcompile.backends.drpai.emit import emit_part
 from adcompile.backends.drpai.lowering import draft_part, lower_part
+from adcompile.backends.drpai.options import OPTIONS
 from adcompile.backends.drpai.support import supports as table_supports
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
@@ -21,6 +22,7 @@ class DrpaiBackend:
     """Float ONNX for the SDK, INT8 stand-in, calibration tensors, scripts, reference results."""
 
     name: ClassVar[str] = "drpai"
+    options: ClassVar[Mapping[str, str]] = OPTIONS
 
     def supports(self, node: ir.Node, facts: Facts) -> Verdict:
         """Read the translator's operator list."""

@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from adcompile.backends.drpai.lowering import device_float
+from adcompile.backends.drpai.lowering import device_float, float_nodes
+from adcompile.backends.drpai.options import Wishes, read_options
 from adcompile.backends.drpai.preprocessing import preprocessing_plan
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Array, CalibrationData, LowerContext, Part
@@ -43,12 +44,14 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     results = tuple(tensor_spec(v) for v in device.graph.outputs)
     count = _calibration(out, folder, specs, ctx)
     references = _references(out, folder, specs, results, ctx)
-    steps = preprocessing_plan(part.model, specs, ctx.options)
-    config = _config(part, lowered.precision, specs, results, count, references, ctx)
+    wishes = read_options(ctx)
+    steps = preprocessing_plan(part.model, specs, wishes.camera)
+    config = _config(part, lowered.precision, specs, results, count, references, wishes, ctx)
     config["preprocess"] = steps is not None
     files["config"] = out.add(f"{folder}/config.json", to_json(config) + "\n")
     if steps is not None:
         files["preprocess"] = out.add(f"{folder}/preprocess.json", to_json(steps) + "\n")
+    legal = compiles(lowered.precision, ctx)
     values: dict[str, object] = {
         "part": part,
         "precision": lowered.precision,
@@ -57,12 +60,25 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         "preprocess": steps,
         "opset": opset(device),
         "simulation": files["simulation"].rpartition("/")[2],
+        "compiles": legal,
+        "floats": sorted(float_nodes(ctx)),
     }
-    for name, executable in _TEXTS:
+    if legal:
+        out.act(_action(part, folder, files))
+    else:
+        ctx.report.note(
+            f"{part.name}: {ctx.target.title} computes in int8 only. The float part can be run and "
+            "compared here, not compiled for the board: build with --precision int8 --calib DIR"
+        )
+    if floats := float_nodes(ctx):
+        ctx.report.note(
+            f"{part.name}: {len(floats)} nodes are in float in the simulation, but not on the board: "
+            "the vendor's quantizer takes no list of nodes. Pin them to the host (--pin NODE=host)"
+        )
+    for name, executable in _TEXTS if legal else _READ_ONLY:
         key = name.rpartition(".")[0].lower()
         text = render(f"drpai/{name}.j2", values)
         files[key] = out.add(f"{folder}/{name}", text, executable=executable)
-    out.act(_action(part, folder, files))
     options = {
         "product": ctx.target.facts.get("product", ""),
         "roi_policy": "loop" if part.rows else "",
@@ -70,7 +86,13 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
     return part.record("drpai", lowered.precision, files, options)
 
 
-_TEXTS = (("run.sh", True), ("compile.py", False), ("compare.py", False), ("README.md", False))
+def compiles(precision: str, ctx: LowerContext) -> bool:
+    """True when the vendor's tools can compile a part of *precision*: some products need int8."""
+    return ctx.target.facts.get("computes") != "int8" or precision == "int8"
+
+
+_READ_ONLY = (("README.md", False),)
+_TEXTS = (("run.sh", True), ("compile.py", False), ("compare.py", False), *_READ_ONLY)
 
 
 def _action(part: Part, folder: str, files: Mapping[str, str]) -> ActionRecord:
@@ -92,6 +114,7 @@ def _config(
     outputs: tuple[TensorSpec, ...],
     count: int,
     references: int,
+    wishes: Wishes,
     ctx: LowerContext,
 ) -> dict[str, object]:
     return {
@@ -104,8 +127,8 @@ def _config(
         "calibration": {"folder": "calib", "count": count},
         "reference": {"folder": "reference", "count": references},
         "tolerance": TOLERANCES.get(precision, 0.2),
-        "quantization_option": ctx.options.get("drpai_quantization_option", ""),
-        "cpu_data_type": ctx.options.get("drpai_cpu_data_type", "float16"),
+        "quantization_option": wishes.quantization,
+        "cpu_data_type": wishes.cpu_type,
         "drp_compiler_version": "100",
         "addr_map_start": ADDRESS_START,
         "rows": part.rows,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from adcompile.backends.drpai.dialect import violations
+from adcompile.backends.drpai.options import read_options
 from adcompile.backends.drpai.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import Exactness, LowerContext, Part, Trial
@@ -43,6 +44,7 @@ def draft_part(part: Part, ctx: LowerContext) -> Trial | None:
 
 def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
     """The model whose numbers stand for the device's. Raises UsageError or PassError."""
+    read_options(ctx)  # what cannot be is said before any work
     if ctx.precision == "fp32":
         return device_float(part, rows=0)
     if ctx.precision == "fp16":
@@ -62,7 +64,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             fix="pass --calib FOLDER",
         )
     name = ctx.options.get("quantizer", "own")
-    floats = frozenset(x for x in ctx.options.get("float_nodes", "").split("\n") if x)
+    floats = float_nodes(ctx)
     request = QuantizeRequest(
         device_float(part, rows=0), ctx.calibration, INT8, floats, ctx.work / f"{part.name}-{name}"
     )
@@ -80,3 +82,8 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             why=f"{found[0].rule}: {found[0].why}",
         )
     return model
+
+
+def float_nodes(ctx: LowerContext) -> frozenset[str]:
+    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
+    return frozenset(line for line in ctx.options.get("float_nodes", "").split("\n") if line)

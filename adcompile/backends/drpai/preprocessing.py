@@ -6,15 +6,11 @@ Its Normalize computes ``(x + cof_add) * cof_mul``; ours is ``(x * scale - mean)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx_ir as ir
 
 from adcompile.contract import CONTRACT_KEY, Preprocess, parse_contract
 from adcompile.manifest import TensorSpec
 
-CAMERA = (480, 640)  # height and width the sample applications use
-_SIDES = (3, 4096)
 _RESIZE = {
     "pil_bilinear": "BILINEAR",
     "cv_bilinear": "BILINEAR",
@@ -24,27 +20,19 @@ _RESIZE = {
 
 
 def preprocessing_plan(
-    model: ir.Model, inputs: tuple[TensorSpec, ...], options: Mapping[str, str]
+    model: ir.Model, inputs: tuple[TensorSpec, ...], camera: tuple[int, int]
 ) -> dict[str, object] | None:
     """The plan for the part's image input; None when it has none, or it cannot be expressed.
 
-    The camera size comes from the option ``camera`` ("480x640").
+    *camera* is height and width of a frame.
     """
-    text = model.metadata_props.get(CONTRACT_KEY) or options.get("contract", "")
+    text = model.metadata_props.get(CONTRACT_KEY)
     if not text or len(inputs) != 1:
         return None
     steps = parse_contract(text, "model metadata").inputs.get(inputs[0].name)
     if steps is None or steps.layout != "nchw":
         return None
-    height, width = _camera(options.get("camera", ""))
-    return express(steps, height, width)
-
-
-def _camera(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) == 2 and all(p.isdigit() for p in parts):
-        return int(parts[0]), int(parts[1])
-    return CAMERA
+    return express(steps, *camera)
 
 
 def express(steps: Preprocess, height: int, width: int) -> dict[str, object]:
@@ -89,9 +77,6 @@ def express(steps: Preprocess, height: int, width: int) -> dict[str, object]:
         }
     )
     channels = len(steps.mean)
-    for name, side in (("height", height), ("width", width)):
-        if not _SIDES[0] <= side <= _SIDES[1]:
-            differences.append(f"camera {name} {side} is outside 3 … 4096")
     return {
         "shape_in": [1, height, width, 3],
         "format_in": "BGR",

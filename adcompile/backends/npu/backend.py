@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from adcompile.backends.npu.emit import emit_part
 from adcompile.backends.npu.lowering import draft_part, lower_part
+from adcompile.backends.npu.options import OPTIONS
 from adcompile.backends.npu.support import supports as table_supports
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
@@ -22,6 +23,7 @@ class NpuBackend:
     """Quantized ONNX per part, session options per chip and Ryzen AI release."""
 
     name: ClassVar[str] = "npu"
+    options: ClassVar[Mapping[str, str]] = OPTIONS
 
     def supports(self, node: ir.Node, facts: Facts) -> Verdict:
         """Read the operator table of the precision in question."""

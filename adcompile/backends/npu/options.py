@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Mapping
 
+from adcompile.backend_options import PLACEMENT, QUANTIZATION, check_names
 from adcompile.backends.npu.session import RELEASES, SessionPlan, Wishes, plan_session
 from adcompile.errors import UsageError
 from adcompile.interfaces import LowerContext
 
-# name -> meaning, as ``-O NAME=VALUE`` or in a part of plan.yaml
-OPTIONS = {
-    "quantizer": "own, quark, vai_q_onnx or onnxruntime-METHOD",
-    "float_nodes": "nodes to leave in float, one name a line",
-    "roi_policy": "auto, mosaic, bucket, loop or host",
-    "roi_buckets": "row counts of the policy bucket: 1,8,32",
-    "roi_capacity": "rows of the policy mosaic",
-    "roi_rows": "nominal regions per image, for counts",
-    "min_macs": "smaller parts go to the host",
-    "keep_small": "keep parts that cost more than they save",
+OPTIONS: Mapping[str, str] = {
+    **QUANTIZATION,
+    **PLACEMENT,
     "npu_target": "compiler of releases from 1.6 on: X1 or X2",
     "xclbin": "firmware file, where the release takes one",
     "opt_level": "of the compiler of release 1.8",
     "cpu_fallback": "false: the provider may put no node on the CPU",
     "ep_context": "true: the provider writes its compiled model as an EP context file",
 }
+"""Name to meaning, for ``-O NAME=VALUE`` or a part of plan.yaml."""
 
 
 def check_options(ctx: LowerContext) -> None:
@@ -31,14 +26,7 @@ def check_options(ctx: LowerContext) -> None:
 
     Raises UsageError.
     """
-    for name in ctx.options:
-        if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
-            raise UsageError(
-                f"npu has no option {name!r}",
-                why=f"did you mean {near[0]!r}?" if near else "",
-                fix="known: " + ", ".join(OPTIONS),
-            )
+    check_names("npu", ctx.options, OPTIONS)
     plan = session_plan(ctx, "")
     if plan.session_config.get("session.disable_cpu_ep_fallback") == "1" and float_nodes(ctx):
         raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from adcompile.backends.trt.emit import emit_part
 from adcompile.backends.trt.lowering import draft_part, lower_part
+from adcompile.backends.trt.options import OPTIONS
 from adcompile.backends.trt.support import supports as table_supports
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Facts, LowerContext, Part, Pass, Trial, Verdict
@@ -21,6 +22,7 @@ class TrtBackend:
     """Typed ONNX per part; a plan where the builder can run, a trtexec recipe where it cannot."""
 
     name: ClassVar[str] = "trt"
+    options: ClassVar[Mapping[str, str]] = OPTIONS
 
     def supports(self, node: ir.Node, facts: Facts) -> Verdict:
         """Read the operator table of the target's TensorRT version."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGES = ("tensorrt_rtx", "tensorrt")
 TOOL_MISSING = 3
 FAILED = 1
-_WORKSPACE = 1 << 30
+_WORKSPACE_MIB = 1024
 
 
 def installed() -> str | None:
@@ -48,7 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.plugins:
             ctypes.CDLL(options.plugins, mode=ctypes.RTLD_GLOBAL)  # registers its plugins
         plan = build(
-            trt, Path(options.onnx), options.sm, json.loads(options.profile), options.fp16
+            trt,
+            Path(options.onnx),
+            options.sm,
+            json.loads(options.profile),
+            options.workspace_mib,
         )
     except (BuildRefused, OSError) as refusal:
         sys.stderr.write(f"{refusal}\n")
@@ -64,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sm", default="", help="compute capability, for example 8.9")
     parser.add_argument("--profile", default="{}", help='{"input": [min, opt, max]} as JSON')
     parser.add_argument("--package", default="", choices=["", *PACKAGES])
+    parser.add_argument("--workspace-mib", type=int, default=_WORKSPACE_MIB)
     parser.add_argument("--plugins", default="", help="shared library with the plugins in use")
-    parser.add_argument("--fp16", action="store_true", help="allow fp16 where the builder asks")
     return parser
 
 
@@ -78,7 +82,7 @@ def build(
     onnx: Path,
     sm: str,
     profile: dict[str, list[list[int]]],
-    fp16: bool = False,
+    workspace_mib: int,
 ) -> bytes:
     """The serialized plan of *onnx*.
 
@@ -98,7 +102,7 @@ def build(
     if not parser.parse(onnx.read_bytes(), str(onnx)):
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise BuildRefused("parser: " + ("; ".join(errors) or "no reason given"))
-    _configure(trt, config, sm, fp16)
+    _configure(trt, config, sm, workspace_mib << 20)
     if profile:
         shapes = builder.create_optimization_profile()
         for name, (low, best, high) in profile.items():
@@ -110,14 +114,12 @@ def build(
     return bytes(plan)
 
 
-def _configure(trt: ModuleType, config: Any, sm: str, fp16: bool) -> None:
-    """Workspace, half precision and the GPU to build for, as far as this TensorRT has a choice."""
+def _configure(trt: ModuleType, config: Any, sm: str, workspace: int) -> None:
+    """Workspace (bytes) and the GPU to build for, as far as this TensorRT has a choice."""
     if hasattr(config, "set_memory_pool_limit"):
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     else:
-        config.max_workspace_size = _WORKSPACE
-    if fp16 and hasattr(trt.BuilderFlag, "FP16"):
-        config.set_flag(trt.BuilderFlag.FP16)
+        config.max_workspace_size = workspace
     if sm and hasattr(trt, "ComputeCapability") and hasattr(config, "num_compute_capabilities"):
         wanted = getattr(trt.ComputeCapability, "SM" + sm.replace(".", ""), None)
         if wanted is None:

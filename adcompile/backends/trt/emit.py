@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from adcompile.backends.trt.options import Wishes, read_options
 from adcompile.backends.trt.plugins import read_plugins, replaced, with_plugins
 from adcompile.backends.trt.trtexec import build_options, has_option, parse_version
 from adcompile.errors import UsageError
@@ -13,7 +14,7 @@ from adcompile.ir.emit import add_model
 from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
 from adcompile.render import render, to_json
 
-ROWS = (1, 100, 1000)  # smallest, usual and largest number of regions
+WORKSPACE_MIB = 2048  # of a recipe, unless asked otherwise
 Profile = dict[str, list[list[int]]]
 
 
@@ -28,14 +29,15 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         files["simulation"] = add_model(out, name, lowered.model)
     read = _for_tensorrt(folder, files, lowered, ctx, out)
     typed = read.rpartition("/")[2]
-    profile = make_profile(part.inputs, ctx)
+    wishes = read_options(ctx)
+    profile = make_profile(part.inputs, wishes.rows)
     here = ctx.target.facts.get("build") == "here"
     files["io"] = out.add(f"{folder}/io.json", _interface(part, profile))
     files["plan"] = f"{folder}/model.plan"
     if here:
-        out.act(_plan_action(part, read, files["plan"], profile, ctx))
+        out.act(_plan_action(part, read, files["plan"], profile, wishes, ctx))
     else:
-        script = _recipe(part, lowered, typed, profile, ctx)
+        script = _recipe(part, lowered, typed, profile, wishes, ctx)
         files["recipe"] = out.add(f"{folder}/build.sh", script, executable=True)
         out.act(
             ActionRecord(
@@ -70,13 +72,12 @@ def _for_tensorrt(
     return files["plugins"]
 
 
-def make_profile(inputs: tuple[TensorSpec, ...], ctx: LowerContext) -> Profile:
+def make_profile(inputs: tuple[TensorSpec, ...], rows: tuple[int, int, int]) -> Profile:
     """Smallest, usual and largest shape of every input with a free dimension; else nothing.
 
-    The option ``rows`` ("1,100,1000") sets the numbers for the first dimension. Another free
-    dimension is a UsageError: it must be fixed first.
+    *rows* are the numbers for the first dimension. Another free dimension is a UsageError: it must be
+    fixed first.
     """
-    rows = _row_numbers(ctx.options.get("rows", ""))
     profile: Profile = {}
     for spec in inputs:
         free = [i for i, d in enumerate(spec.shape) if isinstance(d, str)]
@@ -97,18 +98,6 @@ def make_profile(inputs: tuple[TensorSpec, ...], ctx: LowerContext) -> Profile:
     return profile
 
 
-def _row_numbers(text: str) -> tuple[int, int, int]:
-    if not text:
-        return ROWS
-    parts = text.split(",")
-    if len(parts) != 3 or not all(p.strip().isdigit() for p in parts):
-        raise UsageError(f"rows {text!r}", fix="write smallest,usual,largest, like 1,100,1000")
-    low, usual, high = (int(p) for p in parts)
-    if not 1 <= low <= usual <= high:
-        raise UsageError(f"rows {text!r} are not in order", fix="smallest first")
-    return low, usual, high
-
-
 def _interface(part: Part, profile: Profile) -> str:
     data = {
         "inputs": [s.model_dump(mode="json") for s in part.inputs],
@@ -119,7 +108,7 @@ def _interface(part: Part, profile: Profile) -> str:
 
 
 def _plan_action(
-    part: Part, read: str, plan: str, profile: Profile, ctx: LowerContext
+    part: Part, read: str, plan: str, profile: Profile, wishes: Wishes, ctx: LowerContext
 ) -> ActionRecord:
     argv = [
         "{python}",
@@ -136,6 +125,8 @@ def _plan_action(
     ]
     if library := ctx.options.get("plugin_library", ""):
         argv += ["--plugins", library]
+    if wishes.workspace_mib is not None:
+        argv += ["--workspace-mib", str(wishes.workspace_mib)]
     if profile:
         argv += ["--profile", json.dumps(profile, sort_keys=True, separators=(",", ":"))]
     return ActionRecord(
@@ -148,15 +139,18 @@ def _plan_action(
     )
 
 
-def _recipe(part: Part, lowered: Part, typed: str, profile: Profile, ctx: LowerContext) -> str:
+def _recipe(
+    part: Part, lowered: Part, typed: str, profile: Profile, wishes: Wishes, ctx: LowerContext
+) -> str:
     version = parse_version(ctx.target.toolchain)
     options = build_options(
         version,
         lowered.precision,
         profile=profile,
-        dla_core=_dla_core(ctx),
+        dla_core=wishes.dla_core,
         plugins=ctx.options.get("plugin_library", ""),
-        workspace_mib=int(ctx.options.get("workspace_mib", "2048")),
+        workspace_mib=wishes.workspace_mib or WORKSPACE_MIB,
+        opt_level=wishes.opt_level,
     )
     values = {
         "part": part,
@@ -169,16 +163,3 @@ def _recipe(part: Part, lowered: Part, typed: str, profile: Profile, ctx: LowerC
         "target": ctx.target,
     }
     return render("trt/build.sh.j2", values)
-
-
-def _dla_core(ctx: LowerContext) -> int | None:
-    text = ctx.options.get("dla_core", "")
-    if not text:
-        return None
-    cores = ctx.target.limits.get("dla_cores", 0)
-    if not text.isdigit() or int(text) >= cores:
-        have = f"has {cores} DLA cores" if cores else "has no DLA"
-        raise UsageError(
-            f"no DLA core {text}", where=ctx.target.name, why=f"{ctx.target.title} {have}"
-        )
-    return int(text)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from adcompile.backends.trt.dialect import violations
+from adcompile.backends.trt.options import read_options
 from adcompile.backends.trt.schemes import INT8
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Trial
@@ -38,6 +39,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             f"precision {ctx.precision!r} is not one of trt's",
             fix=f"choose from {', '.join(PRECISIONS)}",
         )
+    read_options(ctx)  # what cannot be is said before any work
     model = settled(part.model, *opset_range(ctx.target))
     if ctx.precision == "fp32":
         return model

@@ -24,16 +24,12 @@ _GATES: dict[str, tuple[Version, Version]] = {
     "--stronglyTyped": ((9, 0), (99, 0)),
     "--timingCacheFile": ((8, 0), (99, 0)),
     "--builderOptimizationLevel": ((8, 6), (99, 0)),
-    "--versionCompatible": ((8, 6), (99, 0)),
-    "--hardwareCompatibilityLevel": ((8, 6), (99, 0)),
-    "--stripWeights": ((10, 0), (99, 0)),
     "--plugins": ((0, 0), (8, 6)),
     "--staticPlugins": ((8, 6), (99, 0)),
     "--useDLACore": ((0, 0), (99, 0)),
     "--allowGPUFallback": ((0, 0), (99, 0)),
     "--exportLayerInfo": ((8, 4), (99, 0)),
     "--profilingVerbosity": ((8, 4), (99, 0)),
-    "--getPlanVersionOnly": ((9, 0), (99, 0)),
 }
 _DLA_UNTIL = (10, 8)
 
@@ -59,7 +55,7 @@ def build_options(
     profile: Mapping[str, Sequence[Sequence[int]]],
     dla_core: int | None = None,
     plugins: str = "",
-    workspace_mib: int = 2048,
+    workspace_mib: int,
     opt_level: int | None = None,
 ) -> list[str]:
     """Options after ``trtexec --onnx=… --saveEngine=…``, each known to *version*."""
@@ -71,13 +67,13 @@ def build_options(
     else:
         options.append(f"--workspace={workspace_mib}")
     options += _precision_options(version, precision)
-    if opt_level is not None and has_option("--builderOptimizationLevel", version):
+    if opt_level is not None:
         options.append(f"--builderOptimizationLevel={opt_level}")
     if plugins:
         flag = next(f for f in ("--staticPlugins", "--plugins") if has_option(f, version))
         options.append(f"{flag}={plugins}")
     if dla_core is not None:
-        options += _dla_options(version, precision, dla_core)
+        options += _dla_options(version, precision, profile, dla_core)
     for index, flag in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
         shapes = [f"{name}:{'x'.join(map(str, dims[index]))}" for name, dims in profile.items()]
         if shapes:
@@ -102,7 +98,9 @@ def _if_known(version: Version, option: str) -> list[str]:
     return [option] if has_option(option, version) else []
 
 
-def _dla_options(version: Version, precision: str, core: int) -> list[str]:
+def _dla_options(
+    version: Version, precision: str, profile: Mapping[str, object], core: int
+) -> list[str]:
     if version >= _DLA_UNTIL:
         raise UsageError(
             f"TensorRT {version[0]}.{version[1]} does not build for the DLA",
@@ -113,4 +111,11 @@ def _dla_options(version: Version, precision: str, core: int) -> list[str]:
         raise UsageError("the DLA does not take explicit quantization", fix="use fp16 on the DLA")
     if precision == "fp32":
         raise UsageError("the DLA has no fp32", fix="use --precision fp16")
+    if profile:
+        raise UsageError(
+            "the DLA takes fixed shapes only",
+            where=", ".join(profile),
+            why="a part of regions has any number of rows",
+            fix="leave out dla_core, or pin the part to the host",
+        )
     return ["--fp16", f"--useDLACore={core}", "--allowGPUFallback"]
