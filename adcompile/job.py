@@ -35,7 +35,7 @@ from adcompile.lower.search import TRIES, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.place.plan import Plan
 from adcompile.place.targets import resolve_target
-from adcompile.target import FLOAT_PRECISIONS, QUANTIZED_PRECISIONS, Target, check_precision
+from adcompile.target import PRECISIONS, Target, check_precision
 
 Watch = Callable[[str], None]
 Samples = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
@@ -115,7 +115,7 @@ class BuildOptions:
             raise UsageError(f"--bank-format {self.bank_format!r}", fix="adbank or r0")
         if self.head not in {"host", "device"}:
             raise UsageError(f"--head {self.head!r}", fix="host or device")
-        known = {"host", "device", *FLOAT_PRECISIONS, *QUANTIZED_PRECISIONS}
+        known = {"host", "device", *PRECISIONS}
         wrong = sorted({v for v in self.pins.values()} - known)
         if wrong:
             raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -84,8 +85,15 @@ class RewriteRecord(Record):
     error: float | None = None
 
 
+PYTHON = "{python}"
+"""In the words of an action: the Python that runs adcompile."""
+
+
 class ActionRecord(Record):
-    """A vendor command of the build and what became of it: done, pending or failed."""
+    """A vendor command of the build and what became of it: done, pending or failed.
+
+    Its words name files as the manifest does; it runs in the bundle's folder.
+    """
 
     name: str
     part: str
@@ -95,6 +103,11 @@ class ActionRecord(Record):
     outputs: tuple[str, ...] = ()
     state: str = "pending"
     detail: str = ""
+
+    def command(self, bundle: Path) -> str:
+        """A line for the shell that works wherever it is typed."""
+        words = ["python" if word == PYTHON else word for word in self.argv]
+        return f"(cd {shlex.quote(str(bundle))} && {shlex.join(words)})"
 
 
 class ModelRecord(Record):

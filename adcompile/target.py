@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from adcompile.errors import UsageError
 
-FLOAT_PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
-QUANTIZED_PRECISIONS = frozenset({"int8", "fp8", "xint8", "a8w8", "a16w8"})
+PRECISIONS = ("xint8", "int8", "fp8", "a8w8", "a16w8", "bf16", "fp16", "fp32")
+"""All there are, the coarsest first."""
+FLOAT_PRECISIONS = frozenset({"bf16", "fp16", "fp32"})
 COARSE_PRECISIONS = frozenset({"int8", "fp8", "xint8", "a8w8", "bf16"})
 """Those with at most 8 significant bits for an activation."""
 NEWEST_OPSET = 999
@@ -48,6 +49,12 @@ def check_precision(target: Target, precision: str | None) -> str:
             fix="use one of: " + ", ".join(target.precisions),
         )
     return precision
+
+
+def finer_precision(target: Target, precision: str) -> str:
+    """The next finer one that runs on the device; "" when there is none."""
+    finer = PRECISIONS[PRECISIONS.index(precision) + 1 : -1]
+    return next((name for name in finer if name in target.precisions), "")
 
 
 def opset_range(target: Target) -> tuple[int, int]:

@@ -7,7 +7,6 @@ honest answer to whether the device takes it.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -47,7 +46,7 @@ def preflight(
     folder = bundle_folder(folder)
     manifest = read_manifest(folder)
     files = _files(folder, manifest)
-    found = [files, *_versions(manifest, versions), *_actions(manifest)]
+    found = [files, *_versions(manifest, versions), *_actions(folder, manifest)]
     if files.state == OK:
         found += _parts(folder, device) if open_parts else []
     found += [_verified(manifest), *_host(manifest)]
@@ -78,10 +77,10 @@ def _versions(manifest: Manifest, versions: Mapping[str, str]) -> Iterator[Findi
         yield Finding("onnxruntime", OK, here)
 
 
-def _actions(manifest: Manifest) -> Iterator[Finding]:
+def _actions(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     for action in manifest.actions:
         if action.state == "pending":
-            yield Finding(action.name, TODO, action.detail, shlex.join(action.argv))
+            yield Finding(action.name, TODO, action.detail, action.command(folder))
         elif action.state == "failed":
             yield Finding(action.name, FAILS, action.detail, "build the bundle again")
 

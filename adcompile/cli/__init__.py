@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     try:
-        _app(verb)(args=arguments, prog_name=f"adcompile {verb}")
+        _app(verb)(args=arguments, prog_name=f"adcompile {verb}", obj=arguments)
     except AdcompileError as error:
         return _show(error, as_json="--json" in arguments)
     except SystemExit as stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adcompile.place.reasons import short
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from adcompile.job import Job
     from adcompile.place.plan import Placed, Plan
 
-NEARLY_ALL = 0.999  # share of multiply-adds on the device above which no other precision is tried
+NEARLY_ALL = 0.999  # share of multiply-adds in one device part from which nothing else is tried
 GAIN = 0.01  # a precision is worth a word from this share on
 
 
@@ -44,34 +45,41 @@ def _macs(group: Sequence[Placed]) -> int:
     return sum(p.macs for p in group)
 
 
-def other_precisions(job: Job, plan: Plan) -> dict[str, float]:
-    """Share of multiply-adds on the device in each other precision that covers clearly more.
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a model fits a target in one precision: share of multiply-adds on the device, and the parts
+    that it falls into there."""
+
+    share: float
+    parts: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> Coverage:
+        """That of a plan; one without a device part covers nothing, also where there is no work."""
+        parts = sum(part.placement == "device" for part in plan.parts)
+        return cls(round(plan.coverage_macs, 6) if parts else 0.0, parts)
+
+    def better_than(self, other: Coverage) -> bool:
+        """Clearly more on the device; or as much in at most half as many parts."""
+        if self.share >= other.share + GAIN:
+            return True
+        return self.share > other.share - GAIN and 2 * self.parts <= other.parts
+
+
+def other_precisions(job: Job, plan: Plan) -> dict[str, Coverage]:
+    """Each other precision that is clearly better covered, the best first.
 
     Full float is left out: where a target lists it, its parts run on the CPU.
     """
-    from adcompile.place.plan import place_nodes
-    from adcompile.steps.placing import in_float
+    from adcompile.steps.placing import placed
 
-    covered = _coverage(plan)
-    if covered >= NEARLY_ALL:
+    covered = Coverage.of(plan)
+    if covered.share >= NEARLY_ALL and covered.parts == 1:
         return {}
-    found: dict[str, float] = {}
-    for precision in job.target.precisions:
-        if precision in {job.precision, "fp32"}:
-            continue
-        other, _ = place_nodes(
-            job.ir,
-            job.target,
-            job.backend.supports,
-            precision=precision,
-            in_float=in_float(job),
-        )
-        if _coverage(other) >= covered + GAIN:
-            found[precision] = round(_coverage(other), 6)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _coverage(plan: Plan) -> float:
-    """The share; a plan without a device part covers nothing, also where there is no work."""
-    on_device = any(part.placement == "device" for part in plan.parts)
-    return plan.coverage_macs if on_device else 0.0
+    found = {
+        precision: Coverage.of(placed(job, precision)[0])
+        for precision in job.target.precisions
+        if precision not in {job.precision, "fp32"}
+    }
+    better = {name: other for name, other in found.items() if other.better_than(covered)}
+    return dict(sorted(better.items(), key=lambda item: (-item[1].share, item[1].parts)))

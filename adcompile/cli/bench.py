@@ -39,7 +39,7 @@ def command(
             threads=threads,
             options=executor_options(no_cpu_fallback, device_option),
         ) as opened,
-        console.progress("bench") as view,
+        console.progress() as view,
     ):
         task = view.add_task("bench", total=warmup + runs)
         if inputs:

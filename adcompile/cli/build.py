@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.next_steps import Step, next_steps
+from adcompile.cli.next_steps import Asked, next_steps
 from adcompile.cli.options import (
     Allowed,
     AsJson,
@@ -27,6 +27,7 @@ from adcompile.cli.options import (
 from adcompile.cli.search import show_search
 from adcompile.cli.verdicts import in_words
 from adcompile.errors import BudgetMissed
+from adcompile.target import finer_precision
 
 if TYPE_CHECKING:
     from adcompile.anomaly.rebuild import Rebuilt
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     model: ModelPath,
     target: Annotated[str, typer.Option("--target", "-t", help="see: adcompile list targets")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="bundle folder")] = None,
@@ -109,6 +111,7 @@ def command(
     """Compile MODEL for a target into a folder that is verified, explained and ready to run."""
     from adcompile.compiler import compile
     from adcompile.declare import read_contract
+    from adcompile.place.targets import resolve_target
 
     options = replace(
         model_options(input_shape, settings, passes, allow, backend_file, pin, decoder),
@@ -137,32 +140,25 @@ def command(
         seed=seed,
     )
     try:
-        with console.progress("build") as view:
-            task = view.add_task("load", total=None)
-            result = compile(
-                model,
-                target,
-                output,
-                options,
-                watch=lambda step: view.update(task, description=step),
-            )
+        with console.watching("load") as watch:
+            result = compile(model, target, output, options, watch=watch)
     except BudgetMissed as missed:
         if not json:
             show_search(missed.search)
         raise
+    chip = resolve_target(target, backend=backend_file or "")
+    finer = finer_precision(chip, result.manifest.options["precision"])
+    asked = Asked(words=context.obj or [], model=model, val=val, finer=finer)
+    steps = next_steps(result.manifest, result.path, asked, ok=result.ok)
     if json:
-        steps = [{"command": c, "for": w} for c, w in _steps(result, model)]
-        console.emit_json({**result.record(), "next": steps})
+        listed = [{"command": command, "for": reason} for command, reason in steps]
+        console.emit_json({**result.record(), "next": listed})
     else:
         show(result)
-        for command, reason in _steps(result, model):
+        for command, reason in steps:
             console.say(f"next: {command}\n      {reason}")
     if not result.ok:
         raise typer.Exit(1)
-
-
-def _steps(result: BuildResult, model: Path) -> list[Step]:
-    return next_steps(result.manifest, result.path, model, ok=result.ok)
 
 
 def _names(file: Path) -> tuple[str, ...]:
@@ -173,11 +169,8 @@ def _names(file: Path) -> tuple[str, ...]:
     return tuple(names.get(label, str(label)) for label in range(max(names, default=-1) + 1))
 
 
-def show(result: object) -> None:
+def show(result: BuildResult) -> None:
     """Print what was built, part by part, and what was simulated or is still pending."""
-    from adcompile.job import BuildResult
-
-    assert isinstance(result, BuildResult)
     rows = [
         (
             p.name,

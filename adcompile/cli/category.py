@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import TaskID
 
 from adcompile.cli import console
 from adcompile.errors import AdcompileError, UsageError
@@ -105,14 +104,7 @@ def _learn(
     config = enrol.config_for(opened, parse_values(words))
     inside = config.category or (name if (data / name).is_dir() else "")
     found = read_folder(data, split_of(config), layout=config.layout, category=inside)
-    with console.progress("enrol") as view:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = view.add_task(f"{name}: {what}", total=total)
-            view.update(tasks[what], completed=done, total=total)
-
+    with console.phases(name) as watch:
         return enrol.from_images(opened, found, config, watch)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.advice import advice, fix_text, other_precisions
+from adcompile.cli.advice import Coverage, advice, fix_text, other_precisions
 from adcompile.cli.options import (
     Allowed,
     AsJson,
@@ -38,7 +38,8 @@ class Answer:
     toolchain: str
     plan: Plan
     placed: Sequence[Placed]
-    others: Mapping[str, float]  # precision to share of multiply-adds, where that is more
+    others: Mapping[str, Coverage]  # precisions that are better covered, the best first
+    scores: bool  # an anomaly detector
 
     @property
     def device_parts(self) -> list[str]:
@@ -110,18 +111,17 @@ def command(
 
 
 def _answer(job: Job) -> Answer:
-    from adcompile.place.plan import place_nodes
-    from adcompile.steps.placing import in_float
+    from adcompile.steps.placing import placed
 
-    plan, placed = place_nodes(
-        job.ir,
-        job.target,
-        job.backend.supports,
-        precision=job.precision,
-        in_float=in_float(job),
+    plan, nodes = placed(job)
+    return Answer(
+        target=job.target.name,
+        toolchain=job.target.toolchain,
+        plan=plan,
+        placed=nodes,
+        others=other_precisions(job, plan),
+        scores=job.contract.score is not None,
     )
-    others = other_precisions(job, plan)
-    return Answer(job.target.name, job.target.toolchain, plan, placed, others)
 
 
 def _record(answer: Answer) -> dict[str, object]:
@@ -134,7 +134,7 @@ def _record(answer: Answer) -> dict[str, object]:
         "coverage_nodes": answer.plan.coverage_nodes,
         "coverage_macs": answer.plan.coverage_macs,
         "device_parts": answer.device_parts,
-        "other_precisions": dict(answer.others),
+        "other_precisions": {name: other.share for name, other in answer.others.items()},
         "refused": answer.refused(),
         "notes": list(answer.plan.notes),
         "nodes": [
@@ -227,9 +227,13 @@ def _build(answer: Answer, model: Path) -> str:
 
     precision = next(iter(answer.others), answer.plan.precision)
     words = ["adcompile", "build", str(model), "-t", answer.target, "--precision", precision]
-    return (
-        shlex.join(words) + ("" if precision in FLOAT_PRECISIONS else " --calib DIR") + " -o out"
-    )
+    images = "--data GOOD_IMAGES --val GOOD_AND_BAD_IMAGES" if answer.scores else "--calib IMAGES"
+    given = "" if precision in FLOAT_PRECISIONS else f" {images}"
+    return f"{shlex.join(words)}{given} -o out"
+
+
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
 
 
 def _share(macs: int, total: int) -> str:
@@ -278,9 +282,11 @@ def _show_summary(answers: Sequence[Answer]) -> None:
         console.say(
             f"{answer.target} ({answer.toolchain}, {plan.precision}): "
             + (f"{share} on the device: {parts}" if parts else "nothing on the device")
+            + (f" ({_parts(count)})" if (count := len(answer.device_parts)) > 1 else "")
         )
-        for precision, more in answer.others.items():
-            console.say(f"  --precision {precision}: {more:.2%} of multiply-adds on the device")
+        for precision, other in answer.others.items():
+            share = f"{other.share:.2%} of multiply-adds on the device"
+            console.say(f"  --precision {precision}: {share}, in {_parts(other.parts)}")
         lines = advice(answer.placed)
         for line in lines[:MOST_FIXES]:
             console.say(f"  {line}")

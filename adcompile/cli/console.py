@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 160  # columns where there is no terminal: names in tables stay whole for grep
+SILENCE = 30.0  # seconds after which a log without a terminal gets a line of progress
 
 
 def _width() -> int | None:
@@ -44,18 +56,58 @@ def say(text: str) -> None:
     out.print(text, markup=False, soft_wrap=True)
 
 
+class _Count(ProgressColumn):
+    """``3/12``; nothing where the end is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
 @contextmanager
-def progress(title: str) -> Generator[Progress]:
+def progress() -> Generator[Progress]:
     """A progress display on stderr; add tasks to it. Quiet when stderr is not a terminal."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        _Count(),
         TimeElapsedColumn(),
         console=err,
         transient=True,
         disable=not err.is_terminal,
     ) as view:
-        view.add_task(title, total=None, visible=False)
         yield view
+
+
+@contextmanager
+def watching(what: str) -> Generator[Callable[[str], None]]:
+    """A function to call with every new step, *what* being the first.
+
+    A terminal shows the step with a clock; a log file gets a line when nothing was said for long.
+    """
+    said = time.monotonic()
+    with progress() as view:
+        task = view.add_task(what, total=None)
+
+        def watch(step: str) -> None:
+            nonlocal said
+            view.update(task, description=step)
+            if not err.is_terminal and time.monotonic() - said >= SILENCE:
+                said = time.monotonic()
+                err.print(step, markup=False, soft_wrap=True)
+
+        yield watch
+
+
+@contextmanager
+def phases(subject: str) -> Generator[Callable[[str, int, int], None]]:
+    """A function to call with a phase's name, what is done of it and how much it is; a bar each."""
+    with progress() as view:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = view.add_task(f"{subject}: {what}", total=total)
+            view.update(tasks[what], completed=done, total=total)
+
+        yield watch

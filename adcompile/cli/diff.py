@@ -50,8 +50,7 @@ def command(
     topics = _topics(fail_on or [])
     if min_agreement and images is None:
         raise UsageError("--min-agreement needs --images DIR")
-    with console.progress("diff") as view:
-        view.add_task("diff", total=None)
+    with console.watching("diff"):
         found = diff(old, new, images=images, device=device)
     if html is not None:
         write_text(html, diff_page(found))

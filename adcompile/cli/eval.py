@@ -132,7 +132,7 @@ def command(
     for subject in subjects:
         for label, mode in _runs(subject, device, options):
             name = _label(label, results)
-            with ExitStack() as stack, console.progress("eval") as view:
+            with ExitStack() as stack, console.progress() as view:
                 run, own = _detector(subject, mode, stack, options, decoder, given)
                 task = view.add_task(name, total=None)
                 results[name] = evaluate(

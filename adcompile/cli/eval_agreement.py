@@ -73,7 +73,7 @@ def evaluate_agreement(
     every = find_sources(images)
     decoding = decoding_contract(subjects)
     sources = every[:max_samples]
-    with ExitStack() as stack, console.progress("eval") as view:
+    with ExitStack() as stack, console.progress() as view:
         opened = [
             _open(path, label, mode, options, stack, decoder, decoding)
             for path in subjects

@@ -64,7 +64,7 @@ def evaluate_anomaly(
     pictures, tables and pages.
     """
     run = _Run()
-    with console.progress("eval") as view:
+    with console.progress() as view:
         for name, folder in _folders(data, category).items():
             found = _samples(folder)
             report = None if reports is None else reports.begin(found.category)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import TaskID
 
 from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.config import (
@@ -104,14 +103,7 @@ def fit_with_progress(
 
     The checkpoint is removed when the fit is complete.
     """
-    with console.progress(f"fit {config.method}") as view:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = view.add_task(f"{data.category}: {what}", total=total)
-            view.update(tasks[what], completed=done, total=total)
-
+    with console.phases(data.category) as watch:
         fitted = fit(
             config, data, backbone=backbone, start=start, checkpoint=checkpoint, watch=watch
         )

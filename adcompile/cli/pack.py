@@ -43,7 +43,7 @@ def command(
     if output.suffix.lower() != ARCHIVE:
         raise UsageError(f"an archive's name ends in {ARCHIVE}", where=str(output))
     groups = [word.strip() for item in without or [] for word in item.split(",")]
-    with console.progress("pack") as view:
+    with console.progress() as view:
         view.add_task("pack", total=None)
         found = pack(bundle_folder(bundle), output, without=groups, compress=compress, force=force)
     if json:

@@ -63,6 +63,7 @@ def command(
 ) -> None:
     """Split MODEL for a target: parts with names, boundaries, costs and reasons."""
     from adcompile.cli.prepared import prepared
+    from adcompile.steps.placing import placed
 
     asked = {
         "roi_rows": str(roi_rows),
@@ -75,11 +76,8 @@ def command(
         model_options(input_shape, settings, passes, allow, backend_file, pin, decoder),
         backend_options=asked,
     )
-    with prepared(model, [target], options) as (job,):
-        if plan is not None:
-            made, objections = _reviewed(job, plan)
-        else:
-            made, objections = _made(job, precision), []
+    with prepared(model, [target], options, precision=precision) as (job,):
+        made, objections = (placed(job)[0], []) if plan is None else _reviewed(job, plan)
     if output is not None:
         _write(output, made.dump())
     if as_json:
@@ -92,20 +90,6 @@ def command(
             console.say(f"objection: {line}")
     if objections:
         raise typer.Exit(1)
-
-
-def _made(job: Job, precision: str | None) -> Plan:
-    from adcompile.place.plan import make_plan
-    from adcompile.steps.placing import in_float, placement_settings
-
-    return make_plan(
-        job.ir,
-        job.target,
-        job.backend.supports,
-        precision=precision,
-        options=placement_settings(job.options.pins, job.options.backend_options),
-        in_float=in_float(job),
-    )
 
 
 def _reviewed(job: Job, path: Path) -> tuple[Plan, list[str]]:

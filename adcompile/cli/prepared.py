@@ -24,12 +24,8 @@ def prepared(
     *precision* is used by the targets that have it, the others take their default.
     """
     plain = replace(options, precision=None, cache=False, golden_count=0)
-    with scratch() as work, console.progress("prepare") as view:
-        task = view.add_task("load", total=None)
-        jobs = [
-            Job.create(name, None, plain, lambda step: view.update(task, description=step), work)
-            for name in targets
-        ]
+    with scratch() as work, console.watching("load") as watch:
+        jobs = [Job.create(name, None, plain, watch, work) for name in targets]
         _set_precision(jobs, precision)
         _bring_along(jobs, model)
         yield jobs

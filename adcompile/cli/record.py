@@ -98,7 +98,7 @@ def command(
         decoder=decoder,
         plan=plan,
     )
-    with scratch() as work, console.progress("") as view:
+    with scratch() as work, console.progress() as view:
         task = view.add_task("plan", total=None)
         job = plan_parts(model, target, options, work)
         assert job.source is not None

@@ -15,6 +15,7 @@ from adcompile.manifest import TensorSpec
 
 if TYPE_CHECKING:
     from adcompile.contract import Score
+    from adcompile.runtime.bundle import Bundle
 
 Feeding = tuple[str, dict[str, Path]]  # label, input name -> file
 
@@ -80,7 +81,7 @@ def command(
             threads=threads,
             options=executor_options(no_cpu_fallback, device_option),
         ) as opened,
-        console.progress("run") as view,
+        console.progress() as view,
     ):
         feedings = parse_inputs(inputs, opened.inputs)
         folders = _folders(output, [label for label, _ in feedings])
@@ -147,13 +148,11 @@ def _folders(output: Path | None, labels: Sequence[str]) -> list[Path | None]:
 
 
 def _run_one(
-    opened: object, files: dict[str, Path], folder: Path | None, min_score: float, category: str
+    opened: Bundle, files: dict[str, Path], folder: Path | None, min_score: float, category: str
 ) -> dict[str, object]:
-    from adcompile.runtime.bundle import Bundle
     from adcompile.runtime.deliver import deliver
     from adcompile.runtime.images import read_image
 
-    assert isinstance(opened, Bundle)
     feeds, placements = opened.feeds(files)
     result = opened.run(feeds, category=category)
     manifest = opened.manifest.model_copy(update={"contract": opened.contract(category)})

@@ -55,7 +55,7 @@ def command(
             min_score=min_score,
             drawn=output is not None,
         ) as (first, line),
-        console.progress("stream") as view,
+        console.progress() as view,
     ):
         task = view.add_task("stream", total=count_frames(source))
         found: Iterator[Item] = (line.serial if serial else line.run)(frames(source))

@@ -51,7 +51,7 @@ def command(
     options.check()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError("the output folder is not empty", where=str(output))
-    with console.progress("Generating") as view:
+    with console.progress() as view:
         task = view.add_task("images", total=None)
         count = write_dataset(
             output,
@@ -77,7 +77,7 @@ def _detection_set(output: Path, split: str, count: int, seed: int, as_json: boo
         raise UsageError(f"--split {split!r} is no name of a folder", fix="train, val …")
     if (output / split).exists():
         raise UsageError("this set is already there", where=str(output / split))
-    with console.progress("Drawing") as view:
+    with console.progress() as view:
         task = view.add_task("images", total=count)
         annotations = write_set(
             output,

@@ -49,7 +49,7 @@ def command(
         layout=fitted.config.layout,
         category=fitted.config.category_in(data),
     )
-    with console.progress("tradeoff") as view:
+    with console.progress() as view:
         features = view.add_task("features", total=len(found.validation))
         sizes = Sizes(
             fitted,

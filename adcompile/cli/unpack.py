@@ -26,7 +26,7 @@ def command(
     if output.exists() and not is_empty(output) and not (output / MANIFEST).is_file():
         fix = "choose another -o; --force replaces bundles only"
         raise UsageError("output already exists", where=str(output), fix=fix)
-    with console.progress("unpack") as view:
+    with console.progress() as view:
         view.add_task("unpack", total=None)
         folder = unpack(archive, output, force=force)
     manifest = read_manifest(folder)

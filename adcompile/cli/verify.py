@@ -12,6 +12,7 @@ from adcompile.cli import console
 from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
+    from adcompile.check.compare import Comparison
     from adcompile.check.diagnose import Diagnosis
     from adcompile.check.verify import Verification
 
@@ -47,19 +48,18 @@ def command(
     if is_reproducer(folder):
         _replay(folder, json)
         return
-    with console.progress("verify") as view:
-        task = view.add_task("verify", total=None)
+    with console.watching("verify") as watch:
         outcome = verify_bundle(
             folder,
             device=device,
             samples=samples,
             isolate=parts,
             threads=threads,
-            watch=lambda text: view.update(task, description=text),
+            watch=watch,
         )
         found = None
         if trace and not outcome.reproduces:
-            view.update(task, description="narrow down")
+            watch("narrow down")
             given = bundle.resolve()
             beside = given.with_name(given.name + ".reproducer")
             found = _trace(folder, outcome, reproducer or beside, model)
@@ -105,11 +105,8 @@ def _replay(folder: Path, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def show(outcome: object) -> None:
+def show(outcome: Verification) -> None:
     """Print both tables and the verdict."""
-    from adcompile.check.verify import Verification
-
-    assert isinstance(outcome, Verification)
     rows = [
         (
             str(number),
@@ -153,10 +150,8 @@ def show(outcome: object) -> None:
     console.say(f"{'ok' if outcome.ok else 'FAILED'}: {outcome.samples} samples")
 
 
-def _pair(comparison: object) -> tuple[str, str]:
-    from adcompile.check.compare import Comparison
-
-    if not isinstance(comparison, Comparison):
+def _pair(comparison: Comparison | None) -> tuple[str, str]:
+    if comparison is None:
         return "-", "-"
     if not comparison.metrics:
         return comparison.detail, "-"

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adcompile.manifest import ActionRecord, check_bundle_path
+from adcompile.manifest import PYTHON, ActionRecord, check_bundle_path
 
 TIMEOUT = 1800.0
 KEEP_CHARACTERS = 600
@@ -108,7 +108,7 @@ def _run(bundle: Path, action: ActionRecord, timeout: float) -> ActionRecord:
 
 
 def _argument(word: str, places: dict[str, Path]) -> str:
-    if word == "{python}":
+    if word == PYTHON:
         return sys.executable
     return str(places[word].resolve()) if word in places else word
 

@@ -121,17 +121,22 @@ def _family(name: str, backend: str) -> _Family:
 
 def _called(text: str) -> list[str]:
     """Targets whose chip, other name, title or toolchain has *text* in it."""
-    wanted = text.lower()
+    wanted = _folded(text)
     if len(wanted) < SHORTEST:
         return []
     return [
         row.target.name.partition("@")[0]
         for row in target_rows()
         if any(
-            wanted in name.lower()
+            wanted in _folded(name)
             for name in (row.target.name, row.target.title, row.target.toolchain, *row.aliases)
         )
     ]
+
+
+def _folded(text: str) -> str:
+    """As it is compared: ``ryzen-ai``, ``Ryzen_AI`` and ``Ryzen AI`` are one."""
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def _beside(reference: str) -> Path:

@@ -13,7 +13,7 @@ from adcompile.interfaces import Verdict
 from adcompile.job import Job
 from adcompile.passes.decode_detections import RESULTS
 from adcompile.place.apply import apply_plan
-from adcompile.place.planner import make_plan
+from adcompile.place.planner import Placed, place_nodes
 from adcompile.place.review import review
 from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 
@@ -24,7 +24,7 @@ def place_and_partition(job: Job) -> None:
     """Make the plan, or take the user's, and cut the model by it."""
     job.watch("place and partition")
     keep_in_float(job)
-    job.plan = _given(job) if job.options.plan else _made(job)
+    job.plan = _given(job) if job.options.plan else placed(job)[0]
     for note in job.plan.notes:
         job.report.note(note)
     if job.options.strict:
@@ -32,18 +32,20 @@ def place_and_partition(job: Job) -> None:
     job.parts = apply_plan(job.ir, job.plan)
 
 
-def _made(job: Job) -> Plan:
-    return make_plan(
+def placed(job: Job, precision: str | None = None) -> tuple[Plan, list[Placed]]:
+    """The plan that the job's options ask for, and the story of every node. *precision* is another
+    one than the job's, to compare with."""
+    return place_nodes(
         job.ir,
         job.target,
         job.backend.supports,
-        precision=job.precision,
-        options=placement_settings(job.options.pins, job.options.backend_options),
-        in_float=in_float(job),
+        precision=precision or job.precision,
+        options=_settings(job.options.pins, job.options.backend_options),
+        in_float=_in_float(job),
     )
 
 
-def in_float(job: Job) -> Mapping[str, Verdict]:
+def _in_float(job: Job) -> Mapping[str, Verdict]:
     """Nodes that lose too much in 8 bits, by name: of an anomaly detector, and of a detector whose
     boxes are computed from its raw outputs. Where the device can compute some nodes in float (see
     ``keep_in_float``) the latter stay there."""
@@ -76,7 +78,7 @@ def decoded_outputs(job: Job) -> set[str]:
     return {name for name, role in roles.items() if role in RESULTS}
 
 
-def placement_settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
+def _settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
     """The user's pins (selector to device, host or a precision), and those backend options that
     are about placement. Raises UsageError for a value that is none."""
     asked: dict[str, object] = {

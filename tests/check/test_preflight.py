@@ -41,7 +41,10 @@ def test_every_answer(tmp_path: Path) -> None:
     assert found["files"].state == OK
     assert found["onnxruntime"].state == ADVICE
     assert "9.9.9 here, 1.2.3" in found["onnxruntime"].text
-    assert (found["build plan"].state, found["build plan"].fix) == (TODO, "sh 'a b.sh'")
+    assert (found["build plan"].state, found["build plan"].fix) == (
+        TODO,
+        f"(cd {folder} && sh 'a b.sh')",
+    )
     assert found["compile"].state == FAILS
     assert found["verification"].state == FAILS
     assert by_subject(preflight(folder, {}))["onnxruntime"].state == FAILS

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adcompile.cli import VERBS, _app, main
+from adcompile.cli import VERBS, _app, console, main
 from adcompile.errors import AdcompileError, InputError, NegativeAnswer, ToolMissing
 
 
@@ -79,3 +79,15 @@ def test_wrong_usage_is_json_when_asked(
 def test_app_is_typer() -> None:
     """Verbs are typer applications (help, types and completion come from there)."""
     assert callable(_app("build"))
+
+
+def test_a_log_without_a_terminal_is_not_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short steps say nothing there; a step after a long silence is a line."""
+    with console.watching("load") as watch:
+        watch("quick")
+        monkeypatch.setattr(console, "SILENCE", 0.0)
+        watch("slow [1 of 2]")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "slow [1 of 2]\n")

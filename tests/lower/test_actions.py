@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from adcompile.lower.actions import run_actions
-from adcompile.manifest import ActionRecord
+from adcompile.manifest import PYTHON, ActionRecord
 
 
 def action(
     code: str, *, tool: str = "python:json", outputs: tuple[str, ...] = ("out.txt",)
 ) -> ActionRecord:
     return ActionRecord(
-        name="a", part="p", tool=tool, argv=("{python}", "-c", code, *outputs), outputs=outputs
+        name="a", part="p", tool=tool, argv=(PYTHON, "-c", code, *outputs), outputs=outputs
     )
 
 
 WRITE = "import sys; open(sys.argv[1], 'w').write('made')"
+
+
+def test_the_command_for_a_person() -> None:
+    """It works from any folder, and names a program instead of a placeholder."""
+    waits = ActionRecord(name="a", part="p", tool="t", argv=(PYTHON, "-m", "x", "a b"))
+    assert waits.command(Path("my out")) == "(cd 'my out' && python -m x 'a b')"
 
 
 def test_outputs_appear_when_the_tool_succeeds(tmp_path: Path) -> None:
@@ -39,7 +45,7 @@ def test_a_missing_tool_leaves_the_action_pending(tmp_path: Path) -> None:
     """Not an error: the reason is recorded; what depends on it waits."""
     first = action(WRITE, tool="no-such-program")
     second = ActionRecord(
-        name="b", part="p", tool="python:json", argv=("{python}",), inputs=("out.txt",)
+        name="b", part="p", tool="python:json", argv=(PYTHON,), inputs=("out.txt",)
     )
     states = run_actions(tmp_path, [first, second])
     assert [s.state for s in states] == ["pending", "pending"]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from adcompile.cli import main
+from adcompile.cli.advice import Coverage
 from adcompile.ir.model_io import save_model
 from tests.place.nets import Builder, small_net, two_stage_detector
 
@@ -78,7 +79,7 @@ def test_check_names_a_precision_that_covers_more(
     text = out(capsys)
     assert "  --precision a8w8: 100.00% of multiply-adds on the device" in text
     assert f"next: adcompile build {detector} -t npu:stx --precision" in text
-    assert "--calib DIR -o out" in text
+    assert "--calib IMAGES -o out" in text
     assert main(["check", detector, "-t", "npu", "--json"]) == 0
     answer = json.loads(out(capsys))["targets"][0]
     assert answer["other_precisions"]["a8w8"] > answer["coverage_macs"]
@@ -225,3 +226,18 @@ def test_doctor_says_what_is_possible(capsys: pytest.CaptureFixture[str]) -> Non
     if not report["drpai"]["run"]:
         assert main(["doctor", "-t", "drpai:v2h", "--require", "run"]) == 3
         assert "run on the board" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "better"),
+    [
+        (Coverage(0.95, 10), True),  # more on the device
+        (Coverage(0.905, 10), False),  # hardly more, in as many parts
+        (Coverage(0.905, 6), False),
+        (Coverage(0.895, 5), True),  # as much in half as many parts
+        (Coverage(0.8, 1), False),
+    ],
+)
+def test_another_precision_must_be_clearly_better(other: Coverage, better: bool) -> None:
+    """In the share of the work, or in the number of parts for the same share."""
+    assert other.better_than(Coverage(0.9, 10)) is better

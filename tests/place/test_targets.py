@@ -9,7 +9,7 @@ import pytest
 
 from adcompile.errors import UsageError
 from adcompile.place.targets import TargetRow, resolve_target, target_rows
-from adcompile.target import FLOAT_PRECISIONS, QUANTIZED_PRECISIONS, check_precision
+from adcompile.target import PRECISIONS, check_precision, finer_precision
 
 DEFAULTS = {"trt": "trt:rtx-ada", "npu": "npu:stx", "drpai": "drpai:v2h", "cpu": "cpu:host"}
 REQUIRED = """trt:rtx-ada trt:rtx-ampere trt:rtx-blackwell trt:orin-nano trt:orin-nx trt:agx-orin
@@ -41,7 +41,7 @@ def test_every_target_is_consistent(row: TargetRow) -> None:
     assert resolve_target(target.name) == target
     assert all(resolve_target(f"{target.family}:{alias}") == target for alias in row.aliases)
     assert "fp32" in target.precisions
-    assert set(target.precisions) <= FLOAT_PRECISIONS | QUANTIZED_PRECISIONS
+    assert set(target.precisions) <= set(PRECISIONS)
     assert len(set(target.precisions)) == len(target.precisions)
     assert target.facts["roi_policy"] in {"auto", "loop", "profile", "whole"}
 
@@ -78,6 +78,10 @@ def test_versions_change_the_limits() -> None:
         ("jetson", "trt:orin-nano, trt:orin-nx"),
         ("orin-nx", "trt:orin-nx?"),
         ("Strix", "npu:stx"),
+        ("ryzen-ai", "npu:stx"),
+        ("RZV2H", "drpai:v2h"),
+        ("rz/v2h", "drpai:v2h"),
+        ("jetson_orin", "trt:orin-nx"),
         ("trt:orin-nx@", None),
     ],
 )
@@ -99,6 +103,13 @@ def test_precisions_are_checked() -> None:
     with pytest.raises(UsageError, match="int4") as caught:
         check_precision(npu, "int4")
     assert "xint8" in caught.value.fix
+
+
+def test_the_next_finer_precision() -> None:
+    """One step up the target's own ladder; full float runs on the CPU and is no step."""
+    npu, trt = resolve_target("npu:stx"), resolve_target("trt")
+    assert [finer_precision(npu, p) for p in ("xint8", "a8w8", "bf16")] == ["a8w8", "a16w8", ""]
+    assert [finer_precision(trt, p) for p in ("int8", "fp16", "fp32")] == ["fp16", "", ""]
 
 
 def test_listing_targets_imports_no_backend() -> None:

@@ -11,7 +11,7 @@ from adcompile.errors import UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
 from adcompile.ir.emit import add_model
-from adcompile.manifest import ActionRecord, PartRecord, TensorSpec
+from adcompile.manifest import PYTHON, ActionRecord, PartRecord, TensorSpec
 from adcompile.render import render, to_json
 
 WORKSPACE_MIB = 2048  # of a recipe, unless asked otherwise
@@ -111,7 +111,7 @@ def _plan_action(
     part: Part, read: str, plan: str, profile: Profile, wishes: Wishes, ctx: LowerContext
 ) -> ActionRecord:
     argv = [
-        "{python}",
+        PYTHON,
         "-m",
         "adcompile.backends.trt.build_plan",
         "--package",
