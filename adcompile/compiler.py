@@ -8,8 +8,9 @@ from adcompile.fileset import scratch
 from adcompile.job import BuildOptions, BuildResult, Job, Watch
 from adcompile.steps.budget import check_budget, meet_budget
 from adcompile.steps.emitting import act, emit, finish, staged, verify, write
-from adcompile.steps.identity import reuse
+from adcompile.steps.identity import identify, reuse
 from adcompile.steps.load import Source, load
+from adcompile.steps.locking import check_lock, hold_lock
 from adcompile.steps.lowering import lower
 from adcompile.steps.placing import place_and_partition
 from adcompile.steps.policies import choose_policies
@@ -38,14 +39,17 @@ def compile(
     receives the name of each step as it starts.
 
     Raises ModelError, UsageError or FormatError for bad input, Unsupported under
-    ``options.strict``, and PassError when a pass broke the graph. A verification that fails is
-    not raised: see ``BuildResult.ok``.
+    ``options.strict``, LockBroken under ``options.locked``, and PassError when a pass broke the
+    graph. A verification that fails is not raised: see ``BuildResult.ok``.
     """
     settled = (options or BuildOptions()).changed(changes)
     with scratch() as work:
         job = Job.create(target, output, settled, watch, work)
         load(job, model)
+        identify(job)
+        check_lock(job)
         if (done := reuse(job)) is not None:
+            hold_lock(job, done.manifest)
             return done
         specialize(job)
         canonicalize(job)
@@ -61,6 +65,7 @@ def compile(
             emit(job)
             write(job)
             act(job)
+            hold_lock(job, job.manifest)
             verify(job)
             check_budget(job)
             return finish(job)

@@ -7,6 +7,7 @@
     │   └── UsageError                  options that contradict each other or name nothing
     ├── NegativeAnswer        exit 1    the question was fine, the answer is "no"
     │   ├── BudgetMissed                no choice of what stays in float holds the accuracy budget
+    │   ├── LockBroken                  under --locked: the bundle would not be that of the lock
     │   ├── Unsupported                 under --strict: something cannot run on the target
     │   └── VerificationFailed          the bundle differs from its golden data
     ├── ToolMissing           exit 3    a needed program or package is not installed
@@ -89,6 +90,10 @@ class BudgetMissed(NegativeAnswer):
     def record(self) -> dict[str, object]:
         """The error with the search."""
         return {**super().record(), "search": dict(self.search)}
+
+
+class LockBroken(NegativeAnswer):
+    """Under ``--locked``: the bundle would not be, or is not, that of the lock."""
 
 
 class Unsupported(NegativeAnswer):

@@ -63,7 +63,8 @@ class BuildOptions:
     ``data`` are normal images to measure its constants (bank, statistics, quantiles) and threshold
     on again with the lowered network, judged on ``val``, which alone measures the threshold (and what
     else needs no training images) again; ``bank_format`` ``r0`` adds the file of
-    R0's application. Paths may be given as text.
+    R0's application. ``locked`` is the manifest (or bundle) that this build must give again.
+    Paths may be given as text.
     """
 
     precision: str | None = None
@@ -93,6 +94,7 @@ class BuildOptions:
     eval_samples: int = 100
     verify: str = "auto"
     strict: bool = False
+    locked: Path | None = None
     host_code: bool = True
     force: bool = False
     cache: bool = True
@@ -124,7 +126,7 @@ class BuildOptions:
 
     def _settle_paths(self) -> None:
         """Text becomes a path, one golden file a tuple of one."""
-        for name in ("calib", "plan", "data", "val", "coco", "coco_images"):
+        for name in ("calib", "plan", "data", "val", "coco", "coco_images", "locked"):
             value: object = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, Path(value))

@@ -196,21 +196,21 @@ def seal_of(data: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def check_seal(bundle: Path) -> None:
+def check_seal(bundle: Path, name: str = MANIFEST) -> None:
     """Refuse a manifest that was edited after it was written. Call it after ``read_manifest``."""
-    raw: dict[str, object] = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    raw: dict[str, object] = json.loads((bundle / name).read_text(encoding="utf-8"))
     if raw.get(SEAL) != seal_of(raw):
         raise FormatError(
             "manifest was changed",
-            where=str(bundle / MANIFEST),
+            where=str(bundle / name),
             why="its content does not fit its seal",
             fix="build the bundle again with other options instead of editing it",
         )
 
 
-def read_manifest(bundle: Path) -> Manifest:
-    """Read and check ``manifest.json`` of *bundle*. Raises FormatError with the field at fault."""
-    path = bundle / MANIFEST
+def read_manifest(bundle: Path, name: str = MANIFEST) -> Manifest:
+    """Read and check the manifest of *bundle*. Raises FormatError with the field at fault."""
+    path = bundle / name
     if not bundle.is_dir():
         why = "it is a file" if bundle.is_file() else "no such folder"
         fix = f"adcompile unpack {bundle} -o FOLDER" if bundle.suffix.lower() == ARCHIVE else ""
@@ -219,7 +219,7 @@ def read_manifest(bundle: Path) -> Manifest:
         raise FormatError(
             "not a bundle",
             where=str(bundle),
-            why=f"it has no {MANIFEST}",
+            why=f"it has no {name}",
             fix="give the folder that `adcompile build -o FOLDER` wrote",
         )
     if path.stat().st_size > MAX_MANIFEST_BYTES:

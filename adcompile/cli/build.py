@@ -102,6 +102,13 @@ def command(
     eval_samples: Annotated[int, typer.Option(help="of these images, use the first N")] = 100,
     verify: Annotated[str, typer.Option(help="auto or none")] = "auto",
     strict: Annotated[bool, typer.Option(help="refuse when something stays on the host")] = False,
+    locked: Annotated[
+        Path | None,
+        typer.Option(
+            help="an earlier build's manifest.json (or its bundle): exit 1 with the cause when "
+            "this one comes out otherwise"
+        ),
+    ] = None,
     host_code: Annotated[bool, typer.Option(help="generate the C++ host project")] = True,
     force: Annotated[bool, typer.Option(help="replace an existing output folder")] = False,
     cache: Annotated[bool, typer.Option(help="reuse finished steps of earlier builds")] = True,
@@ -134,6 +141,7 @@ def command(
         eval_samples=eval_samples,
         verify=verify,
         strict=strict,
+        locked=locked,
         host_code=host_code,
         force=force,
         cache=cache,

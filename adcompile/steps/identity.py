@@ -78,13 +78,17 @@ def _pass_identity(item: str | Pass) -> str:
     return f"{item} {file_sha256(file)}" if file.suffix == ".py" and file.is_file() else item
 
 
+def identify(job: Job) -> None:
+    """Work out what decides the content of this build."""
+    job.fields = build_fields(job)
+
+
 def reuse(job: Job) -> BuildResult | None:
     """The bundle that is already at the output, when it was built from exactly the same things.
 
     Otherwise the output must be free, or a bundle that ``force`` allows to replace: what cannot be
     written at the end is refused here, before any work. Raises UsageError or InputError.
     """
-    job.fields = build_fields(job)
     output = job.settle_output()
     if not output.exists():
         check_writable(output)
