@@ -1,8 +1,8 @@
 """What stands behind the last layers of a detector: the arithmetic of its boxes and scores.
 
-Boxes in pixels (0 … 640) and scores (0 … 1) meet there in one tensor. In 8 bits such a tensor has one
-scale for both, so that every score below half a step of the boxes becomes 0 and boxes move by pixels:
-the well-known failure of quantized detectors. Each layer's own output has a scale of its own.
+Boxes in pixels (0 … 640) and scores (0 … 1) meet there in one tensor. As integers they share a scale:
+in 8 bits every score becomes 0 and boxes move by pixels, the well-known failure of quantized
+detectors; in 16 bits scores below 0.01 do. Each layer's own output has a scale of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ import onnx_ir as ir
 from adcompile.interfaces import Array, Verdict
 from adcompile.ir.graph import constant, is_constant
 from adcompile.place.cost import work
+from adcompile.place.planner import Better
+from adcompile.target import COARSE_PRECISIONS
 
 LARGEST = 0.25
 """Share of the multiply-adds that may leave the device for this."""
-REASON = "box and score arithmetic: 8 bits would give boxes in pixels and scores in 0…1 one scale"
-FIX = "a precision of 16 bits, or --pin NODE=device"
+REASON = (
+    "box and score arithmetic: as integers, boxes in pixels and scores in 0…1 would share a scale"
+)
+FIX = "--pin NODE=device"
+SHARING = COARSE_PRECISIONS | {"a16w8"}
+"""Precisions in which a tensor's values share a scale, or have too few bits for a box in pixels."""
 RAW = "raw detections"
 """Role of a detector's output that nothing decodes."""
 
@@ -57,8 +63,8 @@ def _are_bins(weight: Array) -> bool:
     return flat.size > 1 and np.allclose(flat, np.arange(flat.size), rtol=1e-3, atol=1e-3)
 
 
-def better_in_float(model: ir.Model, outputs: Collection[str]) -> dict[str, Verdict]:
-    """Names of the nodes behind the last layers of *outputs*, with the reason to keep them off 8 bits.
+def better_in_float(model: ir.Model, outputs: Collection[str]) -> dict[str, Better]:
+    """Names of the nodes behind the last layers of *outputs*, with the reason to keep them in float.
 
     Empty when they are more than a quarter of the work: then they are no tail.
     """
@@ -66,5 +72,5 @@ def better_in_float(model: ir.Model, outputs: Collection[str]) -> dict[str, Verd
     total = sum(work(node, 1) for node in model.graph)
     if sum(work(node, 1) for node in nodes) > LARGEST * total:
         return {}
-    verdict = Verdict.no(REASON, fix=FIX, source="accuracy")
-    return {node.name or "": verdict for node in nodes}
+    better = Better(Verdict.no(REASON, fix=FIX, source="accuracy"), SHARING)
+    return {node.name or "": better for node in nodes}

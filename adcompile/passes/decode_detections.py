@@ -43,8 +43,10 @@ class DecodeDetections(Pass):
     decoder: str = ""
 
     def run(self, model: ir.Model, report: Report) -> bool:
-        """Append the decoder. Never twice: its own outputs are no raw ones."""
-        if not self.decoder:
+        """Append the decoder; never twice, for a search for the pass at fault runs it again."""
+        if not self.decoder or any(
+            n.metadata_props.get(RULE_KEY) == self.name for n in model.graph
+        ):
             return False
         decoder = Decoder.model_validate_json(self.decoder)
         raw = raw_outputs(model, decoder)

@@ -36,6 +36,14 @@ PINNED_HOST = "kept on the host by the user"
 ROI_ON_HOST = "roi_policy host keeps what runs per region on the host"
 
 
+@dataclass(frozen=True, slots=True)
+class Better:
+    """Why a node is better off the device, and in which precisions of the device that holds."""
+
+    why: Verdict
+    than: frozenset[str] = COARSE_PRECISIONS
+
+
 def make_plan(
     model: ir.Model,
     target: Target,
@@ -43,12 +51,12 @@ def make_plan(
     *,
     precision: str | None = None,
     options: Settings | None = None,
-    in_float: Mapping[str, Verdict] | None = None,
+    in_float: Mapping[str, Better] | None = None,
 ) -> Plan:
     """Split *model* for *target*. Shapes must have been inferred; nothing is changed.
 
     Nodes named in *in_float* stay on the host, for the reason given there, where the device would
-    compute them in at most 8 bits and the user did not pin them to it.
+    compute them in a precision named there and the user did not pin them to it.
 
     Raises UsageError when a selector names nothing or pins a node that the target cannot run.
     """
@@ -76,7 +84,7 @@ def place_nodes(
     *,
     precision: str | None = None,
     options: Settings | None = None,
-    in_float: Mapping[str, Verdict] | None = None,
+    in_float: Mapping[str, Better] | None = None,
 ) -> tuple[Plan, list[Placed]]:
     """Like :func:`make_plan`, with the story of every node."""
     settings = options or Settings()
@@ -93,7 +101,7 @@ def _placement(
     facts: Facts,
     supports: Supports,
     settings: Settings,
-    in_float: Mapping[str, Verdict],
+    in_float: Mapping[str, Better],
 ) -> _Placement:
     """Judge, colour and settle. Selectors by role look at a first split in any precision."""
     roles: dict[str, set[int]] = {}
@@ -139,7 +147,7 @@ class _Placement:
         verdicts: Sequence[Verdict],
         precisions: Mapping[int, str],
         roles: Mapping[str, set[int]],
-        in_float: Mapping[str, Verdict],
+        in_float: Mapping[str, Better],
     ) -> None:
         self.flow = flow
         self.in_float = in_float
@@ -193,9 +201,9 @@ class _Placement:
         if not verdict and i not in self.pinned:
             return self._to_host(i, verdict)
         better = self.in_float.get(node.name or "")
-        coarse = self.precisions.get(i, self.facts.precision) in COARSE_PRECISIONS
-        if better is not None and coarse and i not in self.pinned:
-            return self._to_host(i, better)
+        own = self.precisions.get(i, self.facts.precision)
+        if better is not None and own in better.than and i not in self.pinned:
+            return self._to_host(i, better.why)
         values = (*node.inputs, *node.outputs)
         if any(v is not None and v.name in self.facts.rows for v in values):
             if self.policy == "host":

@@ -9,11 +9,10 @@ from pydantic import ValidationError
 from adcompile.anomaly.recognise.residual import better_in_float
 from adcompile.detection import tail
 from adcompile.errors import Unsupported, UsageError
-from adcompile.interfaces import Verdict
 from adcompile.job import Job
 from adcompile.passes.decode_detections import RESULTS
 from adcompile.place.apply import apply_plan
-from adcompile.place.planner import Placed, place_nodes
+from adcompile.place.planner import Better, Placed, place_nodes
 from adcompile.place.review import review
 from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 
@@ -45,12 +44,12 @@ def placed(job: Job, precision: str | None = None) -> tuple[Plan, list[Placed]]:
     )
 
 
-def _in_float(job: Job) -> Mapping[str, Verdict]:
-    """Nodes that lose too much in 8 bits, by name: of an anomaly detector, and of a detector whose
+def _in_float(job: Job) -> Mapping[str, Better]:
+    """Nodes that lose too much as integers, by name: of an anomaly detector, and of a detector whose
     boxes are computed from its raw outputs. Where the device can compute some nodes in float (see
     ``keep_in_float``) the latter stay there."""
     if job.contract.score is not None:
-        return better_in_float(job.ir)
+        return {name: Better(why) for name, why in better_in_float(job.ir).items()}
     return {} if _float_inside(job) else tail.better_in_float(job.ir, decoded_outputs(job))
 
 

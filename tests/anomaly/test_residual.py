@@ -14,6 +14,7 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Report
 from adcompile.passes.name_nodes import NameNodes
 from adcompile.place.plan import Plan, Settings, make_plan
+from adcompile.place.planner import Better
 from adcompile.place.targets import resolve_target
 from tests.rewrite import build
 
@@ -75,7 +76,7 @@ def planned(precision: str, *pins: str) -> Plan:
     model, target = network(ENDS["gained"]), resolve_target("drpai:v2h")
     options = Settings(device=tuple(pins), keep_small=True)
     supports = DrpaiBackend().supports
-    wanted = better_in_float(model)
+    wanted = {name: Better(why) for name, why in better_in_float(model).items()}
     return make_plan(
         model, target, supports, precision=precision, options=options, in_float=wanted
     )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from PIL import Image
 
 from adcompile.cli import main
@@ -24,21 +24,19 @@ from adcompile.ir.model_io import from_bytes, to_bytes
 from adcompile.passes.decode_detections import DecodeDetections
 from adcompile.runtime.bundle import load
 from adcompile.runtime.session import open_session
-from tests.detection.yolo import CELLS, EXPECTED, METADATA, SIDE, picture, yolov8, yolox
+from tests.detection.yolo import (
+    CELLS,
+    EXPECTED,
+    METADATA,
+    SIDE,
+    picture,
+    raw_model,
+    yolov8,
+    yolox,
+)
 
 Floats = npt.NDArray[np.float32]
 Named = dict[str, Floats]
-
-
-def raw_model(*shapes: list[int], opset: int = 17) -> onnx.ModelProto:
-    """A model that hands its inputs "x0", "x1" … out as "y0", "y1" …; nobody reads its image."""
-    kind = TensorProto.FLOAT
-    inputs = [helper.make_tensor_value_info(f"x{i}", kind, s) for i, s in enumerate(shapes)]
-    outputs = [helper.make_tensor_value_info(f"y{i}", kind, s) for i, s in enumerate(shapes)]
-    image = helper.make_tensor_value_info("images", kind, [1, 3, SIDE, SIDE])
-    nodes = [helper.make_node("Identity", [f"x{i}"], [f"y{i}"]) for i in range(len(shapes))]
-    graph = helper.make_graph(nodes, "raw", [image, *inputs], outputs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def decode(decoder: Decoder, *arrays: Floats, opset: int = 17) -> Named:
@@ -181,6 +179,16 @@ def test_shares_of_the_sides_become_pixels() -> None:
     raw = np.array([[[0.25, 0.5, 0.75, 1.0, 0.9]]], np.float32).transpose(0, 2, 1)
     found = decode(decoder, raw)
     np.testing.assert_allclose(found["boxes"], [[16, 32, 48, 64]])
+
+
+def test_appended_once() -> None:
+    """A pipeline that is run again on its own result changes nothing more."""
+    model = from_bytes(raw_model([1, 6, CELLS]).SerializeToString())
+    append = DecodeDetections(parse_decoder("yolov8").model_dump_json())
+    assert append.run(model, Report())
+    count = len(model.graph)
+    assert not append.run(model, Report())
+    assert len(model.graph) == count
 
 
 def test_nothing_found_is_no_error() -> None:
@@ -358,22 +366,25 @@ def test_eval_decodes_the_model_as_the_bundle_does(
     assert record["lowest"] == 1.0
 
 
-def test_box_arithmetic_stays_out_of_8_bits(model: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "decoder"), [("a8w8", None), ("a8w8", "none"), ("a16w8", "none")]
+)
+def test_box_arithmetic_is_no_integer(
+    model: Path, photos: Path, tmp_path: Path, precision: str, decoder: str | None
+) -> None:
     """Whether the output is decoded or left raw: nothing behind the last layers is quantized."""
-    for decoder in (None, "none"):
-        options = BuildOptions(
-            precision="a8w8",
-            calib=photos,
-            decoder=decoder,
-            golden_count=1,
-            host_code=False,
-            force=True,
-            backend_options={"keep_small": "true"},
-        )
-        manifest = compile(model, "npu", tmp_path / "out", options).manifest
-        device = [part for part in manifest.parts if part.placement == "device"]
-        names = {spec.name for part in device for spec in part.outputs}
-        assert names == {f"{kind}{s}" for kind in ("sides", "kinds") for s in (8, 16, 32)}
+    options = BuildOptions(
+        precision=precision,
+        calib=photos,
+        decoder=decoder,
+        golden_count=1,
+        host_code=False,
+        backend_options={"keep_small": "true"},
+    )
+    manifest = compile(model, "npu", tmp_path / "out", options).manifest
+    device = [part for part in manifest.parts if part.placement == "device"]
+    names = {spec.name for part in device for spec in part.outputs}
+    assert names == {f"{kind}{s}" for kind in ("sides", "kinds") for s in (8, 16, 32)}
 
 
 def test_the_decoder_is_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,17 @@ def yolox(metadata: dict[str, str] | None = None) -> onnx.ModelProto:
     return graph.finish({"output": [1, CELLS, 7]}, metadata)
 
 
+def raw_model(*shapes: list[int], opset: int = 17) -> onnx.ModelProto:
+    """A model that hands its inputs "x0", "x1" … out as "y0", "y1" …; nobody reads its image."""
+    kind = TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info(f"x{i}", kind, s) for i, s in enumerate(shapes)]
+    outputs = [helper.make_tensor_value_info(f"y{i}", kind, s) for i, s in enumerate(shapes)]
+    image = helper.make_tensor_value_info("images", kind, [1, 3, SIDE, SIDE])
+    nodes = [helper.make_node("Identity", [f"x{i}"], [f"y{i}"]) for i in range(len(shapes))]
+    graph = helper.make_graph(nodes, "raw", [image, *inputs], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
 def picture() -> np.ndarray:
     """RGB [64,64,3]: a red block of 8×8 at (16, 8), a green one of 16×16 at (32, 32)."""
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
