@@ -235,6 +235,21 @@ def test_missing_values_are_named_and_can_be_given(tmp_path: Path) -> None:
         with_values(trained, {"thresould": "3"})
 
 
+def test_a_fit_without_layers_as_r1(tmp_path: Path) -> None:
+    """Filters have no layers, R1 wants some: the converter says so, and takes them with --set."""
+    trained = replace(FULL, layers=(), backbone="")
+    with pytest.raises(FormatError) as caught:
+        write_trained(tmp_path / "meta.json", trained)
+    assert caught.value.where == "backbone, layers"
+    given = with_values(trained, {"backbone": "resnet18", "layers": "layer2, layer3"})
+    write_trained(tmp_path / "meta.json", given)
+    assert r1.read_folder(tmp_path / "meta.json").layers == ("layer2", "layer3")
+    with pytest.raises(FormatError, match="cannot hold") as caught:
+        write_trained(tmp_path / "small" / "meta.json", replace(given, input_size=(4, 4)))
+    assert caught.value.where == "image_size"
+    assert not (tmp_path / "small").exists()
+
+
 def test_real_omegaconf_objects_are_read(tmp_path: Path) -> None:
     """A checkpoint whose input_size and layers come straight from an OmegaConf configuration."""
     torch = pytest.importorskip("torch")

@@ -154,15 +154,15 @@ _SETTABLE: Mapping[str, type[float] | type[int]] = {
 
 
 def with_values(trained: Trained, values: Mapping[str, str]) -> Trained:
-    """The record with numbers set by name, as ``--set NAME=VALUE`` gives them."""
-    fields: dict[str, float | int | tuple[int, int]] = {}
+    """The record with values set by name, as ``--set NAME=VALUE`` gives them; layers as ``A,B``."""
+    fields: dict[str, float | int | str | tuple[int, int] | tuple[str, ...]] = {}
     for name, text in values.items():
-        if name == "input_size":
-            fields[name] = _size(text)
+        if name in _TEXTS:
+            fields[name] = _TEXTS[name](text)
             continue
         kind = _SETTABLE.get(name)
         if kind is None:
-            known = ", ".join([*_SETTABLE, "input_size"])
+            known = ", ".join([*_SETTABLE, *_TEXTS])
             raise UsageError(f"no value is called {name!r}", fix=f"one of {known}")
         try:
             fields[name] = kind(text)
@@ -176,3 +176,14 @@ def _size(text: str) -> tuple[int, int]:
     if not 1 <= len(parts) <= 2 or not all(part.isdigit() for part in parts):
         raise UsageError("input_size needs SIDE or HEIGHTxWIDTH", why=f"got {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+_TEXTS: Mapping[str, Callable[[str], str | tuple[int, int] | tuple[str, ...]]] = {
+    "input_size": _size,
+    "backbone": str,
+    "layers": _names,
+}

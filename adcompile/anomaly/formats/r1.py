@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from adcompile.anomaly.formats.anomalib import state_dict
 from adcompile.anomaly.formats.npz import read_npz, write_npz
@@ -180,8 +181,8 @@ _SCHEMAS: Mapping[str, type[Meta]] = {
     "vae": VaeMeta,
 }
 _NEEDED: Mapping[str, tuple[str, ...]] = {
-    "patchcore": ("input_size", "bank", "ratio"),
-    "padim": ("input_size", "mean", "inverse"),
+    "patchcore": ("input_size", "bank", "ratio", "backbone", "layers"),
+    "padim": ("input_size", "mean", "inverse", "backbone", "layers"),
     "efficientad": ("input_size", "learning_rate"),
     "vae": ("input_size", "learning_rate", "latent"),
 }
@@ -198,7 +199,16 @@ def write_folder(path: Path, trained: Trained) -> None:
         raise FormatError(f"no R1 folder is written for {trained.method}", where="method")
     need(trained, _NEEDED[trained.method], f"an R1 folder of {trained.method}")
     fields = _meta_fields(trained)
-    meta = schema.model_validate({k: v for k, v in fields.items() if k in schema.model_fields})
+    try:
+        meta = schema.model_validate({k: v for k, v in fields.items() if k in schema.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FormatError(
+            "R1's meta.json cannot hold this",
+            where=".".join(str(part) for part in first["loc"]),
+            why=first["msg"],
+            fix="give another value with --set, or write another format",
+        ) from error
     if trained.weights or trained.method in {"efficientad", "vae"}:
         write_network(folder / "model.pth", trained)
     if trained.method == "patchcore":

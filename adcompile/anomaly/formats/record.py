@@ -162,7 +162,12 @@ def refuse_findings(trained: Trained, title: str, where: str = "") -> None:
 
 def need(trained: Trained, names: tuple[str, ...], target: str) -> None:
     """Refuse to write *target* from a record that lacks any of *names*."""
-    lacking = [name for name in names if getattr(trained, name) is None]
+    values = {name: getattr(trained, name) for name in names}
+    lacking = [
+        name
+        for name, value in values.items()
+        if value is None or (isinstance(value, tuple | str) and not value)
+    ]
     if lacking:
         raise FormatError(
             f"{target} needs what this {trained.source} does not hold",
