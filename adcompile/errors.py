@@ -8,8 +8,7 @@
     ├── NegativeAnswer        exit 1    the question was fine, the answer is "no"
     │   ├── BudgetMissed                no choice of what stays in float holds the accuracy budget
     │   ├── LockBroken                  under --locked: the bundle would not be that of the lock
-    │   ├── Unsupported                 under --strict: something cannot run on the target
-    │   └── VerificationFailed          the bundle differs from its golden data
+    │   └── Unsupported                 under --strict: something cannot run on the target
     ├── ToolMissing           exit 3    a needed program or package is not installed
     └── PassError             exit 4    a rewrite broke the graph: a defect in a pass, not in the input
 
@@ -98,10 +97,6 @@ class LockBroken(NegativeAnswer):
 
 class Unsupported(NegativeAnswer):
     """Under ``--strict``: the target cannot run something the user insisted on."""
-
-
-class VerificationFailed(NegativeAnswer):
-    """A bundle's results differ from its golden data."""
 
 
 class ToolMissing(AdcompileError):

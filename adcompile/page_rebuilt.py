@@ -50,7 +50,7 @@ def _cards(flips: tuple[Flip, ...], images: Mapping[str, Path]) -> list[Card]:
     return [Card(flip, thumbnail(images.get(flip.image))) for flip in flips[:SHOWN]]
 
 
-def thumbnail(path: Path | None, side: int = SIDE) -> str:
+def thumbnail(path: Path | None) -> str:
     """A small JPEG of an image file as a data address; "" when it cannot be read."""
     from PIL import Image
 
@@ -63,7 +63,7 @@ def thumbnail(path: Path | None, side: int = SIDE) -> str:
     if pixels.dtype.itemsize > 1:
         pixels = (pixels >> 8).astype("uint8")
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3])
-    picture.thumbnail((side, side))
+    picture.thumbnail((SIDE, SIDE))
     buffer = BytesIO()
     picture.save(buffer, format="JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -34,26 +34,12 @@ _C_WORDS = _words(
 def c_identifier(text: object) -> str:
     """A legal C++ identifier made from *text*: other characters become ``_``.
 
-    Distinct texts may collide; callers that need uniqueness use :func:`unique_identifiers`.
+    Distinct texts may collide.
     """
     name = re.sub(r"[^0-9A-Za-z]+", "_", str(text)).strip("_")
     if not name or name[0].isdigit():
         name = f"n{name}" if not name else f"n_{name}"
     return f"{name}_" if name in _C_WORDS or keyword.iskeyword(name) else name
-
-
-def unique_identifiers(texts: list[str]) -> dict[str, str]:
-    """Identifiers for several names, without collisions, in the order given."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for text in texts:
-        base = name = c_identifier(text)
-        count = 2
-        while name in taken:
-            name, count = f"{base}_{count}", count + 1
-        taken.add(name)
-        found[text] = name
-    return found
 
 
 def c_string(text: object) -> str:

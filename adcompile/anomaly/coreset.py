@@ -104,13 +104,13 @@ def projection_columns(rows: int, eps: float = 0.9) -> int:
     return int(4 * math.log(max(rows, 2)) / (eps**2 / 2 - eps**3 / 3))
 
 
-def sparse_projection(rows: F32, seed: int, eps: float = 0.9) -> F32:
+def sparse_projection(rows: F32, seed: int) -> F32:
     """Sparse random projection (Achlioptas; Li, Hastie and Church).
 
     Entries are 0 or ±√(√D / columns), density 1/√D. Rows that are no wider than the projection
     would be come back unchanged. Raises InputError where the result is not finite.
     """
-    columns = projection_columns(len(rows), eps)
+    columns = projection_columns(len(rows))
     if columns >= rows.shape[1]:
         return rows
     density = 1.0 / math.sqrt(rows.shape[1])

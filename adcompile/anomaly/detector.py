@@ -29,13 +29,12 @@ See = Callable[[Sample, float, Array], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """One image: raw score, extremes of the raw map, and the map itself when it was kept."""
+    """One image: raw score, and extremes of the raw map."""
 
     sample: Sample
     raw: float
     map_low: float
     map_high: float
-    anomaly_map: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _as_it_comes(contract: Contract) -> Contract:
     return contract.model_copy(update={"score": score.model_copy(update=changes)})
 
 
-def open_detector(source: Path | ir.Model, *, threads: int | None = None) -> Detector:
+def open_detector(source: Path | ir.Model) -> Detector:
     """A detector from a folder written by fit, an ONNX file, or a model in memory."""
     path = source if isinstance(source, Path) else None
     if path is not None and path.is_dir():
@@ -154,7 +153,7 @@ def open_detector(source: Path | ir.Model, *, threads: int | None = None) -> Det
     if text is None:
         raise ModelError("the model declares no contract", where=str(path or model.graph.name))
     data = path if path is not None else model_io.to_bytes(model)
-    session = open_session(data, threads=threads)
+    session = open_session(data)
     return Detector(_SessionRunner(session), parse_contract(text, "model"))
 
 
@@ -174,19 +173,16 @@ def run_samples(
     spec: Preprocess,
     *,
     batch: int = 8,
-    pixels: bool = True,
-    keep_maps: bool = False,
     watch: Watch | None = None,
     see: See | None = None,
 ) -> Outcome:
-    """Score all samples. Maps are streamed: kept only on request; *see* gets each one.
+    """Score all samples. Maps are streamed: *see* gets each one.
 
     Pixel metrics are computed when every anomalous sample has a mask and maps have the size of
     the input. A score that is not finite is an error here: training data must be clean.
     """
-    masks = (
-        pixels and all(s.has_mask() for s in samples if s.label) and any(s.label for s in samples)
-    )
+    bad = [sample for sample in samples if sample.label]
+    masks = bool(bad) and all(sample.has_mask() for sample in bad)
     accumulator = PixelAccumulator() if masks else None
     found: list[ImageResult] = []
     for part, images in _batches(samples, spec, batch):
@@ -195,8 +191,7 @@ def run_samples(
             if not np.isfinite(score) or not np.isfinite(heat).all():
                 raise InputError("the detector's result is not finite", where=str(sample.path))
             low, high = float(heat.min()), float(heat.max())
-            kept = heat.copy() if keep_maps else None
-            found.append(ImageResult(sample, float(score), low, high, kept))
+            found.append(ImageResult(sample, float(score), low, high))
             if see is not None:
                 see(sample, float(score), heat)
             if accumulator is not None and heat.shape == spec.size:

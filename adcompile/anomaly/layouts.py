@@ -89,8 +89,9 @@ def categories(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def tree(folder: Path, depth: int = 3, limit: int = 40) -> str:
-    """The folder tree as text: sub-folders with their image counts, cut at *limit* lines."""
+def tree(folder: Path) -> str:
+    """The folder tree as text: sub-folders with their image counts, cut after 40 lines."""
+    depth, limit = 3, 40
     lines = [folder.name + "/"]
 
     def walk(here: Path, level: int) -> None:

@@ -243,12 +243,12 @@ def image_metrics(
     )
 
 
-def average(rows: Mapping[str, ImageMetrics], fields: Sequence[str] = ()) -> dict[str, float]:
+def average(rows: Mapping[str, ImageMetrics]) -> dict[str, float]:
     """Plain mean over categories of each numeric field; NaN entries are left out of the mean."""
     if not rows:
         raise InputError("no category to average over")
     tables = [asdict(row) for row in rows.values()]
-    names = fields or [name for name in tables[0] if name not in {"images", "anomalous"}]
+    names = [name for name in tables[0] if name not in {"images", "anomalous"}]
     return {name: _mean([float(table[name]) for table in tables]) for name in names}
 
 

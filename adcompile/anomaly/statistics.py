@@ -133,8 +133,8 @@ def statistics_of(model: ir.Model) -> Statistics | None:
     return Statistics(arrays)
 
 
-def without_statistics(model: ir.Model, found: Statistics, file: str = FILE) -> ir.Model:
-    """A copy of *model* that names *file*, beside it, as the place of its statistics *found*."""
+def without_statistics(model: ir.Model, found: Statistics) -> ir.Model:
+    """A copy of *model* that names ``FILE``, beside it, as the place of its statistics *found*."""
     copy = model.clone()
     node = statistics_node(copy)
     assert node is not None
@@ -143,7 +143,7 @@ def without_statistics(model: ir.Model, found: Statistics, file: str = FILE) -> 
         assert value is not None
         array = found.arrays[role]
         value.const_value = Placed(
-            file,
+            FILE,
             offsets[role],
             array.nbytes,
             ir.DataType.FLOAT,

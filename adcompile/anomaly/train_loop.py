@@ -113,11 +113,11 @@ def save_checkpoint(network: Module, path: Path) -> None:
 
 
 def to_arrays(
-    network: Module, prefix: str = ""
+    network: Module,
 ) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     """The tensors of a network by name."""
     state: Mapping[str, Tensor] = network.state_dict()
-    return {prefix + name: t.detach().cpu().numpy().copy() for name, t in state.items()}
+    return {name: t.detach().cpu().numpy().copy() for name, t in state.items()}
 
 
 def from_arrays(network: Module, arrays: Arrays, where: str, prefix: str = "") -> None:

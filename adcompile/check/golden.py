@@ -143,7 +143,6 @@ def record_boundaries(
     folder: Path,
     *,
     max_bytes: int = DEFAULT_BYTES,
-    threads: int | None = None,
 ) -> list[GoldenSample]:
     """Run the reference *model* and the float *parts* on *inputs*; write below *folder*.
 
@@ -154,7 +153,7 @@ def record_boundaries(
     specs = [tensor_spec(value) for value in model.graph.inputs]
     results = [tensor_spec(value) for value in model.graph.outputs]
     samples: list[GoldenSample] = []
-    with opened(model, threads=threads) as session:
+    with opened(model) as session:
         for number, each in enumerate(inputs):
             writer = _Writer(folder, str(number))
             named = {n: writer.save(n, a) for n, a in each.feeds.items()}
@@ -164,7 +163,7 @@ def record_boundaries(
             source = image or each.source
             samples.append(GoldenSample(inputs=named, outputs=kept, source=source))
     if parts:
-        runs = _record_parts(parts, specs, results, inputs, folder, max_bytes, threads)
+        runs = _record_parts(parts, specs, results, inputs, folder, max_bytes)
         for number, (_, tapped) in enumerate(runs):
             samples[number] = samples[number].model_copy(update={"boundaries": tapped})
     return samples
@@ -176,12 +175,9 @@ def record_run(
     results: Sequence[TensorSpec],
     inputs: Sequence[GoldenInput],
     folder: Path,
-    *,
-    max_bytes: int = DEFAULT_BYTES,
-    threads: int | None = None,
 ) -> list[GoldenSample]:
     """Like :func:`record_boundaries`, with outputs from the parts themselves instead of a model."""
-    runs = _record_parts(parts, specs, results, inputs, folder, max_bytes, threads)
+    runs = _record_parts(parts, specs, results, inputs, folder, DEFAULT_BYTES)
     samples: list[GoldenSample] = []
     for number, (each, (outputs, tapped)) in enumerate(zip(inputs, runs, strict=False)):
         writer = _Writer(folder, str(number))
@@ -199,14 +195,13 @@ def _record_parts(
     inputs: Sequence[GoldenInput],
     folder: Path,
     max_bytes: int,
-    threads: int | None,
 ) -> Iterator[tuple[Mapping[str, Array], dict[str, str]]]:
     """Outputs and saved boundary tensors of every input, until the boundaries take *max_bytes*."""
     spent = 0
     final = {spec.name for spec in results}
     made = (spec for part in parts for spec in part.outputs)
     unrecordable = {spec.name for spec in made if not spec.is_tensor}  # compared as outputs only
-    with FloatParts(parts, specs, results, threads=threads) as float_parts:
+    with FloatParts(parts, specs, results) as float_parts:
         for number, each in enumerate(inputs):
             if spent >= max_bytes:
                 break

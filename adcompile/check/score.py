@@ -6,7 +6,7 @@ name. Parts run as the finished bundle runs them, mosaics and all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,6 @@ class DetectionScorer:
     coco: Path
     images: Path
     count: int
-    watch: Callable[[int, int], None] | None = None
     _reference: Metrics = field(default_factory=dict[str, float])
 
     @property
@@ -129,9 +128,7 @@ class DetectionScorer:
     def metrics_of(self, run: Detector) -> Metrics:
         """Metrics of any detector on the same images."""
         names = dict(enumerate(self.contract.classes)) or None
-        result = evaluate(
-            run, self.coco, self.images, self.count, classes=names, progress=self.watch
-        )
+        result = evaluate(run, self.coco, self.images, self.count, classes=names)
         return detection_metrics(result)
 
 

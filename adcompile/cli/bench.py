@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options, show_placements
+from adcompile.cli.devices import (
+    DeviceOptions,
+    NoFallback,
+    executor_options,
+    placement_records,
+    show_placements,
+)
 from adcompile.errors import UsageError
 
 
@@ -63,7 +69,7 @@ def command(
             watch=lambda done: view.update(task, completed=done),
         )
         if json:
-            console.emit_json({**result.record(), "placements": opened.placements})
+            console.emit_json({**result.record(), "placements": placement_records(opened)})
             return
         show_placements(opened)
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,8 +40,13 @@ def executor_options(no_cpu_fallback: bool, given: list[str] | None) -> dict[str
 def show_placements(bundle: Bundle) -> None:
     """The vendor's own placement report beside our plan, where there is one."""
     for part, lines in bundle.placements.items():
-        rows = [(str(r["op"]), str(r["planned"]), str(r["ran"]), str(r["why"])) for r in lines]
+        rows = [(line.op, str(line.planned), line.ran, line.why) for line in lines]
         console.table(f"{part}: planned for the device, and where it ran", _COLUMNS, rows)
+
+
+def placement_records(bundle: Bundle) -> dict[str, list[dict[str, object]]]:
+    """The same as plain data, for ``--json``."""
+    return {part: [asdict(line) for line in lines] for part, lines in bundle.placements.items()}
 
 
 _COLUMNS = ("op type", "nodes planned", "ran on", "why")

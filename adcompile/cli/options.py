@@ -97,11 +97,11 @@ def parse_pairs(items: list[str], option: str, *, last: bool = False) -> dict[st
     return pairs
 
 
-def parse_shape(text: str, option: str = "--input-shape") -> tuple[int, ...]:
+def parse_shape(text: str) -> tuple[int, ...]:
     """``1x3x320x320`` or ``scalar`` as a tuple; sizes must be 1 … 2^31."""
     shape = parse_dims(text.lower())
     if shape is None:
-        raise UsageError(f"{option} {text!r} is not like 1x3x320x320 (or scalar)")
+        raise UsageError(f"--input-shape {text!r} is not like 1x3x320x320 (or scalar)")
     if any(not 1 <= d < 2**31 for d in shape):
-        raise UsageError(f"{option} {text!r}: every size must be at least 1")
+        raise UsageError(f"--input-shape {text!r}: every size must be at least 1")
     return shape

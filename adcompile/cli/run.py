@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
+from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options, placement_records
 from adcompile.errors import InputError, UsageError
 from adcompile.manifest import TensorSpec
 
@@ -97,7 +97,7 @@ def command(
             "target": opened.manifest.target,
             "simulated": list(opened.simulated),
             "where": opened.where,
-            "placements": opened.placements,
+            "placements": placement_records(opened),
             "runs": runs,
         }
     if json:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from adcompile.manifest import PYTHON, ActionRecord, check_bundle_path
@@ -24,8 +24,6 @@ TIMEOUT = 1800.0
 KEEP_CHARACTERS = 600
 _PYTHON = "python:"
 _VARIABLE = "env:"
-
-Watch = Callable[[ActionRecord], None]
 
 
 def tool_missing(tool: str) -> str:
@@ -49,7 +47,6 @@ def run_actions(
     actions: Sequence[ActionRecord],
     *,
     timeout: float = TIMEOUT,
-    watch: Watch | None = None,
 ) -> list[ActionRecord]:
     """Run every pending action in order; returns them with their new state and detail.
 
@@ -58,8 +55,6 @@ def run_actions(
     results: list[ActionRecord] = []
     unmade: set[str] = set()
     for action in actions:
-        if watch is not None:
-            watch(action)
         done = _attempt(bundle, action, timeout, unmade)
         if done.state != "done":
             unmade |= set(done.outputs)

@@ -81,12 +81,8 @@ def activation_grid(seen: Sequence[Observation], scheme: Scheme) -> Grid:
         low_end, high_end = scheme.low - scheme.zero_point, top
         best = _best_position(sample, peak, high_end, low_end, None)
         return _activation(scheme, float(2.0**-best))
-    if scheme.method == "percentile":
-        peak = max(float(np.quantile(np.abs(sample), scheme.percentile / 100.0)), peak * 1e-3)
-    elif scheme.method == "minmse":
+    if scheme.method == "minmse":
         peak = _best_peak(sample, peak, scheme)
-    elif scheme.method == "entropy":
-        peak = _entropy_peak(sample, peak, top)
     return _activation(scheme, peak / top)
 
 
@@ -115,31 +111,6 @@ def _best_peak(sample: Floats, peak: float, scheme: Scheme) -> float:
             key=lambda p: _squared_error(sample, p / high, low, high),
         )
     )
-
-
-def _entropy_peak(sample: Floats, peak: float, top: int) -> float:
-    """The clip point whose quantized histogram is closest to the clipped one (KL divergence)."""
-    bins = 2048
-    counts = np.histogram(np.abs(sample), bins=bins, range=(0.0, peak))[0].astype(np.float64)
-    best, best_cost = peak, np.inf
-    for stop in range(top + 1, bins + 1, 16):
-        cost = _divergence(counts, stop, top + 1)
-        if cost < best_cost:
-            best, best_cost = peak * stop / bins, cost
-    return best
-
-
-def _divergence(counts: npt.NDArray[np.float64], stop: int, levels: int) -> float:
-    kept = counts[:stop].copy()
-    kept[-1] += counts[stop:].sum()
-    edges = np.linspace(0, stop, levels + 1).astype(int)
-    sums = np.add.reduceat(counts[:stop], edges[:-1])
-    used = np.add.reduceat((counts[:stop] > 0).astype(np.float64), edges[:-1])
-    spread = np.repeat(sums / np.maximum(used, 1.0), np.diff(edges))
-    spread = np.where(counts[:stop] > 0, spread, 0.0)
-    p, q = kept / max(kept.sum(), 1.0), spread / max(spread.sum(), 1e-30)
-    mask = p > 0
-    return float(np.sum(p[mask] * np.log(p[mask] / np.maximum(q[mask], 1e-12))))
 
 
 Bounds = tuple[int, int]

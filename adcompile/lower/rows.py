@@ -72,16 +72,15 @@ def policy_costs(
     row_bytes: int,
     *,
     tile_share: float = 0.0,
-    buckets: Sequence[int] = (),
 ) -> list[PolicyCost]:
     """Cost of every policy over the recorded *counts* (rows per image), cheapest first.
 
     *tile_share* is the part of a mosaic image that is not gutter; 0 when the part has no mosaic form,
-    which leaves out ``mosaic`` and ``bucket``. *buckets*: sizes to use instead of the best ones.
+    which leaves out ``mosaic`` and ``bucket``.
     """
     seen = [c for c in counts if c > 0] or [1]
     images = max(len(counts), 1)
-    sizes = tuple(buckets) or bucket_sizes(seen)
+    sizes = bucket_sizes(seen)
     most = max(seen)
 
     def cost(policy: str, calls: float, rows: float, share: float = 1.0) -> PolicyCost:

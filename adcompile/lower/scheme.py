@@ -6,10 +6,10 @@ and the grid search read it, and the family's dialect checker verifies the outco
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-Method = Literal["minmse", "minmax", "percentile", "entropy"]
+Method = Literal["minmse", "minmax"]
 Bias = Literal["int8", "int32", "float"]
 
 
@@ -62,6 +62,8 @@ class Scheme:
     ``activation``/``zero_point``: integer type and its fixed zero point. ``weight_limit``: weights
     lie within plus or minus this many steps. ``power_of_two``: every scale is 2**-n, -32 <= n < 32.
     ``shifts``: obey the limits between neighbouring positions of XINT8. ``ops``: quantized op types.
+    ``equalize`` and ``refine_rounding``: scale channels alike first, choose roundings by the error of
+    the result afterwards; both are left out where speed matters more (drafts) or to measure them.
     """
 
     name: str
@@ -81,10 +83,8 @@ class Scheme:
     tied_inputs: frozenset[str] = frozenset()
     ops: frozenset[str] = frozenset()
     shifts: bool = False
-    percentile: float = 99.999
     equalize: bool = True
     refine_rounding: bool = True
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def low(self) -> int:

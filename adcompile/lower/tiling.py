@@ -101,11 +101,11 @@ class Builder:
             raise refuse(node, "this operator has no mosaic form")
         rewrite(self, node)
 
-    def tiles_of(self, node: ir.Node, index: int = 0) -> Tiles:
-        """The layout of a data input."""
-        value = node.inputs[index] if index < len(node.inputs) else None
+    def tiles_of(self, node: ir.Node) -> Tiles:
+        """The layout of the first input."""
+        value = node.inputs[0] if node.inputs else None
         if value is None or value not in self.tiles:
-            raise refuse(node, f"input {index} is not a row of the mosaic")
+            raise refuse(node, "input 0 is not a row of the mosaic")
         return self.tiles[value]
 
     def constant_of(self, node: ir.Node, index: int) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -19,7 +18,7 @@ from adcompile.runtime.categories import (
     read_category,
     with_category,
 )
-from adcompile.runtime.executor import Array, Executor, Reporting
+from adcompile.runtime.executor import Array, Executor, Reporting, ReportLine
 from adcompile.runtime.feeds import check_feeds, describe
 from adcompile.runtime.inputs import Source, make_feeds
 from adcompile.runtime.preprocess import Placement
@@ -150,14 +149,13 @@ class Bundle:
         return {part.name: self.executor(part).where for part in self.manifest.parts}
 
     @property
-    def placements(self) -> dict[str, list[dict[str, object]]]:
-        """Part name to what the vendor's runtime reports about it: op type, nodes that the plan put on
-        the device, where they ran, why. Parts without a report are left out."""
-        found: dict[str, list[dict[str, object]]] = {}
+    def placements(self) -> dict[str, list[ReportLine]]:
+        """Part name to the vendor's own report of where it ran. Parts without one are left out."""
+        found: dict[str, list[ReportLine]] = {}
         for part in self.manifest.parts:
             executor = self.executor(part)
             if isinstance(executor, Reporting) and executor.placement:
-                found[part.name] = [asdict(line) for line in executor.placement]
+                found[part.name] = list(executor.placement)
         return found
 
     def __call__(self, source: Source, *, category: str = "") -> dict[str, Array]:

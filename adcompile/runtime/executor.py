@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,20 @@ from adcompile.manifest import PartRecord
 Array = npt.NDArray[np.generic]
 
 
-class ReportLine(Protocol):
-    """One op type of a vendor's placement report."""
+@dataclass(frozen=True, slots=True)
+class ReportLine:
+    """One op type of a vendor's placement report: how many nodes the plan put on the device, where the
+    runtime ran them, and why."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    op: str
+    planned: int
+    ran: str
+    why: str = ""
+
+    @property
+    def surprise(self) -> bool:
+        """True when some of it ran on the CPU against the plan."""
+        return "CPU" in self.ran
 
 
 @runtime_checkable

@@ -212,7 +212,7 @@ def test_pixel_table(tmp_path: Path) -> None:
 def test_r0_table(tmp_path: Path) -> None:
     """R0's layout in Shift-JIS, its spelling included; a name outside Shift-JIS is an error."""
     rows = [row("傷.png", 1, 8.0), row("b.png", 0, 9.0)]
-    tables.write_r0(tmp_path / "r.csv", rows, SCORE, Confusion(1, 1, 0, 0), model="m", ratio=0.1)
+    tables.write_r0(tmp_path / "r.csv", rows, SCORE, Confusion(1, 1, 0, 0), model="m")
     lines = list(csv.reader((tmp_path / "r.csv").read_text("shift_jis").splitlines()))
     assert lines[0] == ["patch core"]
     assert ["threshould", "0.5"] in lines

@@ -33,14 +33,14 @@ def gray_picture(unit: Floats) -> Picture:
     return np.repeat(np.rint(unit * 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
 
 
-def overlay_picture(photo: Picture, unit: Floats, alpha: float = OPACITY) -> Picture:
+def overlay_picture(photo: Picture, unit: Floats) -> Picture:
     """The photograph tinted by the map."""
-    return overlay(photo, unit, 0.0, 1.0, alpha)
+    return overlay(photo, unit, 0.0, 1.0, OPACITY)
 
 
-def predicted_mask(heat: Floats, threshold: float, radius: int = OPENING) -> Mask:
+def predicted_mask(heat: Floats, threshold: float) -> Mask:
     """Pixels at or above the threshold, opened with a disk: what no disk fits into disappears."""
-    return opened(heat >= np.float32(threshold), radius)
+    return opened(heat >= np.float32(threshold), OPENING)
 
 
 def opened(mask: Mask, radius: int) -> Mask:
@@ -87,11 +87,9 @@ def segmentation_picture(photo: Picture, predicted: Mask, truth: Mask | None = N
     return drawn
 
 
-def combined_picture(
-    panels: Sequence[tuple[str, Picture]], title: str, side: int = 256
-) -> Picture:
+def combined_picture(panels: Sequence[tuple[str, Picture]], title: str) -> Picture:
     """Pictures side by side with titles, under one heading."""
-    gap, head, label = 12, 34, 22
+    side, gap, head, label = 256, 12, 34, 22
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     size = (gap + columns * (side + gap), head + rows * (side + label + gap))

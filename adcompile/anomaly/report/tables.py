@@ -92,15 +92,12 @@ def write_r0(
     counts: Confusion,
     *,
     model: str,
-    backbone: str = "",
-    layers: Sequence[str] = (),
-    ratio: float | None = None,
     milliseconds: float | None = None,
 ) -> None:
     """R0's result file: model, threshold, metrics, confusion matrix, times, images; Shift-JIS.
 
-    Times that are not measured here stay empty. Raises InputError when a name cannot be written
-    in Shift-JIS.
+    What is not known here (network, layers, coreset ratio, single times) stays empty. Raises
+    InputError when a name cannot be written in Shift-JIS.
     """
     blank: tuple[object, ...] = ()
     normal = Confusion(counts.tn, counts.fn, counts.tp, counts.fp)  # seen from the normal class
@@ -111,10 +108,10 @@ def write_r0(
         ("patch core",),
         ("weights file", model),
         ("device", "cpu"),
-        ("backborn", backbone),
-        ("coreset_sampling_ratio", "" if ratio is None else ratio),
+        ("backborn", ""),
+        ("coreset_sampling_ratio", ""),
         ("num_neighbors", score.k),
-        ("Layers", *layers),
+        ("Layers",),
         blank,
         ("threshould", score.decision),
         blank,

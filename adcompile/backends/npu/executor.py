@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from adcompile.backends.npu.report import Line, compare, find_report, moved_to_cpu, read_report
+from adcompile.backends.npu.report import compare, find_report, moved_to_cpu, read_report
 from adcompile.backends.npu.resolve import NO_FALLBACK, read_session, settle
 from adcompile.backends.npu.session import PROVIDER
 from adcompile.backends.simulation import (
@@ -19,7 +19,7 @@ from adcompile.backends.simulation import (
 )
 from adcompile.errors import FormatError, ToolMissing, Unsupported, UsageError
 from adcompile.manifest import PartRecord
-from adcompile.runtime.executor import Array
+from adcompile.runtime.executor import Array, ReportLine
 from adcompile.runtime.session import Session, available_providers, open_session, runtime
 
 _MODES = ("auto", "npu", "cpu")
@@ -42,7 +42,7 @@ class NpuExecutor:
         self.simulated = True
         self.where = "not opened"
         self.fell_back = False
-        self.placement: list[Line] = []
+        self.placement: list[ReportLine] = []
         self._counted = ""
         self._sessions: PartSessions | None = None
 

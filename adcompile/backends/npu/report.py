@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adcompile.backends.npu.session import REPORT
 from adcompile.errors import FormatError
+from adcompile.runtime.executor import ReportLine
 
 MAX_REPORT_BYTES = 256 << 20
 _NPU_LABELS = ("NPU", "DPU")  # DPU up to Ryzen AI 1.4
@@ -37,11 +38,6 @@ class Placement:
     cpu: int
     npu_ops: tuple[str, ...]
     cpu_ops: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """True when everything ran on the NPU, the format conversions at its edge aside."""
-        return not set(self.cpu_ops) - {"QuantizeLinear", "DequantizeLinear"}
 
 
 def read_report(path: Path) -> Placement:
@@ -76,21 +72,6 @@ def _plain(device: _Device | None) -> tuple[str, ...]:
     return tuple(op.rpartition("::")[2] for op in device.supportedOpType) if device else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One op type: how many nodes the plan put on the NPU, where the provider ran it, and why."""
-
-    op: str
-    planned: int
-    ran: str
-    why: str = ""
-
-    @property
-    def surprise(self) -> bool:
-        """True when some of it ran on the CPU against the plan."""
-        return "CPU" in self.ran
-
-
 # what is known about ops that the provider takes back (facts of its releases, not of this run)
 _KNOWN = {
     "Resize": "linear Resize in XINT8 is moved to the CPU by some releases",
@@ -101,26 +82,26 @@ _KNOWN = {
 _FEW = "subgraphs with fewer than two convolutions stay on the CPU"
 
 
-def compare(planned: Mapping[str, int], found: Placement) -> list[Line]:
+def compare(planned: Mapping[str, int], found: Placement) -> list[ReportLine]:
     """Set the plan (op type to number of nodes) beside the provider's report, op by op."""
-    lines: list[Line] = []
+    lines: list[ReportLine] = []
     for op, count in sorted(planned.items()):
         if op in found.cpu_ops and op not in found.npu_ops:
             few = _FEW if planned.get("Conv", 0) < 2 else ""
             why = _KNOWN.get(op) or few or "the provider does not say"
-            lines.append(Line(op, count, "CPU", why))
+            lines.append(ReportLine(op, count, "CPU", why))
         elif op in found.cpu_ops:
             lines.append(
-                Line(op, count, "NPU and CPU", _KNOWN.get(op, "the provider does not say"))
+                ReportLine(op, count, "NPU and CPU", _KNOWN.get(op, "the provider does not say"))
             )
         elif op in found.npu_ops:
-            lines.append(Line(op, count, "NPU"))
+            lines.append(ReportLine(op, count, "NPU"))
         else:
-            lines.append(Line(op, count, "not in the report", "fused or folded"))
+            lines.append(ReportLine(op, count, "not in the report", "fused or folded"))
     return lines
 
 
-def moved_to_cpu(lines: Sequence[Line]) -> str:
+def moved_to_cpu(lines: Sequence[ReportLine]) -> str:
     """The op types that ran on the CPU against the plan, in words; "" when there are none."""
     ops = ", ".join(f"{line.op} ({line.why})" for line in lines if line.surprise)
     return f"planned NPU, ran on CPU: {ops}" if ops else ""

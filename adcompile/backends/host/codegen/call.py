@@ -88,9 +88,9 @@ class Call:
         """Any value of the graph as a C++ name."""
         return self._writer.name(value)
 
-    def args(self, start: int = 0) -> list[str]:
-        """All given inputs from *start* on."""
-        return [self._writer.name(v) for v in self.node.inputs[start:] if v is not None]
+    def args(self) -> list[str]:
+        """All given inputs."""
+        return [self._writer.name(v) for v in self.node.inputs if v is not None]
 
     def pieces(self) -> list[str]:
         """All inputs of a join: names, or the text of what writes itself into the result."""
@@ -155,9 +155,9 @@ class Call:
         """Element type of the i-th output."""
         return self.facts.dtype(self.node.outputs[i])
 
-    def out_cpp(self, i: int = 0) -> str:
-        """C++ element type of the i-th output."""
-        return self.facts.cpp(self.node.outputs[i]).cpp
+    def out_cpp(self) -> str:
+        """C++ element type of the first output."""
+        return self.facts.cpp(self.node.outputs[0]).cpp
 
     # --- attributes -------------------------------------------------------------------------
 

@@ -84,9 +84,9 @@ class Planner:
 
     # --- life times -------------------------------------------------------------------------
 
-    def _new(self, value: ir.Value | None, fixed: bool = True) -> int:
+    def _new(self, value: ir.Value | None) -> int:
         size = None
-        if value is not None and fixed:
+        if value is not None:
             dims = self._facts.shape(value)
             if dims is not None:
                 size = self._facts.cpp(value).size
