@@ -48,8 +48,9 @@ def accuracy(old: Side, new: Side) -> Section:
     words = [
         f"{n} {word}" for word in (WORSE, BETTER) if (n := sum(r.verdict == word for r in rows))
     ]
-    failed = [row for row in rows if row.subject == "ok" and row.verdict == WORSE]
-    summary = ", ".join(["verification fails now"] * bool(failed) + words)
+    state = {"no": "verification fails now", None: "not verified now"}
+    words = [state[r.new] for r in rows if r.subject == "ok" and r.new in state] + words
+    summary = ", ".join(words)
     return Section("accuracy", tuple(rows), summary, tuple(_notes(old, new)))
 
 
@@ -75,8 +76,9 @@ def _equal(name: str, old: float | str | None, new: float | str | None) -> bool:
 
 
 def _measured(name: str, old: float | str | None, new: float | str | None) -> Change:
-    if name in {"ok", "budget held"} and old is not None and new is not None:
-        return Change(name, old, new, verdict=BETTER if new == "yes" else WORSE)
+    if name in {"ok", "budget held"} and old is not None:
+        note = "" if new is not None else "not measured"
+        return Change(name, old, new, note, verdict=BETTER if new == "yes" else WORSE)
     verdict = ""
     if isinstance(old, float) and isinstance(new, float) and " float_" not in name:
         if name.endswith(LOWER):
@@ -96,7 +98,7 @@ def _notes(old: Side, new: Side) -> list[str]:
         ]
         for side in (old, new)
     ]
-    if inputs[0] != inputs[1]:
+    if all(inputs) and inputs[0] != inputs[1]:
         found.append("the bundles were verified on different golden data: compare with care")
     judged = [_judged(side) for side in (old, new)]
     if all(judged) and judged[0] != judged[1]:

@@ -81,7 +81,7 @@ def help_text() -> str:
             "",
             "  --version   print the version      --json   on every verb: machine-readable output",
             "",
-            "A journey:  check -> build -> verify -> eval -> run      (plan, fit, bench when needed)",
+            "A journey:  check -> build -> verify -> eval -> run   (plan, fit, diff, pack when needed)",
             "Targets:    adcompile list targets        This machine: adcompile doctor",
             "Exit codes: 0 fine, 1 the answer is no, 2 bad input, 3 a needed tool is missing,",
             "            4 a defect of adcompile or of a pass.",

@@ -31,7 +31,8 @@ BUILDS = {
     "xint8": replace(QUICK, precision="xint8"),
     "pinned": replace(QUICK, pins={"block_a": "host"}),
     "floats": replace(QUICK, backend_options={"float_nodes": "block_a\nblock_b"}),
-    "calibrated": replace(QUICK, seed=3),
+    "seeded": replace(QUICK, seed=3),
+    "unverified": replace(QUICK, verify="none"),
 }
 
 
@@ -133,6 +134,14 @@ def test_worse_numbers_fail_and_better_ones_do_not(bundles: Path, tmp_path: Path
         WORSE
     ]
     assert main(["diff", str(failed), str(old), "--fail-on", "any"]) == 1
+
+
+def test_what_was_measured_on_other_data_or_not_at_all(bundles: Path) -> None:
+    """Numbers of other golden data are not comparable; no verification is a loss."""
+    assert any("different golden data" in n for n in section(bundles, "seeded", "accuracy").notes)
+    found = adcompile.diff(bundles / "a8w8", bundles / "unverified")
+    assert "not verified now" in found.headline
+    assert found.failing(["accuracy"]) == ("accuracy",)
 
 
 def test_only_expected_differences_are_fine(bundles: Path, tmp_path: Path) -> None:
