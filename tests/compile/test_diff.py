@@ -136,6 +136,36 @@ def test_worse_numbers_fail_and_better_ones_do_not(bundles: Path, tmp_path: Path
     assert main(["diff", str(failed), str(old), "--fail-on", "any"]) == 1
 
 
+MEASURES = [  # name, old, new, verdict
+    ("against float auroc_loss", 0.01, 0.02, "worse"),
+    ("against float auroc", 0.90, 0.95, "better"),
+    ("against float float_auroc", 0.90, 0.95, ""),
+    ("output boxes matched", 1.0, 0.5, "worse"),
+    ("output boxes max_abs", 2.0, 1.0, "better"),
+    ("quantized, own bank decision_flips", 0.0, 2.0, "worse"),
+    ("quantized, own bank threshold", 1.0, 2.0, ""),
+    ("budget segm_map", 0.40, 0.46, "better"),
+    ("budget segm_loss", 0.02, 0.01, "better"),
+    ("budget held", "yes", "no", "worse"),
+    ("output boxes snr_db", 30.0, 30.05, None),
+    ("against float f1", 0.9, 0.9005, None),
+]
+
+
+def test_which_way_is_worse(bundles: Path, tmp_path: Path) -> None:
+    """Losses, errors and flips go up to get worse, shares and decibels down; rounding is nothing."""
+    sides = [
+        rewritten(
+            bundles / "a8w8", tmp_path / str(at), results={row[0]: row[at] for row in MEASURES}
+        )
+        for at in (1, 2)
+    ]
+    found = adcompile.diff(*sides).section("accuracy")
+    assert found is not None
+    verdicts = {change.subject: change.verdict for change in found.changes}
+    assert verdicts == {name: word for name, _, _, word in MEASURES if word is not None}
+
+
 def test_what_was_measured_on_other_data_or_not_at_all(bundles: Path) -> None:
     """Numbers of other golden data are not comparable; no verification is a loss."""
     assert any("different golden data" in n for n in section(bundles, "seeded", "accuracy").notes)
