@@ -209,6 +209,19 @@ def test_truncated_files_are_refused(
     assert done.stderr.startswith("error: ")
 
 
+def test_pictures_for_print_are_refused_by_name(program: Path, tmp_path: Path) -> None:
+    """Four inks are no colours of a screen; the file is not called damaged."""
+    file = tmp_path / "print.jpg"
+    Image.fromarray(natural(31, 45, 3)).convert("CMYK").save(file)
+    words = [file, tmp_path / "o.npy", 32, 40, "stretch", 0, 0, "pil_bilinear", "rgb", "nchw"]
+    done = subprocess.run(
+        [str(program), *map(str, words), "float32"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "this one is for print (CMYK)" in done.stderr
+    assert "damaged" not in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["pnm", "bmp", "png", "jpeg", "jpeg-progressive"])
 def test_a_claimed_size_needs_bytes(kind: str, program: Path, tmp_path: Path) -> None:
     """8000 x 8000 pixels in a hundred bytes: refused for that reason, not for a later one."""

@@ -45,7 +45,7 @@ Image decode_image(const unsigned char* data, std::size_t size, const std::strin
   if (starts("BM", 2)) return decode_bmp(data, size, where);
   if (starts("\x89PNG\r\n\x1a\n", 8)) return decode_png(data, size, where);
   if (starts("\xff\xd8\xff", 3)) return decode_jpeg(data, size, where);
-  return decode_other(data, size, where, "not a picture (PNM, BMP, PNG, JPEG)");
+  return decode_other(data, size, where, "not a picture (PGM, PPM, BMP, PNG, JPEG)");
 }
 
 Image read_image(const std::string& path) {

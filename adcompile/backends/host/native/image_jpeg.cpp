@@ -32,6 +32,7 @@ struct Decoder {
   jpeg_decompress_struct info{};
   Errors errors{};
   jpeg_progress_mgr progress{};
+  const char* refused = nullptr;  // why a sound file is not decoded
   ~Decoder() { jpeg_destroy_decompress(&info); }
 };
 
@@ -55,6 +56,9 @@ const char* refusal(const jpeg_decompress_struct& info, std::size_t size) {
     return "too many pixels";
   }
   if (info.arith_code != 0) return "arithmetic coding is not supported";
+  if (info.num_components != 1 && info.num_components != 3) {
+    return "only grey and colour pictures are supported, this one is for print (CMYK)";
+  }
   // Every block of 8 x 8 samples costs at least one bit, its first coefficient's Huffman code.
   std::uint64_t blocks = 0;
   for (int i = 0; i < info.num_components; ++i) {
@@ -71,7 +75,7 @@ bool open_picture(Decoder& d, const unsigned char* data, std::size_t size) {
   jpeg_mem_src(&d.info, data, static_cast<unsigned long>(size));
   jpeg_read_header(&d.info, TRUE);
   if (const char* why = refusal(d.info, size)) {
-    std::snprintf(d.errors.text.data(), d.errors.text.size(), "%s", why);
+    d.refused = why;
     return false;
   }
   d.progress.progress_monitor = stop_at_many_scans;
@@ -99,9 +103,9 @@ Image decode_jpeg(const unsigned char* data, std::size_t size, const std::string
   d.info.err = jpeg_std_error(&d.errors.base);
   d.errors.base.error_exit = keep_error;
   d.errors.base.emit_message = keep_warning;
-  if (!open_picture(d, data, size)) damaged(where, d.errors.text.data());
-  if (d.info.num_components != 1 && d.info.num_components != 3) {
-    fail(where + ": a JPEG with " + std::to_string(d.info.num_components) + " channels");
+  if (!open_picture(d, data, size)) {
+    if (d.refused != nullptr) fail(where + ": " + d.refused);
+    damaged(where, d.errors.text.data());
   }
   Image image = make_image(static_cast<int>(d.info.output_width),
                            static_cast<int>(d.info.output_height), d.info.output_components, where);
