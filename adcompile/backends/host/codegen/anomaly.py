@@ -73,11 +73,8 @@ def _error(c: Call) -> str:
 
 
 def _normalise(c: Call, x: Sequence[str]) -> str:
-    low, high = c.attr_float("minimum"), c.attr_float("maximum", 1.0)
-    threshold = c.real(c.attr_float("threshold"))
-    width = f"({c.real(high)} - {c.real(low)})"
-    scaled = f"({x[0]} - {threshold}) / {width} + 0.5f"
-    return f"math::min(math::max({scaled}, 0.0f), 1.0f)"
+    numbers = (c.attr_float("threshold"), c.attr_float("minimum"), c.attr_float("maximum", 1.0))
+    return call("normalized_score", x[0], *map(c.real, numbers))
 
 
 TABLE: Table = {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bank_search.hpp"
+#include "math.hpp"
 #include "tensor.hpp"
 
 namespace adc::op {
@@ -169,6 +170,11 @@ inline View<float> map_upsample_blur(Out<float> out, Scratch& scratch, View<floa
     }
   }
   return {y - shape.size(), shape};
+}
+
+/// A raw score on a scale where the threshold is 0.5, cut to 0 … 1.
+inline float normalized_score(float raw, float threshold, float minimum, float maximum) {
+  return math::min(math::max((raw - threshold) / (maximum - minimum) + 0.5f, 0.0f), 1.0f);
 }
 
 }  // namespace adc::op

@@ -1,8 +1,9 @@
 #include "app.hpp"
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
+
+#include "words.hpp"
 
 namespace adc::app {
 
@@ -18,22 +19,7 @@ std::string find_bundle() {
   fail("no manifest.json here or above: give the bundle's folder with --bundle");
 }
 
-double number(const std::string& name, const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || value != value) {
-    fail(name + " needs a number, not '" + text + "'");
-  }
-  return value;
-}
-
-int whole(const std::string& name, const std::string& text) {
-  const double value = number(name, text);
-  if (value < 0 || value > 1e6 || value != static_cast<double>(static_cast<int>(value))) {
-    fail(name + " needs a whole number, not '" + text + "'");
-  }
-  return static_cast<int>(value);
-}
+constexpr int kMost = 1000000;  // of anything that is counted
 
 /// Short names of the reference programs, and their long forms.
 std::string long_name(const std::string& word) {
@@ -62,9 +48,9 @@ void apply(Options& o, const std::string& name, const std::string& value) {
   } else if (name == "--frames") {
     o.frames = value;
   } else if (name == "--image_size") {
-    o.image_size = whole(name, value);
+    o.image_size = whole_of(name, value, 1, kMost);
   } else if (name == "--threshold") {
-    o.threshold = number(name, value);
+    o.threshold = number_of(name, value);
   } else if (name == "--category") {
     o.category = value;
   } else if (name == "--output") {
@@ -76,17 +62,16 @@ void apply(Options& o, const std::string& name, const std::string& value) {
   } else if (name == "--bundle") {
     o.bundle = value;
   } else if (name == "--threads") {
-    o.open.threads = std::max(1, whole(name, value));
+    o.open.threads = whole_of(name, value, 1, kMostThreads);
   } else if (name == "--runtime") {
     o.open.engine = value;
   } else if (name == "--sample") {
-    o.open.sample = static_cast<std::size_t>(whole(name, value));
+    o.open.sample = static_cast<std::size_t>(whole_of(name, value, 0, kMost));
   } else if (name == "--min-score") {
-    o.min_score = number(name, value);
+    o.min_score = number_of(name, value);
   } else if (name == "--device-option") {
-    const std::size_t equals = value.find('=');
-    if (equals == std::string::npos) fail("--device-option needs NAME=VALUE");
-    o.open.device[value.substr(0, equals)] = value.substr(equals + 1);
+    const auto [option, setting] = name_and_value(name, value);
+    o.open.device[option] = setting;
   } else {
     fail("unknown option " + name + " (--help lists the options)");
   }

@@ -56,6 +56,10 @@ void Bundle::close() {
 
 void Bundle::open_banks(const OpenOptions& options) {
   std::array<char, 256> why{};
+  if (options.banks.size() > info_.banks.size()) {
+    fail(options.banks.back() + ": this model reads " + std::to_string(info_.banks.size()) +
+         " memory banks, " + std::to_string(options.banks.size()) + " were given");
+  }
   for (std::size_t i = 0; i < info_.banks.size(); ++i) {
     const BankInfo& known = info_.banks[i];
     const bool other = i < options.banks.size() && !options.banks[i].empty();

@@ -1,9 +1,10 @@
-#include <cstdlib>
+#include <limits>
 
 #include "bundle.hpp"
 #include "c_api.hpp"
 #include "preprocess.hpp"
 #include "selftest.hpp"
+#include "words.hpp"
 
 struct adc_bundle {
   std::unique_ptr<adc::Bundle> bundle;
@@ -23,17 +24,14 @@ namespace {
 adc::OpenOptions parse_options(const char* const* options, int count) {
   adc::OpenOptions open;
   for (int i = 0; i < count; ++i) {
-    const std::string text = options[i];
-    const std::size_t equals = text.find('=');
-    if (equals == std::string::npos) adc::fail("option '" + text + "' is not NAME=VALUE");
-    const std::string name = text.substr(0, equals);
-    const std::string value = text.substr(equals + 1);
+    const auto [name, value] = adc::name_and_value("option", options[i]);
     if (name == "runtime") {
       open.engine = value;
     } else if (name == "threads") {
-      open.threads = std::max(1, std::atoi(value.c_str()));
+      open.threads = adc::whole_of(name, value, 1, adc::kMostThreads);
     } else if (name == "sample") {
-      open.sample = static_cast<std::size_t>(std::max(0, std::atoi(value.c_str())));
+      open.sample = static_cast<std::size_t>(
+          adc::whole_of(name, value, 0, std::numeric_limits<int>::max()));
     } else if (name == "bank") {
       open.banks.push_back(value);
     } else {

@@ -1,10 +1,10 @@
 // selftest [BUNDLE] [--threads N] [--runtime NAME] [--device-option NAME=VALUE]: exit 0 when every part
 // reproduces the golden data, 1 when something differs or nothing could be compared, 2 when the bundle
 // cannot be used. Device parts are run when a runtime is named.
-#include <cstdlib>
 #include <exception>
 
 #include "selftest.hpp"
+#include "words.hpp"
 
 namespace {
 
@@ -14,12 +14,12 @@ constexpr const char* kUsage =
 /// Takes one option; false when there is no such one.
 bool take(adc::SelftestOptions& options, const std::string& word, const std::string& value) {
   if (word == "--threads") {
-    options.threads = std::atoi(value.c_str());
+    options.threads = adc::whole_of(word, value, 1, adc::kMostThreads);
   } else if (word == "--runtime") {
     options.engine = value;
-  } else if (word == "--device-option" && value.find('=') != std::string::npos) {
-    const std::size_t equals = value.find('=');
-    options.device[value.substr(0, equals)] = value.substr(equals + 1);
+  } else if (word == "--device-option") {
+    const auto [name, setting] = adc::name_and_value(word, value);
+    options.device[name] = setting;
   } else {
     return false;
   }
@@ -34,6 +34,10 @@ int main(int argc, char** argv) {
     adc::SelftestOptions options;
     for (int i = 1; i < argc; ++i) {
       const std::string word = argv[i];
+      if (word == "--help" || word == "-h") {
+        std::printf("usage: %s\n", kUsage);
+        return 0;
+      }
       if (word.rfind("--", 0) != 0) {
         folder = word;
       } else if (i + 1 < argc && take(options, word, argv[i + 1])) {
