@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 ABSOLUTE_ROLES = frozenset({"boxes", "scores", "masks", "score", "labels", "count"})
 IOU = 0.5
+_MATCHED = "detections:matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ FLOAT_DEFAULTS: Mapping[str, tuple[float, float]] = {
     "features": (1e-4, 1e-4),
     "tensor": (1e-4, 1e-4),
     "part": (1e-4, 1e-4),
-    "detections:matched": (1.0, IOU),
+    _MATCHED: (1.0, IOU),
 }
 
 # precision -> (SNR of a device part, SNR of outputs, matched detections, |score| of an anomaly)
@@ -81,7 +82,7 @@ def default_tolerances(precisions: Iterable[str]) -> dict[str, tuple[float, floa
     found["part:snr_db"] = (part, 0.0)
     for role in ("map", "features", "tensor"):
         found[f"{role}:snr_db"] = (output, 0.0)
-    found["detections:matched"] = (matched, IOU)
+    found[_MATCHED] = (matched, IOU)
     found["boxes"] = (0.0, 1e9)  # matching by IoU is the bound; differences are reported
     found["masks"] = (0.0, 1.0)
     found["scores"] = (0.0, 1.0)
@@ -102,11 +103,14 @@ class Tolerances:
 
     def role(self, role: str) -> Tolerance:
         """The bound of *role*."""
-        snr = self.table.get(f"{role}:snr_db")
-        if snr is not None:
-            return Tolerance(snr_db=snr[0])
-        rtol, atol = self.table.get(role, self.table["tensor"])
-        return Tolerance(rtol, atol)
+        known = role if role in self.roles else "tensor"
+        snr = self.table.get(f"{known}:snr_db")
+        return Tolerance(*self.table[known]) if snr is None else Tolerance(snr_db=snr[0])
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles that have a bound of their own, sorted."""
+        return sorted({name.removesuffix(":snr_db") for name in self.table} - {_MATCHED})
 
     def part(self, precision: str) -> Tolerance:
         """The bound of the tensors that a part of *precision* makes from reference inputs."""
@@ -117,4 +121,4 @@ class Tolerances:
     @property
     def matched(self) -> tuple[float, float]:
         """Smallest fraction of matched detections, and the IoU from which two boxes match."""
-        return self.table["detections:matched"]
+        return self.table[_MATCHED]

@@ -198,6 +198,7 @@ def test_quantized_defaults_are_signal_to_noise() -> None:
     assert tolerances.role("map").snr_db is not None
     assert tolerances.role("raw_score") == tolerances.role("score")
     assert tolerances.role("score").rtol > 0.1
+    assert tolerances.role("heatmap of my own") == tolerances.role("tensor")
     assert default_tolerances(["fp32"]) == dict(FLOAT.table)
 
 

@@ -7,6 +7,7 @@ interface that only grows).
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import adcompile
+from adcompile.check.verify import verify_bundle
 from adcompile.job import BuildOptions
 from adcompile.manifest import PartRecord, read_manifest
 from tests.detectors import export_detector, photographs
@@ -115,3 +117,26 @@ def link(
 def heads(bundle: Path) -> list[PartRecord]:
     """Region parts on the device."""
     return [p for p in read_manifest(bundle).parts if p.rows and p.placement == "device"]
+
+
+WHOLE_RUN = re.compile(r"^  whole run .*\n((?:    .*\n)+)", re.M)
+
+
+def whole_runs(report: str) -> list[str]:
+    """A self-test's lines about the outputs of the whole run of each sample."""
+    return WHOLE_RUN.findall(report)
+
+
+def judged_as_by_verify(bundle: Path, report: str) -> bool:
+    """True when verify calls the outputs of all samples right. The report must say the same of each,
+    and may find nothing different but them."""
+    assert "DIFFERENT" not in WHOLE_RUN.sub("", report), report
+    runs = whole_runs(report)
+    found = verify_bundle(bundle, isolate=False)
+    assert len(runs) == found.samples
+    for sample, comparison in found.outputs:
+        (line,) = [x for x in runs[sample].splitlines() if f"    {comparison.name} " in x]
+        assert ("DIFFERENT" in line) is not comparison.ok, (line, comparison)
+        if "matched" in comparison.metrics:
+            assert f" {100 * comparison.metrics['matched']:.0f} % of " in line, comparison
+    return all(comparison.ok for _, comparison in found.outputs)

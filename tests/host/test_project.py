@@ -94,6 +94,18 @@ def test_changed_golden_data_fail(bundle: TestBundle, built: Path, tmp_path: Pat
     assert "DIFFERENT" in done.stdout
 
 
+def test_an_infinity_is_no_bound(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """A recorded infinity fits an infinity only, however large its share of tolerance is."""
+    other = copy(bundle, tmp_path)
+    file = other / "golden" / "a" / "anomaly_map.npy"
+    changed = np.load(file)
+    changed[..., 0] = np.inf
+    np.save(file, changed)
+    done = call(built / "selftest", str(other))
+    assert done.returncode == 1
+    assert "DIFFERENT: differs by inf" in done.stdout
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damaged_bank_stops(damage: str, bundle: TestBundle, built: Path, tmp_path: Path) -> None:
     """A bank that is not the built one is refused before anything runs; never "Normal"."""
@@ -211,6 +223,9 @@ def test_threshold_option_is_raw_and_strict(
         (("-d", "nowhere"), "nowhere"),
         (("-m", "nowhere.adbank"), "nowhere.adbank"),
         (("-i", "99"), "16 x 16"),
+        (("-i", "0"), "from 1 to"),
+        (("-j", "0"), "--threads needs a whole number from 1 to 256, not '0'"),
+        (("-j", "2x"), "needs a number"),
         (("-t", "many"), "needs a number"),
         (("--wrong", "1"), "unknown option"),
     ],
@@ -222,6 +237,35 @@ def test_bad_usage_is_a_sentence_and_code_2(
     done = run_program(bundle, built, tmp_path, *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
+
+
+def test_a_bank_that_nothing_reads_is_refused(
+    bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """Two banks for one search: neither is ignored."""
+    (bank,) = (bundle.folder / "bank").iterdir()
+    done = run_program(bundle, built, tmp_path, "-m", str(bank), "-m", str(bank))
+    assert done.returncode == 2
+    assert "this model reads 1 memory banks, 2 were given" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("--help",), 0, "usage: selftest [BUNDLE]"),
+        (("--threads", "x"), 2, "--threads needs a number, not 'x'"),
+        (("--threads", "0"), 2, "from 1 to 256"),
+        (("--device-option", "x"), 2, "needs NAME=VALUE"),
+        (("--wrong", "x"), 2, "usage: selftest [BUNDLE]"),
+    ],
+)
+def test_words_of_the_selftest(
+    arguments: tuple[str, ...], code: int, sentence: str, bundle: TestBundle, built: Path
+) -> None:
+    """Help is an answer; a word that is not understood is never taken for another."""
+    done = call(built / "selftest", str(bundle.folder), *arguments)
+    assert done.returncode == code
+    assert sentence in done.stdout + done.stderr
 
 
 def test_no_option_prints_usage_and_fails(built: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from adcompile.backends.host.codegen.literals import boolean, index, number
 from adcompile.backends.host.codegen.registry import T
 from adcompile.backends.host.codegen.writer import cpp_string
-from adcompile.check.tolerance import ABSOLUTE_ROLES, FLOAT_DEFAULTS, Tolerances
+from adcompile.check.tolerance import ABSOLUTE_ROLES, FLOAT_DEFAULTS, Tolerance, Tolerances
 from adcompile.contract import Contract, Preprocess, Score
 from adcompile.errors import FormatError
 from adcompile.manifest import GoldenSample, PartRecord, TensorSpec
@@ -97,7 +97,9 @@ def bundle_tables(data: ProjectData) -> dict[str, object]:
         "outputs": [braces([values.number(n), quoted(roles.get(n, "tensor"))]) for n in outputs],
         "parts": [_part(r, values, data.generated, tolerances) for r in data.records],
         "golden": [_golden(g, values) for g in data.golden],
-        "tolerances": _tolerances(data.tolerances),
+        "tolerances": _host_tolerances(data.tolerances or {}),
+        "run_tolerances": _run_tolerances(tolerances),
+        "match": braces(_real(bound) for bound in tolerances.matched),
         "images": [
             _image(values.number(name), spec)
             for name, spec in data.contract.inputs.items()
@@ -174,16 +176,21 @@ def _golden(sample: GoldenSample, values: Values) -> dict[str, object]:
     }
 
 
-def _tolerances(table: Mapping[str, tuple[float, float]] | None) -> list[str]:
-    """Bounds of the roles. Host parts compute in float: their bounds are the float ones."""
+def _host_tolerances(table: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Bounds of host parts on recorded inputs: the float ones, in which they compute."""
     known = {r: b for r, b in FLOAT_DEFAULTS.items() if ":" not in r}
-    known |= {r: b for r, b in (table or {}).items() if ":" not in r and r not in known}
-    return [
-        braces(
-            [quoted(role), repr(float(rtol)), repr(float(atol)), boolean(role in ABSOLUTE_ROLES)]
-        )
-        for role, (rtol, atol) in sorted(known.items())
-    ]
+    known |= {r: b for r, b in table.items() if ":" not in r and r not in known}
+    return [_tolerance(role, Tolerance(*bound)) for role, bound in sorted(known.items())]
+
+
+def _run_tolerances(tolerances: Tolerances) -> list[str]:
+    """Bounds of the model's outputs where devices had a part in them: the manifest's."""
+    return [_tolerance(role, tolerances.role(role)) for role in tolerances.roles]
+
+
+def _tolerance(role: str, bound: Tolerance) -> str:
+    numbers = (bound.rtol, bound.atol, boolean(role in ABSOLUTE_ROLES), _real(bound.snr_db))
+    return braces([quoted(role), *numbers])
 
 
 def _image(value: int, spec: Preprocess) -> str:

@@ -1,6 +1,4 @@
 // Anomaly detectors: score, decision and heat map of every picture.
-#include <cmath>
-
 #include "app.hpp"
 #include "category.hpp"
 #include "draw.hpp"
@@ -9,25 +7,12 @@ namespace adc::app {
 
 namespace {
 
-/// How a score becomes a decision: the contract's rule, or -t on the raw scale (strictly above).
-struct Rule {
-  bool raw = false;
-  bool or_equal = false;
-  double limit = 0;
-
-  [[nodiscard]] bool anomalous(double score) const {
-    // A NaN means that something is broken: never "normal".
-    return std::isnan(score) || (or_equal ? score >= limit : score > limit);
-  }
-};
-
+/// The contract's rule, or -t on the raw scale (strictly above).
 Rule rule_of(const Options& options, const Scale& score) {
   if (options.threshold) return {true, false, *options.threshold};
-  const bool normalised = score.normalisation != "none";
-  if (!normalised && !score.has_threshold) {
-    fail("the contract has no threshold: give one with -t");
-  }
-  return {!normalised, score.or_equal, normalised ? score.decision : score.threshold};
+  const std::optional<Rule> rule = score.rule();
+  if (!rule) fail("the contract has no threshold: give one with -t");
+  return *rule;
 }
 
 double single(const AnyView& tensor) {

@@ -49,6 +49,13 @@ struct ToleranceInfo {
   double rtol;
   double atol;
   bool absolute;
+  double snr_db;  // above 0: only this signal-to-noise ratio counts
+};
+
+/// When two runs have found the same things.
+struct MatchInfo {
+  double fraction;  // of the larger number of detections, which must have a partner
+  double iou;       // from which two boxes are partners
 };
 
 struct OutputInfo {
@@ -99,7 +106,9 @@ struct BundleInfo {
   std::vector<OutputInfo> outputs;
   std::vector<PartInfo> parts;
   std::vector<GoldenInfo> golden;
-  std::vector<ToleranceInfo> tolerances;
+  std::vector<ToleranceInfo> tolerances;      // host parts on recorded inputs: they compute in float
+  std::vector<ToleranceInfo> run_tolerances;  // the model's outputs, where devices had a part in them
+  MatchInfo match;
   std::vector<ImageInput> images;
   ScoreInfo score;
   std::vector<const char*> classes;

@@ -82,6 +82,16 @@ double Scale::score(double raw) const {
   return std::min(1.0, std::max(0.0, (raw - threshold) / (maximum - minimum) + 0.5));
 }
 
+std::optional<Rule> Scale::rule() const {
+  const bool normalised = normalisation != "none";
+  if (!normalised && !has_threshold) return std::nullopt;
+  return Rule{!normalised, or_equal, normalised ? decision : threshold};
+}
+
+bool Rule::anomalous(double score) const {
+  return std::isnan(score) || (or_equal ? score >= limit : score > limit);
+}
+
 Scale scale_of(const ScoreInfo& info) {
   Scale scale;
   scale.normalisation = info.normalisation;

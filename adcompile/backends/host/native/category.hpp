@@ -1,12 +1,23 @@
 // A category of the bundle: another bank and another threshold behind the same engine.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bundle_info.hpp"
 
 namespace adc {
+
+/// How a score becomes a decision.
+struct Rule {
+  bool raw = false;  // looks at the raw score
+  bool or_equal = false;
+  double limit = 0;
+
+  /// A NaN means that something is broken: never normal.
+  [[nodiscard]] bool anomalous(double score) const;
+};
 
 /// How raw scores become scores and decisions.
 struct Scale {
@@ -21,6 +32,8 @@ struct Scale {
 
   /// The score of a raw score; NaN stays NaN.
   [[nodiscard]] double score(double raw) const;
+  /// Nothing without a threshold.
+  [[nodiscard]] std::optional<Rule> rule() const;
 };
 
 /// The scale of the bundle itself.

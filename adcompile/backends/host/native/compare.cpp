@@ -3,43 +3,11 @@
 #include <cmath>
 #include <cstdio>
 
+#include "numbers.hpp"
+
 namespace adc {
 
 namespace {
-
-template <class T>
-double number_at(const void* data, Index i) {
-  return static_cast<double>(static_cast<const T*>(data)[i]);
-}
-template <>
-double number_at<Half>(const void* data, Index i) {
-  return static_cast<double>(static_cast<float>(static_cast<const Half*>(data)[i]));
-}
-template <>
-double number_at<BFloat16>(const void* data, Index i) {
-  return static_cast<double>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
-}
-
-using Reader = double (*)(const void*, Index);
-
-Reader reader_of(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32: return number_at<float>;
-    case DType::kFloat64: return number_at<double>;
-    case DType::kFloat16: return number_at<Half>;
-    case DType::kBFloat16: return number_at<BFloat16>;
-    case DType::kBool: return number_at<bool>;
-    case DType::kInt8: return number_at<std::int8_t>;
-    case DType::kInt16: return number_at<std::int16_t>;
-    case DType::kInt32: return number_at<std::int32_t>;
-    case DType::kInt64: return number_at<std::int64_t>;
-    case DType::kUint8: return number_at<std::uint8_t>;
-    case DType::kUint16: return number_at<std::uint16_t>;
-    case DType::kUint32: return number_at<std::uint32_t>;
-    case DType::kUint64: return number_at<std::uint64_t>;
-  }
-  fail("no such element type");
-}
 
 double largest(const AnyView& t) {
   const Reader read = reader_of(t.dtype);
@@ -56,7 +24,7 @@ bool close(double a, double b, double atol, double rtol, double& worst) {
   if (a == b || (std::isnan(a) && std::isnan(b))) return true;
   const double d = std::fabs(a - b);
   worst = d > worst || std::isnan(d) ? d : worst;
-  return d <= atol + rtol * std::fabs(b);
+  return std::isfinite(d) && d <= atol + rtol * std::fabs(b);
 }
 
 double absolute_bound(const ToleranceInfo& t, const AnyView& wanted) {
@@ -80,9 +48,9 @@ bool same_kind(const AnyView& got, const AnyView& wanted, Difference& d) {
 
 }  // namespace
 
-ToleranceInfo tolerance_of(const BundleInfo& info, const std::string& role) {
-  ToleranceInfo fallback{"tensor", 1e-4, 1e-4, false};
-  for (const ToleranceInfo& t : info.tolerances) {
+ToleranceInfo tolerance_of(const std::vector<ToleranceInfo>& table, const std::string& role) {
+  ToleranceInfo fallback{"tensor", 1e-4, 1e-4, false, 0};
+  for (const ToleranceInfo& t : table) {
     if (role == t.role) return t;
     if (std::string("tensor") == t.role) fallback = t;
   }
@@ -90,6 +58,7 @@ ToleranceInfo tolerance_of(const BundleInfo& info, const std::string& role) {
 }
 
 Difference compare(const AnyView& got, const AnyView& wanted, const ToleranceInfo& tolerance) {
+  if (tolerance.snr_db > 0) return compare_signal(got, wanted, tolerance.snr_db);
   Difference d;
   if (!same_kind(got, wanted, d)) return d;
   const Reader read = reader_of(got.dtype);
@@ -110,19 +79,27 @@ Difference compare_signal(const AnyView& got, const AnyView& wanted, double snr_
   const Reader read = reader_of(got.dtype);
   double signal = 0;
   double noise = 0;
+  Index broken = 0;
   for (Index i = 0; i < got.shape.size(); ++i) {
+    const double a = read(got.data, i);
     const double b = read(wanted.data, i);
-    const double difference = std::fabs(read(got.data, i) - b);
-    d.worst = difference > d.worst || std::isnan(difference) ? difference : d.worst;
+    if (!std::isfinite(a) || !std::isfinite(b)) {
+      if (a != b && !(std::isnan(a) && std::isnan(b))) ++broken;
+      continue;
+    }
+    const double difference = std::fabs(a - b);
+    d.worst = std::max(d.worst, difference);
     signal += b * b;
     noise += difference * difference;
   }
   const double ratio = noise == 0 ? snr_db : 10 * std::log10(signal / noise);
-  d.fits = ratio >= snr_db;  // never with NaN
-  d.ratio = (noise == 0 ? "no noise" : text(ratio) + " dB of signal to noise");
-  if (!d.fits) {
+  d.fits = ratio >= snr_db && broken == 0;
+  d.detail = noise == 0 ? "no noise" : text(ratio) + " dB of signal to noise";
+  if (broken > 0) {
+    d.why = std::to_string(broken) + " values are NaN or infinite on one side only";
+  } else if (!d.fits) {
     d.snr_db = ratio;
-    d.why = d.ratio + ", at least " + text(snr_db) + " dB wanted";
+    d.why = d.detail + ", at least " + text(snr_db) + " dB wanted";
   }
   return d;
 }
@@ -175,7 +152,7 @@ std::vector<Difference> compare_rows(const std::vector<AnyView>& got,
     if (place != w) ++moved;
   }
   for (std::size_t k = 0; k < got.size(); ++k) {
-    all[k] = Difference{true, worst[k], moved, "", 0, ""};
+    all[k] = Difference{true, worst[k], moved, "", std::nullopt, ""};
   }
   return all;
 }

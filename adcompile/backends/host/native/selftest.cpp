@@ -1,9 +1,10 @@
 #include "selftest.hpp"
 
+#include <chrono>
 #include <cmath>
 #include <map>
 
-#include "compare.hpp"
+#include "judge.hpp"
 #include "manifest.hpp"
 #include "npy.hpp"
 #include "rows.hpp"
@@ -20,9 +21,15 @@ constexpr double kSameNoise = 3;
 
 class Replay {
  public:
-  Replay(Bundle& bundle, const GoldenInfo& sample, std::FILE* report, SelftestResult& result,
-         Noisy& noisy)
-      : bundle_(bundle), info_(bundle.info()), report_(report), result_(result), noisy_(noisy) {
+  /// `live`: device parts compute; recorded answers are only replayed.
+  Replay(Bundle& bundle, const GoldenInfo& sample, bool live, std::FILE* report,
+         SelftestResult& result, Noisy& noisy)
+      : bundle_(bundle),
+        info_(bundle.info()),
+        live_(live),
+        report_(report),
+        result_(result),
+        noisy_(noisy) {
     recorded_.resize(info_.values.size());
     for (const GoldenTensor& t : sample.tensors) {
       recorded_[static_cast<std::size_t>(t.value)] = read_npy(bundle.folder() + "/" + t.path);
@@ -43,9 +50,27 @@ class Replay {
       bundle_.set(v, recorded_[static_cast<std::size_t>(v)].view());
     }
     bundle_.run_part(index);
-    check(part, bundle_.seconds()[index]);
+    std::fprintf(report_, "  %-20s %.3f ms\n", part.name, bundle_.seconds()[index] * 1e3);
+    check(part);
     const std::string placement = bundle_.placement(index);
     if (!placement.empty()) std::fprintf(report_, "    %s\n", placement.c_str());
+  }
+
+  /// From the model's inputs to its outputs, with everything that the devices' numbers lead to.
+  void whole_run() {
+    for (const int v : info_.inputs) {
+      if (!known(v)) return;
+      bundle_.set(v, recorded_[static_cast<std::size_t>(v)].view());
+    }
+    const auto start = std::chrono::steady_clock::now();
+    bundle_.run();
+    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
+    std::fprintf(report_, "  %-20s %.3f ms\n", "whole run", spent.count());
+    std::vector<int> values;
+    for (const OutputInfo& output : info_.outputs) {
+      if (known(output.value)) values.push_back(output.value);
+    }
+    say(values, judged(values));
   }
 
  private:
@@ -59,7 +84,11 @@ class Replay {
     for (const OutputInfo& output : info_.outputs) {
       if (output.value == value) return output.role;
     }
-    return "part";
+    return "part";  // between parts
+  }
+  [[nodiscard]] bool is_output(int value) const {
+    return std::any_of(info_.outputs.begin(), info_.outputs.end(),
+                       [value](const OutputInfo& output) { return output.value == value; });
   }
 
   /// Tiles of a part of regions, for the tensors that were recorded.
@@ -83,57 +112,98 @@ class Replay {
     }
   }
 
-  /// Host parts by the roles of their tensors, quantized device parts by signal to noise.
-  static std::vector<Difference> differences(const PartInfo& part, const std::vector<AnyView>& got,
-                                             const std::vector<AnyView>& wanted,
-                                             const std::vector<ToleranceInfo>& tolerances) {
-    if (part.generated >= 0 || part.snr_db <= 0) return compare_rows(got, wanted, tolerances);
+  /// Element by element: what is computed in float from recorded inputs.
+  std::vector<Difference> strict(const std::vector<int>& values) {
+    std::vector<AnyView> got;
+    std::vector<AnyView> wanted;
+    std::vector<ToleranceInfo> tolerances;
+    for (const int v : values) {
+      got.push_back(bundle_.get(v));
+      wanted.push_back(recorded_[static_cast<std::size_t>(v)].view());
+      tolerances.push_back(tolerance_of(info_.tolerances, role(v)));
+    }
+    return compare_rows(got, wanted, tolerances);
+  }
+
+  /// Outputs of the model, as `adcompile verify` judges them.
+  std::vector<Difference> judged(const std::vector<int>& values) {
+    std::vector<Judged> outputs;
+    for (const int v : values) {
+      outputs.push_back({role(v), bundle_.get(v), recorded_[static_cast<std::size_t>(v)].view()});
+    }
+    return judge(outputs, info_);
+  }
+
+  /// Quantized tensors that a device made of recorded inputs.
+  std::vector<Difference> by_signal(const std::vector<int>& values, double snr_db) {
     std::vector<Difference> found;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      found.push_back(compare_signal(got[i], wanted[i], part.snr_db));
+    for (const int v : values) {
+      const AnyView wanted = recorded_[static_cast<std::size_t>(v)].view();
+      found.push_back(compare_signal(bundle_.get(v), wanted, snr_db));
     }
     return found;
   }
 
-  void check(const PartInfo& part, double seconds) {
-    std::vector<int> values;
-    std::vector<AnyView> got;
-    std::vector<AnyView> wanted;
-    std::vector<ToleranceInfo> tolerances;
-    for (const int v : part.outputs) {
-      if (!known(v)) continue;
-      values.push_back(v);
-      got.push_back(bundle_.get(v));
-      wanted.push_back(recorded_[static_cast<std::size_t>(v)].view());
-      tolerances.push_back(tolerance_of(info_, role(v)));
+  /// Outputs of the model, where devices compute: a device's are judged always, a host part's where
+  /// they are not the recorded numbers. What lies between the parts stays as it was found.
+  void judge_outputs(bool device, const std::vector<int>& values, std::vector<Difference>& found) {
+    std::vector<int> outputs;
+    bool far = device;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!is_output(values[i])) continue;
+      outputs.push_back(values[i]);
+      far = far || !found[i].fits;
     }
-    const std::vector<Difference> found = differences(part, got, wanted, tolerances);
-    std::fprintf(report_, "  %-20s %.3f ms\n", part.name, seconds * 1e3);
+    if (!far) return;
+    const std::vector<Difference> judged_ones = judged(outputs);
+    for (std::size_t i = 0, next = 0; i < values.size(); ++i) {
+      if (is_output(values[i])) found[i] = judged_ones[next++];
+    }
+  }
+
+  void check(const PartInfo& part) {
+    std::vector<int> values;
+    for (const int v : part.outputs) {
+      if (known(v)) values.push_back(v);
+    }
+    const bool device = part.generated < 0;
+    std::vector<Difference> found =
+        device && part.snr_db > 0 ? by_signal(values, part.snr_db) : strict(values);
+    if (live_) judge_outputs(device, values, found);
+    say(values, found);
+    for (const Difference& each : found) {
+      if (!device || !each.snr_db) continue;
+      double& worst = noisy_.emplace(part.name, *each.snr_db).first->second;
+      if (std::isnan(*each.snr_db) || *each.snr_db < worst) worst = *each.snr_db;
+    }
+  }
+
+  /// A line per tensor.
+  void say(const std::vector<int>& values, const std::vector<Difference>& found) {
     for (std::size_t i = 0; i < found.size(); ++i) {
+      const Difference& each = found[i];
       ++result_.compared;
-      std::fprintf(report_, "    %-40s %s", name(values[i]), found[i].fits ? "equal" : "DIFFERENT");
-      if (found[i].fits) {
-        std::fprintf(report_, " (largest difference %g", found[i].worst);
-        if (!found[i].ratio.empty()) std::fprintf(report_, ", %s", found[i].ratio.c_str());
-        if (found[i].permuted > 0) {
-          std::fprintf(report_, ", %lld rows in another order",
-                       static_cast<long long>(found[i].permuted));
-        }
-        std::fprintf(report_, ")\n");
-      } else {
-        std::fprintf(report_, ": %s\n", found[i].why.c_str());
-        ++result_.different;
-        if (!found[i].ratio.empty()) {
-          const double ratio = found[i].snr_db;
-          double& worst = noisy_.emplace(part.name, ratio).first->second;
-          if (std::isnan(ratio) || ratio < worst) worst = ratio;
-        }
+      if (!each.fits) ++result_.different;
+      std::fprintf(report_, "    %-40s ", name(values[i]));
+      if (!each.fits) {
+        std::fprintf(report_, "DIFFERENT: %s\n", each.why.c_str());
+        continue;
       }
+      // a looser measure than number by number is named, and nothing is called equal by it
+      std::fprintf(report_, "%s (largest difference %g", each.detail.empty() ? "equal" : "fits",
+                   each.worst);
+      if (!each.detail.empty()) std::fprintf(report_, ", %s", each.detail.c_str());
+      if (each.permuted > 0) {
+        std::fprintf(report_, ", %lld rows in another order",
+                     static_cast<long long>(each.permuted));
+      }
+      std::fprintf(report_, ")\n");
     }
   }
 
   Bundle& bundle_;
   const BundleInfo& info_;
+  bool live_;
   std::FILE* report_;
   SelftestResult& result_;
   Noisy& noisy_;
@@ -186,8 +256,10 @@ SelftestResult run_selftest(const std::string& folder, const SelftestOptions& op
     if (!bundle || open.engine == "recorded") bundle = std::make_unique<Bundle>(folder, open);
     const BundleInfo& info = bundle->info();
     std::fprintf(report, "%s\n", info.golden[sample].source);
-    Replay replay(*bundle, info.golden[sample], report, result, noisy);
+    const bool live = open.devices && open.engine != "recorded";
+    Replay replay(*bundle, info.golden[sample], live, report, result, noisy);
     for (std::size_t i = 0; i < info.parts.size(); ++i) replay.part(i);
+    if (live) replay.whole_run();
   }
   explain(noisy, folder, report);
   return result;

@@ -21,7 +21,8 @@ struct SelftestResult {
 };
 
 /// Every host part, and every device part when a runtime is named, on the recorded inputs of every
-/// sample; a line per tensor goes to `report`. Mosaics of regions are checked in any case.
+/// sample; a line per tensor goes to `report`. Mosaics of regions are checked in any case. Where a device
+/// computes, the whole bundle is run as well, and the model's outputs are judged as `adcompile verify` does.
 SelftestResult run_selftest(const std::string& folder, const SelftestOptions& options,
                             std::FILE* report);
 
