@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,42 +15,15 @@ from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
     from adcompile.check.agreement import Agreement
-    from adcompile.contract import Contract
-    from adcompile.manifest import TensorSpec
-    from adcompile.runtime.executor import Array
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Something that can be run: a bundle in one device mode, or an ONNX file."""
-
-    label: str
-    run: Callable[[Mapping[str, Array]], Mapping[str, Array]]
-    inputs: Sequence[TensorSpec]
-    contract: Contract
-    is_bundle: bool
-
-
-def _apart(subjects: Sequence[Subject]) -> list[Subject]:
-    """The same with a label of its own for each."""
-    found: dict[str, Subject] = {}
-    for subject in subjects:
-        label = subject.label
-        while label in found:
-            label += "'"
-        found[label] = replace(subject, label=label)
-    return list(found.values())
+    from adcompile.cli.subjects import Subject, Subjects
 
 
 def evaluate_agreement(
-    subjects: Sequence[Path],
+    subjects: Subjects,
     images: Path,
-    modes: Callable[[Path], list[tuple[str, str]]],
-    options: dict[str, str],
     *,
     max_samples: int | None,
     classes: Mapping[int, str] | None,
-    decoder: str | None,
     least: float,
     as_json: bool,
 ) -> None:
@@ -60,59 +33,31 @@ def evaluate_agreement(
     between files is not counted as an error of the compiled model. In sub-folders named after
     classes, the share of right answers is measured too. Exits with 1 below *least*.
     """
-    from adcompile.check.agreement import (
-        Agreement,
-        agreement,
-        correctness,
-        find_sources,
-        has_classes,
-    )
-    from adcompile.cli.reference import decoding_contract
-    from adcompile.runtime.inputs import make_feeds
+    from adcompile.check.agreement import find_sources
 
     every = find_sources(images)
-    decoding = decoding_contract(subjects)
     sources = every[:max_samples]
     with ExitStack() as stack, console.progress() as view:
-        opened = [
-            _open(path, label, mode, options, stack, decoder, decoding)
-            for path in subjects
-            for label, mode in modes(path)
-        ]
-        opened = _apart(opened)
+        opened = [subjects.open(column, stack) for column in subjects.columns()]
         if len(opened) < 2:
             raise UsageError(
                 "nothing to compare with",
-                fix=f"adcompile eval MODEL.onnx {subjects[0]} --images {images}",
+                fix=f"adcompile eval MODEL.onnx {subjects.paths[0]} --images {images}",
             )
-        first = opened[0]
-        judge = next((subject for subject in opened if subject.is_bundle), first)
+        judge = next((subject for subject in opened if subject.is_bundle), opened[0])
         known = dict(enumerate(judge.contract.classes)) if classes is None else classes
-        named = bool(known)
-        labels = _labels([name for _, name in every], known)
-        results: dict[str, Agreement] = {}
-        truth: dict[str, Agreement] = {}
+        labels = _labels([home for _, home in every], known)
+        measured = _Measured(opened, judge, labels, named=bool(known))
         task = view.add_task("eval", total=len(sources))
         for path, home in sources:
-            feeds, _ = make_feeds(judge.inputs, judge.contract, path)
-            name = f"{home}/{path.name}" if home else path.name
-            expected = first.run(feeds)
-            if labels and not named and not has_classes(expected, len(labels)):
-                labels = {}  # folders of another kind
-            for subject in opened:
-                got = expected if subject is first else subject.run(feeds)
-                if subject is not first:
-                    measured = agreement(expected, got, judge.contract.roles)
-                    results.setdefault(subject.label, Agreement()).add(name, measured)
-                if home in labels:
-                    right = correctness(got, labels[home])
-                    truth.setdefault(subject.label, Agreement()).add(name, right)
+            measured.add(path, home)
             view.advance(task)
+    first, results, truth = opened[0].label, measured.results, measured.truth
     lowest = min(result.lowest() for result in results.values())
     if as_json:
         console.emit_json(
             {
-                "reference": first.label,
+                "reference": first,
                 "images": len(sources),
                 "lowest": lowest,
                 "agreement": {k: [row.record() for row in v.rows()] for k, v in results.items()},
@@ -120,11 +65,44 @@ def evaluate_agreement(
             }
         )
     else:
-        _show(first.label, len(sources), results, truth)
+        _show(first, len(sources), results, truth)
         if lowest < least:
             console.say(f"below --min-agreement: {lowest:.4f} < {least:g}")
     if lowest < least:
         raise typer.Exit(1)
+
+
+@dataclass
+class _Measured:
+    """What was found so far, by label of the subject: agreement with the first one, and right answers
+    where an image's folder says the class (*named*: after the classes, not only one folder each)."""
+
+    subjects: Sequence[Subject]
+    judge: Subject
+    labels: dict[str, int]
+    named: bool
+    results: dict[str, Agreement] = field(default_factory=dict[str, "Agreement"])
+    truth: dict[str, Agreement] = field(default_factory=dict[str, "Agreement"])
+
+    def add(self, path: Path, home: str) -> None:
+        """Run every subject on one image of folder *home* ("" for none)."""
+        from adcompile.check.agreement import Agreement, agreement, correctness, has_classes
+        from adcompile.runtime.inputs import make_feeds
+
+        first, judge = self.subjects[0], self.judge
+        feeds, _ = make_feeds(judge.inputs, judge.contract, path)
+        name = f"{home}/{path.name}" if home else path.name
+        expected = first.run(feeds)
+        if not self.named and not has_classes(expected, len(self.labels)):
+            self.labels = {}  # folders of another kind
+        for subject in self.subjects:
+            got = expected if subject is first else subject.run(feeds)
+            if subject is not first:
+                agreed = agreement(expected, got, judge.contract.roles)
+                self.results.setdefault(subject.label, Agreement()).add(name, agreed)
+            if home in self.labels:
+                right = correctness(got, self.labels[home])
+                self.truth.setdefault(subject.label, Agreement()).add(name, right)
 
 
 def _show(
@@ -163,27 +141,3 @@ def _labels(homes: Sequence[str], classes: Mapping[int, str]) -> dict[str, int]:
             fix="name the sub-folders like the classes, or give --classes",
         )
     return {name: by_name[name] for name in names}
-
-
-def _open(
-    path: Path,
-    label: str,
-    mode: str,
-    options: dict[str, str],
-    stack: ExitStack,
-    decoder: str | None,
-    given: Contract | None,
-) -> Subject:
-    from adcompile.manifest import MANIFEST
-
-    if (path / MANIFEST).is_file():
-        from adcompile.runtime.bundle import load
-
-        bundle = stack.enter_context(load(path, mode, options=options))
-        contract = bundle.manifest.contract
-        return Subject(label, lambda f: bundle.run(f).outputs, bundle.inputs, contract, True)
-    from adcompile.cli.reference import open_reference
-
-    file = path / "model.onnx" if path.is_dir() else path
-    session, specs, contract = open_reference(file, decoder, given)
-    return Subject(label, session.run, specs, contract, False)
