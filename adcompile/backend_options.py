@@ -17,6 +17,7 @@ PLACEMENT: Mapping[str, str] = {
     "roi_rows": "nominal regions per image, for counts",
     "min_macs": "parts with fewer multiply-adds go to the host",
     "keep_small": "true: keep parts that cost more than they save",
+    "memory_mib": "what the board gives the device parts, in MiB; more is said, or refused by --strict",
 }
 """Of every family: what ``place`` reads."""
 QUANTIZATION: Mapping[str, str] = {

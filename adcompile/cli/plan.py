@@ -147,6 +147,13 @@ def show(plan: Plan, *, every: bool = False) -> None:
         f"on the device: {plan.coverage_nodes:.0%} of nodes, {plan.coverage_macs:.2%} of multiply-adds"
     )
     console.say("times are rough estimates per image, used only to weigh parts against boundaries")
+    each = ", ".join(
+        f"{part.name} {_size(part.cost.weights + part.cost.activations)}"
+        for part in plan.parts
+        if part.placement == "device"
+    )
+    if each:
+        console.say(f"memory of the device, without the vendor's scratch: about {each}")
     for note in plan.notes:
         console.say(f"note: {note}")
 

@@ -13,6 +13,7 @@ from adcompile.ir.graph import tensor_spec
 from adcompile.place import naming
 from adcompile.place.cost import coverage, nbytes, work
 from adcompile.place.facts import facts_of
+from adcompile.place.memory import activation_bytes, too_large, weight_bytes
 from adcompile.place.partition import (
     AT,
     DEVICE,
@@ -289,11 +290,14 @@ class _Placement:
         inputs, outputs = boundary(self.flow, members)
         device = colour != HOST
         rows = self.settings.roi_rows
+        precision = (precision_of(colour) or self.facts.precision) if device else "fp32"
+        nodes = [self.flow.nodes[i] for i in members] if device else []
+        at_once = 1 if self.policy == "loop" else rows
         return PartPlan(
             name=name,
             placement="device" if device else "host",
             role=role,
-            precision=(precision_of(colour) or self.facts.precision) if device else "fp32",
+            precision=precision,
             rows="roi" if is_roi(colour) else "",
             options=self._roi_options() if is_roi(colour) else {},
             inputs=tuple(tensor_spec(v) for v in inputs),
@@ -305,6 +309,8 @@ class _Placement:
                 calls=value.calls,
                 saved_us=round(value.saved_us) if device else 0,
                 boundary_us=round(value.boundary_us) if device else 0,
+                weights=weight_bytes(nodes, precision),
+                activations=activation_bytes(nodes, outputs, precision, at_once),
             ),
             why=self._reasons(members),
             nodes=tuple(self.flow.nodes[i].name or "" for i in members),
@@ -342,6 +348,8 @@ class _Placement:
             notes.append(
                 f"multiply-adds and bytes count {self.settings.roi_rows} regions per image"
             )
+        if text := too_large(parts, self.facts.target, self.settings.memory_mib):
+            notes.append(text)
         low, high = opset_range(self.facts.target)
         if not low <= self.facts.opset <= high:
             notes.append(

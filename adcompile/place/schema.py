@@ -36,7 +36,7 @@ class Settings(BaseModel):
     ``roi_buckets`` are the row counts of the policy ``bucket``;
     ``roi_rows`` is the nominal number of regions per image for every count. Parts below
     ``min_macs`` multiply-adds, and those that cost more than they save, go to the host unless
-    ``keep_small``.
+    ``keep_small``. ``memory_mib`` is what the board gives the device parts, 0 what the target says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class Settings(BaseModel):
     roi_rows: int = Field(default=100, ge=1, le=100_000)
     min_macs: int = Field(default=0, ge=0)
     keep_small: bool = False
+    memory_mib: int = Field(default=0, ge=0)
 
     def selectors(self) -> tuple[str, ...]:
         """All selectors in use."""
@@ -73,7 +74,10 @@ class Why(BaseModel):
 
 
 class Cost(BaseModel):
-    """Size and boundary of a part, per image. Times are rough estimates, used for nothing else."""
+    """Size and boundary of a part, per image. Times are rough estimates, used for nothing else.
+
+    ``weights`` and ``activations`` are bytes of the device's memory (``place.memory``); 0 on the host.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,6 +87,8 @@ class Cost(BaseModel):
     calls: int = 1
     saved_us: int = 0
     boundary_us: int = 0
+    weights: int = 0
+    activations: int = 0
 
 
 class PolicyPlan(BaseModel):

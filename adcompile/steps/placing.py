@@ -12,11 +12,13 @@ from adcompile.errors import Unsupported, UsageError
 from adcompile.job import Job
 from adcompile.passes.decode_detections import RESULTS
 from adcompile.place.apply import apply_plan
+from adcompile.place.memory import too_large
 from adcompile.place.planner import Better, Placed, place_nodes
 from adcompile.place.review import review
 from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
+from adcompile.target import Target
 
-PLACEMENT_OPTIONS = ("roi_policy", "roi_rows", "min_macs", "keep_small")
+PLACEMENT_OPTIONS = ("roi_policy", "roi_rows", "min_macs", "keep_small", "memory_mib")
 
 
 def place_and_partition(job: Job) -> None:
@@ -27,7 +29,7 @@ def place_and_partition(job: Job) -> None:
     for note in job.plan.notes:
         job.report.note(note)
     if job.options.strict:
-        _insist(job.plan)
+        _insist(job.plan, job.target)
     job.parts = apply_plan(job.ir, job.plan)
 
 
@@ -120,8 +122,11 @@ def _given(job: Job) -> Plan:
     return plan
 
 
-def _insist(plan: Plan) -> None:
-    """--strict: whatever the target refuses is an error, not a host part."""
+def _insist(plan: Plan, target: Target) -> None:
+    """--strict: whatever the target refuses is an error, not a host part; so are parts too large."""
+    if text := too_large(plan.parts, target, plan.settings.memory_mib):
+        what, _, fix = text.partition("; ")
+        raise Unsupported(what, where=plan.target, fix=fix)
     host = [part for part in plan.parts if part.placement == "host"]
     refused = [why for part in host for why in part.why if why.refused]
     if not refused:

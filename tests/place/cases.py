@@ -300,6 +300,7 @@ VARIANTS: dict[str, Case] = {
     "relu_empty": Case("Relu", (Free((1, 0, 8, 8)),)),
     "pad_reflect": Case("Pad", (X, ints(0, 0, 1, 1, 0, 0, 1, 1)), {"mode": "reflect"}),
     "pad_wrap": Case("Pad", (X, ints(0, 0, 1, 1, 0, 0, 1, 1)), {"mode": "wrap"}, opset=19),
+    "relu_bfloat": Case("Relu", (Free((1, 8), TensorProto.BFLOAT16),)),
     "scatter_add": Case(
         "ScatterND", (V, ints(0, 1).reshape(1, 2), Free((1,))), {"reduction": "add"}
     ),

@@ -58,6 +58,7 @@ REFUSED = [
     ("trt", "", "pool_dilated", "dilation"),
     ("trt", "", "pool_indices", "2 outputs"),
     ("trt:orin-nx@10.3", "", "pad_wrap", "'wrap'"),
+    ("trt:orin-nx@8.6", "", "relu_bfloat", "bfloat16 needs TensorRT 9.0"),
     ("trt", "", "scatter_add", "reduction 'add'"),
     ("trt", "", "quantize_5", "zero point"),
     ("trt", "", "quantize_128", "zero point"),

@@ -27,6 +27,7 @@ from adcompile.place.support import (
 )
 
 NUMBERS = (*FLOATS, *INTS)
+_BFLOAT_SINCE = 900
 RESIZE_COORDINATES = (
     "half_pixel",
     "pytorch_half_pixel",
@@ -38,7 +39,15 @@ RESIZE_COORDINATES = (
 
 def supports(node: ir.Node, facts: Facts) -> Verdict:
     """Judge one node for a trt target."""
-    return judge(node, facts, TABLE)
+    verdict = judge(node, facts, TABLE)
+    version = facts.target.limits.get("version", _BFLOAT_SINCE)
+    if verdict and version < _BFLOAT_SINCE and _has_bfloat(node):
+        return Verdict.no("bfloat16 needs TensorRT 9.0", "export in float32", APPROXIMATE, "S1")
+    return verdict
+
+
+def _has_bfloat(node: ir.Node) -> bool:
+    return any(dtype_name(v) == "bfloat16" for v in (*node.inputs, *node.outputs) if v is not None)
 
 
 def _full_only(site: Site) -> Verdict | None:
