@@ -96,7 +96,8 @@ def test_recipe_is_a_shell_script_for_its_version(tmp_path: Path, version: str) 
 
 
 def test_recipe_runs_against_a_stand_in(tmp_path: Path) -> None:
-    """With a fake trtexec the script writes the plan; another version on the board is refused."""
+    """With a fake trtexec the script writes the plan; another version on the board is refused, and what
+    may help is said where it fails."""
     record, out, _ = made("trt:orin-nx@10.3", "fp16", tmp_path)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
@@ -109,12 +110,23 @@ def test_recipe_runs_against_a_stand_in(tmp_path: Path) -> None:
             'for a in "$@"; do case $a in --saveEngine=*) echo plan > "${a#*=}";; esac; done\n'
         )
         tool.chmod(0o755)
+        return started()
+
+    def started() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", str(bundle / record.files["recipe"])],
             env={"TRTEXEC": str(tool), "PATH": "/usr/bin:/bin"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
+    tool.write_text("#!/bin/sh\necho '[E] some layer' >&2; case $* in *--onnx*) exit 1;; esac\n")
+    tool.chmod(0o755)
+    failed = started()
+    assert failed.returncode == 1
+    assert "fp32" in failed.stderr
+    assert "--pin NODE=host" in failed.stderr
+    assert "dla_core" not in failed.stderr
+    assert not (bundle / record.files["plan"]).exists()
     refused = run("8601")
     assert (refused.returncode, "has 8.6" in refused.stderr) == (2, True)
     assert run("100300").returncode == 0

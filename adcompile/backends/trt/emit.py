@@ -156,6 +156,7 @@ def _recipe(
         "part": part,
         "typed": typed,
         "options": options,
+        "hints": _hints(lowered.precision, wishes),
         "version": f"{version[0]}.{version[1]}",
         "major": version[0],
         "minor": version[1],
@@ -163,3 +164,16 @@ def _recipe(
         "target": ctx.target,
     }
     return render("trt/build.sh.j2", values)
+
+
+def _hints(precision: str, wishes: Wishes) -> list[str]:
+    """What to try when trtexec fails, likeliest first; each is something to build again with."""
+    hints: list[str] = []
+    if wishes.dla_core is not None:
+        hints.append("build for the GPU first: without -O dla_core")
+    hints.append("out of memory: -O workspace_mib with a smaller number, or close other programs")
+    if precision != "fp32":
+        float_one = "fp16" if precision == "int8" else "fp32"
+        hints.append(f"another precision shows whether {precision} is the reason: {float_one}")
+    hints.append("a node that it cannot build: pin it to the host with --pin NODE=host")
+    return hints
