@@ -10,6 +10,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,13 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+_ITEM_BYTES = {  # of numpy dtypes that have other than 4
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool"), 1),
+}
+
+
 class TensorSpec(Record):
     """Name, numpy dtype name and shape of a tensor; a free dimension is its symbol as a string.
 
@@ -39,6 +47,12 @@ class TensorSpec(Record):
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the tensor, where a free dimension counts as one."""
+        count = prod(d if isinstance(d, int) else 1 for d in self.shape)
+        return count * _ITEM_BYTES.get(self.dtype, 4)
 
     @property
     def is_tensor(self) -> bool:

@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import prod
 
 from adcompile.manifest import Manifest, PartRecord, TensorSpec
 from adcompile.render import render_page
 
-BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1}
 WIDTH = 860
 BOX_WIDTH = 300
 BOX_HEIGHT = 58
@@ -88,10 +86,7 @@ def _row(part: PartRecord, total: int) -> Row:
 
 def _volume(tensors: tuple[TensorSpec, ...]) -> str:
     """Bytes of the static tensors; a free dimension counts as one row and is marked."""
-    known = sum(
-        prod(d if isinstance(d, int) else 1 for d in t.shape) * BYTES.get(t.dtype, 4)
-        for t in tensors
-    )
+    known = sum(t.row_bytes for t in tensors)
     free = any(isinstance(d, str) for t in tensors for d in t.shape)
     size = f"{known / 1024:,.0f} KiB" if known >= 1024 else f"{known} B"
     count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"

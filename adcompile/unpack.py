@@ -66,7 +66,14 @@ def bundle_folder(path: Path) -> Path:
     folder = home / path.stem
     if _intact(path, folder):
         return folder
-    return unpack(path, folder, force=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        return unpack(path, folder)
+    except InputError:
+        if _intact(path, folder):  # another process was faster, and may be using it
+            return folder
+        raise
 
 
 def _intact(archive: Path, folder: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from math import prod
 
 from adcompile.changes.declared import SHORT, describe, pairs
 from adcompile.changes.read import Side
@@ -14,8 +13,6 @@ from adcompile.place.schema import PartPlan
 
 SHOWN = 3  # names of nodes in a subject
 ALIKE = 0.5  # share of common nodes from which parts of different names are the same part
-BYTES = {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}
-BYTES_ELSE = 4
 
 
 def rewrites(old: Side, new: Side) -> Section:
@@ -192,9 +189,7 @@ def _boundaries(side: Side) -> dict[str, str]:
 
 def _volume(spec: TensorSpec) -> str:
     free = any(isinstance(d, str) for d in spec.shape)
-    count = prod(d if isinstance(d, int) else 1 for d in spec.shape)
-    size = count * BYTES.get(spec.dtype, BYTES_ELSE)
-    return f"{size:,} bytes" + (" per row" if free else "")
+    return f"{spec.row_bytes:,} bytes" + (" per row" if free else "")
 
 
 def _bytes_moved(side: Side) -> int:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,17 @@ def test_the_cache_is_not_believed(bundle: Path, tmp_path: Path) -> None:
     manifest = read_manifest(folder).model_copy(update={"pipeline": "other"})
     (folder / "manifest.json").write_text(manifest.dump())
     assert contents(bundle_folder(file)) == contents(bundle)
+
+
+def test_several_may_unpack_at_once(bundle: Path, tmp_path: Path, own_cache: Path) -> None:
+    """The first that is done wins, and nobody takes the folder away under it."""
+    file = pack(bundle, tmp_path / "m.adz").path
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(bundle_folder, [file] * 4))
+    assert len(set(folders)) == 1
+    assert contents(folders[0]) == contents(bundle)
+    assert [p.name for p in own_cache.glob("*/*")] == ["m"]
+    assert not list(own_cache.glob("*/.*"))
 
 
 def test_what_is_left_out_is_said(
