@@ -21,6 +21,7 @@ from adcompile.contract import (
 )
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import TensorSpec
+from adcompile.outputs import role_of
 
 PREPROCESS_PRESETS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...], float]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0 / 255.0),
@@ -28,19 +29,6 @@ PREPROCESS_PRESETS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...], flo
     "raw": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0),
 }
 
-# an output whose name holds one of these words has that role
-ROLE_WORDS: tuple[tuple[str, str], ...] = (
-    ("pred_score", "score"),
-    ("anomaly_map", "map"),
-    ("boxes", "boxes"),
-    ("labels", "labels"),
-    ("scores", "scores"),
-    ("masks", "masks"),
-    ("score", "score"),
-    ("map", "map"),
-    ("layer", "features"),
-    ("feature", "features"),
-)
 MAX_CONTRACT_BYTES = 1 << 20
 
 
@@ -104,12 +92,6 @@ def _in_words(rule: Preprocess) -> str:
     }.get(rule.resize, "stretched to")
     height, width = rule.size
     return f"{colours} {numbers}, {fitted} {height}×{width} (give --preprocess or --contract)"
-
-
-def role_of(name: str) -> str:
-    """Role of an output by its name; "tensor" when the name says nothing."""
-    lowered = name.lower()
-    return next((role for word, role in ROLE_WORDS if word in lowered), "tensor")
 
 
 def _guess(spec: TensorSpec, preset: str) -> Preprocess | None:

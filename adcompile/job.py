@@ -33,6 +33,7 @@ from adcompile.interfaces import (
 )
 from adcompile.lower.search import TRIES, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
+from adcompile.outputs import Taken
 from adcompile.place.plan import Plan
 from adcompile.place.targets import resolve_target
 from adcompile.target import PRECISIONS, Target, check_precision
@@ -197,6 +198,7 @@ class Job:
     reference: ir.Model | None = None
     model: ir.Model | None = None
     contract: Contract = field(default_factory=Contract)
+    outputs: dict[str, Taken] = field(default_factory=dict[str, Taken])
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     fields: dict[str, str] = field(default_factory=dict[str, str])  # what decides the bundle
     # specialize, canonicalize, prepare

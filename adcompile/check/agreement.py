@@ -1,7 +1,7 @@
 """How far a compiled model agrees with the original on images, with or without labels.
 
 What is compared follows from the outputs: detections are matched, class scores are compared by the
-class that wins, maps of class scores by the class of every pixel, everything else by its values.
+class that wins, class maps by the class of every pixel, everything else by its values.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy.typing as npt
 from adcompile.check import detections
 from adcompile.check.compare import snr_db
 from adcompile.errors import InputError
+from adcompile.outputs import CLASS_MAP
 from adcompile.runtime.executor import Array
 from adcompile.runtime.images import SUFFIXES
+from adcompile.runtime.segments import Labels, labels_of
 
 IOU = 0.5  # overlap from which two boxes are the same object
 TOP = 5
-SMALLEST_MAP = 8  # pixels along each side: smaller outputs are features, not label maps
 ARRAYS = (".npz", ".npy")
 
 SAME_CLASS = "same top class"
@@ -115,7 +116,8 @@ def agreement(
             raise InputError(
                 f"output {name!r} {what}", why=f"the reference gives {list(expected.shape)}"
             )
-        found.update({(name, measure): v for measure, v in _output(expected, got).items()})
+        measured = _output(roles.get(name, "tensor"), expected, got)
+        found.update({(name, measure): value for measure, value in measured.items()})
     return found
 
 
@@ -141,17 +143,7 @@ def has_classes(outputs: Mapping[str, Array], count: int) -> bool:
     return any(is_class_scores(a) and a.shape[1] == count for a in outputs.values())
 
 
-def is_label_map(array: Array) -> bool:
-    """1×C×H×W floats: C scores for every pixel."""
-    return (
-        array.dtype.kind == "f"
-        and array.ndim == 4
-        and array.shape[0] == 1 < array.shape[1]
-        and min(array.shape[2:]) >= SMALLEST_MAP
-    )
-
-
-def _output(expected: Array, got: Array) -> dict[str, float]:
+def _output(role: str, expected: Array, got: Array) -> dict[str, float]:
     if expected.dtype.kind not in "fiub" or not expected.size:
         return {EQUAL: float(np.array_equal(expected, got))}
     wide, other = expected.astype(np.float64), got.astype(np.float64)
@@ -168,8 +160,8 @@ def _output(expected: Array, got: Array) -> dict[str, float]:
         found[SAME_CLASS] = float(alike and order[0] == scores[0].argmax())
         if expected.shape[1] > 2 * TOP:
             found[IN_TOP] = float(alike and scores[0].argmax() in order[:TOP])
-    elif is_label_map(expected):
-        found.update(_label_maps(scores[0].argmax(0), others[0].argmax(0), expected.shape[1]))
+    elif role == CLASS_MAP:
+        found.update(_label_maps(labels_of(expected), labels_of(got)))
     if not alike:
         return found | {COSINE: 0.0, SNR: 0.0}
     found[COSINE] = _cosine(left.ravel(), right.ravel())
@@ -177,10 +169,13 @@ def _output(expected: Array, got: Array) -> dict[str, float]:
     return found
 
 
-def _label_maps(
-    left: npt.NDArray[np.intp], right: npt.NDArray[np.intp], classes: int
-) -> dict[str, float]:
-    pairs = np.bincount((left * classes + right).ravel(), minlength=classes * classes)
+def _label_maps(left: Labels | None, right: Labels | None) -> dict[str, float]:
+    if left is None or right is None:
+        return {}  # the contract calls something a class map that is none
+    _, numbers = np.unique(np.stack([left, right]), return_inverse=True)
+    first, second = numbers.reshape(2, -1).astype(np.int64)
+    classes = int(numbers.max()) + 1
+    pairs = np.bincount(first * classes + second, minlength=classes * classes)
     table = pairs.reshape(classes, classes).astype(np.float64)
     both = np.diag(table)
     either = table.sum(0) + table.sum(1) - both

@@ -17,10 +17,15 @@ import numpy.typing as npt
 from adcompile.check import detections
 from adcompile.check.tolerance import ABSOLUTE_ROLES, Tolerance, Tolerances
 from adcompile.contract import Score
+from adcompile.outputs import CLASS_MAP
 from adcompile.runtime.decision import decide
 from adcompile.runtime.executor import Array
 
 SNR_CAP = 300.0  # of equal arrays, instead of infinity
+
+
+SAME_CLASSES = 0.999  # share of pixels whose class must be the same in float
+SAME_CLASSES_COARSE = 0.5  # in coarser precisions; as loose as their bounds of signal to noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,10 @@ def compare(
         if name in found:
             continue
         role = roles.get(name, "tensor")
-        result = compare_tensor(name, role, array, actual[name], tolerances.role(role))
+        bound = tolerances.role(role)
+        numbers = role == CLASS_MAP and array.dtype.kind in "iu"
+        how = _compare_classes if numbers else compare_tensor
+        result = how(name, role, array, actual[name], bound)
         if role == "score" and score is not None:
             result = _with_decisions(result, array, actual[name], score)
         found[name] = result
@@ -164,6 +172,20 @@ def snr_db(reference: npt.NDArray[np.float64], difference: npt.NDArray[np.float6
     if signal == 0.0:
         return -SNR_CAP
     return max(-SNR_CAP, min(SNR_CAP, 10.0 * math.log10(signal / noise)))
+
+
+def _compare_classes(
+    name: str, role: str, reference: Array, actual: Array, tolerance: Tolerance
+) -> Comparison:
+    """Whole numbers that stand for classes: by the share of equal ones, not by how far they differ."""
+    least = SAME_CLASSES if tolerance.snr_db is None else SAME_CLASSES_COARSE
+    words = f"{least:.1%} of the pixels"
+    problem = _mismatch(reference, actual)
+    if problem:
+        return Comparison(name, role, False, words, {}, problem)
+    equal = int(np.count_nonzero(_wide(reference) == _wide(actual)))
+    same = equal / reference.size if reference.size else 1.0
+    return Comparison(name, role, same >= least, words, {"same_pixels": same})
 
 
 def _outside(

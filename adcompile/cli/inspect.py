@@ -31,6 +31,13 @@ class FoundPart(BaseModel):
     outputs: tuple[TensorSpec, ...]
 
 
+class OutputTaken(BaseModel):
+    """What an output is taken for, and why."""
+
+    role: str
+    why: str
+
+
 class Description(BaseModel):
     """What ``inspect`` says about a model. ``macs`` count 100 regions per image."""
 
@@ -40,6 +47,7 @@ class Description(BaseModel):
     producer: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    taken_for: dict[str, OutputTaken]
     nodes: int
     nodes_simplified: int
     parameters: int
@@ -50,6 +58,7 @@ class Description(BaseModel):
     data_dependent: dict[str, int]
     parts: list[FoundPart]
     contract: bool
+    notes: list[str]
 
 
 def command(
@@ -83,6 +92,7 @@ def describe(job: Job) -> Description:
         producer=f"{source.producer_name or ''} {source.producer_version or ''}".strip(),
         inputs=job.source.inputs,
         outputs=job.source.outputs,
+        taken_for={n: OutputTaken(role=t.role, why=t.why) for n, t in job.outputs.items()},
         nodes=count_nodes(source)[1],
         nodes_simplified=count_nodes(model)[1],
         parameters=_parameters(source),
@@ -92,6 +102,7 @@ def describe(job: Job) -> Description:
         control_flow=[f"{n.op_type} {n.name}" for n in model.graph if _has_body(n)],
         data_dependent=_data_dependent(model),
         parts=_parts(job),
+        notes=job.report.notes,
         contract=bool(job.contract.inputs or job.contract.roles or job.contract.score),
     )
 
@@ -157,9 +168,12 @@ def _show(found: Description) -> None:
         f"{_count(found.parameters)} parameters; {_count(found.macs)} multiply-adds"
         + (" (100 regions per image)" if any(part.rows for part in found.parts) else "")
     )
-    for title, specs in (("inputs", found.inputs), ("outputs", found.outputs)):
-        rows = [(spec.name, spec.dtype, _shape(spec)) for spec in specs]
-        console.table(title, ("name", "type", "shape"), rows)
+    rows = [(spec.name, spec.dtype, _shape(spec)) for spec in found.inputs]
+    console.table("inputs", ("name", "type", "shape"), rows)
+    results = [(s.name, s.dtype, _shape(s), *_taken(found, s.name)) for s in found.outputs]
+    console.table("outputs", ("name", "type", "shape", "taken for", "because"), results)
+    for note in found.notes:
+        console.say(f"note: {note}")
     ops = [f"{op} {n}" for op, n in found.ops.items()]
     console.say("ops: " + ", ".join(ops[:MOST_OPS]) + (", …" if len(ops) > MOST_OPS else ""))
     console.say("control flow: " + (", ".join(found.control_flow) or "none"))
@@ -180,6 +194,11 @@ def _show(found: Description) -> None:
             for part in found.parts
         ],
     )
+
+
+def _taken(found: Description, name: str) -> tuple[str, str]:
+    taken = found.taken_for.get(name)
+    return ("", "") if taken is None else (taken.role, taken.why)
 
 
 def _shape(spec: TensorSpec) -> str:

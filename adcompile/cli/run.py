@@ -183,6 +183,8 @@ def _show(summary: dict[str, object], runs: list[dict[str, object]]) -> None:
             console.say(f"  {word} {each['score']:.3f} at {each['box']}")
         for each in map(_dict, _list(run.get("classes", []))):
             console.say(f"  {each['class'] or each['label']}: {each['value']:.4g}")
+        for each in map(_dict, _list(run.get("segments", []))[:10]):
+            console.say(f"  {each['class'] or each['label']}: {each['share']:.1%} of the pixels")
         if "detections_total" in run:
             console.say(f"  {run['detections_total']} detections")
         if "score" in run:

@@ -17,12 +17,14 @@ from adcompile.detection.fixed import restore
 from adcompile.detection.found import Found
 from adcompile.errors import FormatError, InputError
 from adcompile.manifest import Manifest
+from adcompile.outputs import CLASS_MAP
 from adcompile.runtime.arrays import safe_names, save_array
 from adcompile.runtime.decision import decide, limit_of
 from adcompile.runtime.executor import Array
 from adcompile.runtime.heatmap import Picture, overlay, plain_map, threshold_scale, to_picture
 from adcompile.runtime.images import ImageArray, as_rgb
 from adcompile.runtime.preprocess import Placement
+from adcompile.runtime.segments import Labels, labels_of, over_picture, paint, segments
 
 DETECTOR_ROLES = ("boxes", "labels", "scores", "masks")
 JSON_DETECTIONS = 1000
@@ -48,7 +50,8 @@ def deliver(
     """Summarise *outputs* and, with *folder*, write them there.
 
     Arrays are written as the model gives them. Detections also as ``detections.npz`` in the pixels
-    of the original *image*, drawn in ``detections.png``; anomaly maps as ``heatmap.png``.
+    of the original *image*, drawn in ``detections.png``; anomaly maps as ``heatmap.png``; class maps as
+    ``segments.png``.
     Raises InputError when the folder cannot be written.
     """
     delivery = Delivery()
@@ -61,6 +64,7 @@ def deliver(
         _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
     _anomaly(delivery, outputs, roles, manifest.contract)
     _classes(delivery, outputs, roles, manifest.contract.classes)
+    _segments(delivery, outputs, manifest, folder, picture, where)
     for name, role in roles.items():
         if role == "map" and name in outputs and folder is not None:
             _heatmap(delivery, outputs[name], folder, picture, where, manifest.contract.score)
@@ -92,6 +96,43 @@ def _classes(
         return
 
 
+def _segments(
+    delivery: Delivery,
+    outputs: Mapping[str, Array],
+    manifest: Manifest,
+    folder: Path | None,
+    picture: Picture | None,
+    where: Placement | None,
+) -> Picture | None:
+    """The classes of a class map, and with a picture, that one painted by them (None: there is none).
+
+    In the *folder*, also the class of every pixel of the picture as a grey PNG of 16 bits.
+    """
+    labels = _class_map(outputs, manifest.roles or manifest.contract.roles)
+    if labels is None:
+        return None
+    names = manifest.contract.classes
+    if where is not None:
+        labels = over_picture(labels, where)
+    found = segments(labels, names)
+    delivery.summary["segments"] = [each.record() for each in found]
+    blank = np.zeros((*labels.shape, 3), np.uint8)
+    drawn = paint(blank if picture is None or where is None else picture, labels, names)
+    if folder is not None:
+        _write_png(folder / "segments.png", drawn)
+        numbers = np.clip(labels, 0, 65535).astype(np.uint16)
+        _write_png(folder / "segment_labels.png", numbers)
+        delivery.files += ["segments.png", "segment_labels.png"]
+    return drawn
+
+
+def _class_map(outputs: Mapping[str, Array], roles: Mapping[str, str]) -> Labels | None:
+    for name, array in outputs.items():
+        if roles.get(name) == CLASS_MAP and (labels := labels_of(array)) is not None:
+            return labels
+    return None
+
+
 def _tensors(outputs: Mapping[str, object]) -> dict[str, Array]:
     """All outputs as tensors: items of a sequence are numbered, an absent optional is left out."""
     found: dict[str, Array] = {}
@@ -120,6 +161,8 @@ def show(
         _deliver_detections(delivery, found, manifest.contract, None, picture, min_score)
         names = dict(enumerate(manifest.contract.classes))
         picture = draw(picture, found, names, min_score=min_score)
+    painted = _segments(delivery, outputs, manifest, None, picture, where)
+    picture = picture if painted is None or where is None else painted
     _anomaly(delivery, outputs, roles, manifest.contract)
     name = next((n for n, role in roles.items() if role == "map" and n in outputs), None)
     if name is not None and where is not None:
@@ -254,7 +297,7 @@ def _on_scale(
     return threshold_scale(values, score.minimum or 0.0, middle, score.maximum), 0.0, 1.0
 
 
-def _write_png(path: Path, pixels: Picture) -> None:
+def _write_png(path: Path, pixels: Picture | npt.NDArray[np.uint16]) -> None:
     try:
         Image.fromarray(pixels).save(path, format="PNG")
     except OSError as error:

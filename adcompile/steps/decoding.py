@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from adcompile.contract import CONTRACT_KEY, Contract, Decoder, parse_contract
-from adcompile.declare import find_contract, role_of
+from adcompile.declare import find_contract
 from adcompile.detection.decoders import NONE, parse_decoder
 from adcompile.detection.exported import Exported, read_exported
 from adcompile.detection.recognise import Recognised, recognise
@@ -17,6 +17,7 @@ from adcompile.errors import UsageError
 from adcompile.interfaces import Report
 from adcompile.ir.graph import tensor_spec
 from adcompile.manifest import TensorSpec
+from adcompile.outputs import Taken, take_outputs
 from adcompile.passes.decode_detections import RESULTS, DecodeDetections
 from adcompile.passes.specialize import real_inputs
 from adcompile.rewrite.pipeline import Pipeline
@@ -27,12 +28,13 @@ LETTERBOX: Mapping[str, object] = {"resize": "letterbox", "resample": "cv_biline
 
 @dataclass
 class Decoding:
-    """A model's contract, the passes that append its decoder (None: there is nothing to append), and
-    what the user should know."""
+    """A model's contract, the passes that append its decoder (None: there is nothing to append), what
+    the user should know, and what each output is taken for and why."""
 
     contract: Contract
     append: Pipeline | None = None
     notes: list[str] = field(default_factory=list[str])
+    outputs: dict[str, Taken] = field(default_factory=dict[str, Taken])
 
     def apply(self, model: ir.Model, report: Report) -> None:
         """Append the decoder to *model*, and learn what its outputs are now called."""
@@ -41,10 +43,26 @@ class Decoding:
         before = [value.name for value in model.graph.outputs]
         self.append.run(model, report)
         made = [v.name or "" for v in model.graph.outputs if v.name not in before]
-        named = {v.name or "": role_of(v.name or "") for v in model.graph.outputs}
-        roles = {n: self.contract.roles.get(n, role) for n, role in named.items()}
-        roles |= zip(made, RESULTS, strict=True)
+        found = {v.name or "": self.outputs.get(v.name or "") for v in model.graph.outputs}
+        self.outputs = {name: taken for name, taken in found.items() if taken is not None}
+        why = "decode-detections makes it"
+        self.outputs |= {n: Taken(r, why) for n, r in zip(made, RESULTS, strict=True)}
+        self.know_roles()
+
+    def know_roles(self) -> None:
+        """Let the contract say what the outputs are taken for."""
+        roles = {name: taken.role for name, taken in self.outputs.items()}
         self.contract = self.contract.model_copy(update={"roles": roles})
+
+    def take(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        declared: Mapping[str, str],
+    ) -> None:
+        """Judge the model's own outputs."""
+        self.outputs = take_outputs(inputs, outputs, declared, len(self.contract.classes))
+        self.know_roles()
 
 
 def settle_contract(
@@ -54,27 +72,28 @@ def settle_contract(
     given: Contract | None = None,
     preset: str | None = None,
     asked: str | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Decoding:
     """The contract of *model*, with inputs of the shapes of *inputs* (None: its own).
 
-    *given* is the user's contract, *preset* his pre-processing. *asked* is a decoder's text or
-    ``none``; without it the contract's decoder counts, else the one that is recognised. Raises
-    UsageError for a decoder beside a batch of several images.
+    *given* is the user's contract, *preset* his pre-processing, *classes* his names. *asked* is a
+    decoder's text or ``none``; without it the contract's decoder counts, else the one that is
+    recognised. Raises UsageError for a decoder beside a batch of several images.
     """
     specs = inputs or [tensor_spec(value) for value in real_inputs(model)]
     outputs = [tensor_spec(value) for value in model.graph.outputs]
     exported = read_exported(model.metadata_props)
     declared = _declared(model, given, preset)
-    decoder, seen = _decoder(model, exported, declared, asked)
+    decoder, seen = _decoder(model, exported, declared.decoder, asked)
     several = [s.name for s in specs if len(s.shape) == 4 and s.shape[0] not in (1, "?")]
     several = [s.name for s in specs if s.name in several and isinstance(s.shape[0], int)]
     trained = _trained(decoder, exported, numbers=preset is None)
     contract, notes = find_contract(
         model.metadata_props, specs, outputs, given, preset, trained=trained
     )
-    if exported is not None and not contract.classes:
-        contract = contract.model_copy(update={"classes": exported.names})
-    found = Decoding(contract, notes=notes)
+    names = classes or contract.classes or (exported.names if exported is not None else ())
+    found = Decoding(contract.model_copy(update={"classes": names}), notes=notes)
+    found.take(specs, outputs, declared.roles)
     if decoder is None:
         found.notes += [seen.why] if seen.why else []
     elif asked == NONE or (several and seen.why):
@@ -90,14 +109,12 @@ def settle_contract(
     return found
 
 
-def _declared(model: ir.Model, given: Contract | None, preset: str | None) -> Decoder | None:
-    """The decoder that a contract names."""
-    if given is not None:
-        return given.decoder
+def _declared(model: ir.Model, given: Contract | None, preset: str | None) -> Contract:
+    """What is declared: by the user, else in the model's metadata, else nothing."""
     text = model.metadata_props.get(CONTRACT_KEY)
-    if text is None or preset is not None:
-        return None
-    return parse_contract(text, "model metadata").decoder
+    if given is not None or text is None or preset is not None:
+        return given or Contract()
+    return parse_contract(text, "model metadata")
 
 
 def _decoder(
@@ -132,8 +149,8 @@ def _leave_raw(
     """Say why nothing is decoded, and mark the output as what it is."""
     why = "as asked" if not several else f"input {several[0]!r} holds several images"
     found.notes.append(f"raw detections stay as they are ({why}): {seen.why}")
-    roles = {**found.contract.roles, **dict.fromkeys(decoder.outputs, RAW)}
-    found.contract = found.contract.model_copy(update={"roles": roles})
+    found.outputs |= dict.fromkeys(decoder.outputs, Taken(RAW, f"a {decoder.preset} detector's"))
+    found.know_roles()
 
 
 def _append(found: Decoding, decoder: Decoder, seen: Recognised) -> None:

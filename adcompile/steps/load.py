@@ -66,12 +66,11 @@ def load(job: Job, source: Source) -> None:
         given=job.options.contract,
         preset=job.options.preprocess,
         asked=job.options.decoder,
+        classes=job.options.classes,
     )
     _decode(job, decoding)
     if inside and job.options.contract is None:
         job.contract = _as_in_graph(job.contract, inside)
-    if job.options.classes:
-        job.contract = job.contract.model_copy(update={"classes": job.options.classes})
     for note in decoding.notes:
         job.report.note(note)
 
@@ -86,7 +85,7 @@ def _decode(job: Job, decoding: Decoding) -> None:
         job.pipeline.append(f"decode: {decoding.append}")
         results = tuple(graph.tensor_spec(v) for v in job.reference.graph.outputs)
         job.source = job.source.model_copy(update={"outputs": results})
-    job.contract = decoding.contract
+    job.contract, job.outputs = decoding.contract, decoding.outputs
 
 
 def _check_executable(job: Job, model: ir.Model, name: str) -> None:

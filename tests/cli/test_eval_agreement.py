@@ -97,7 +97,7 @@ def test_measures() -> None:
     left[0, 1, :, :4] = 1.0
     right = left.copy()
     right[0, 1, :2, :4] = -1.0
-    found = agreement({"m": left}, {"m": right}, {})
+    found = agreement({"m": left}, {"m": right}, {"m": "class_map"})
     assert found["m", "pixels of the same class"] == pytest.approx(56 / 64)
     assert found["m", "mean IoU of the classes"] == pytest.approx((24 / 32 + 32 / 40) / 2)
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
