@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
-import onnx_ir as ir
+import onnx_ir
 
 from adcompile import registry
 from adcompile.anomaly.lint import Issue
@@ -20,7 +20,7 @@ from adcompile.backend_options import check_names
 from adcompile.cache import StepCache
 from adcompile.check.golden import GoldenInput
 from adcompile.contract import Contract
-from adcompile.errors import UsageError
+from adcompile.errors import PassError, UsageError
 from adcompile.fileset import FileSet
 from adcompile.interfaces import (
     Array,
@@ -178,6 +178,31 @@ class BuildResult:
         }
 
 
+T = TypeVar("T")
+
+
+class Made(Generic[T]):
+    """A field of the job that a step fills in. To read it before is a defect in the order of steps."""
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, job: None, owner: type[object]) -> Made[T]: ...
+    @overload
+    def __get__(self, job: object, owner: type[object]) -> T: ...
+    def __get__(self, job: object | None, owner: type[object]) -> T | Made[T]:
+        if job is None:
+            return self
+        try:
+            return cast("T", vars(job)[self._name])
+        except KeyError:
+            raise PassError(f"no step has made the job's {self._name} yet") from None
+
+    def __set__(self, job: object, value: T) -> None:
+        vars(job)[self._name] = value
+
+
 @dataclass
 class Job:
     """The state of one build. Each step fills the fields below its own line."""
@@ -193,10 +218,10 @@ class Job:
     started: float
     work: Path  # scratch; removed at the end, whatever happens
     # load
-    source: ModelRecord | None = None
+    source = Made[ModelRecord]()
     folder: Path | None = None  # of a fitted model
-    reference: ir.Model | None = None
-    model: ir.Model | None = None
+    reference = Made[onnx_ir.Model]()  # as the user gave it
+    ir = Made[onnx_ir.Model]()  # the one that is compiled
     contract: Contract = field(default_factory=Contract)
     outputs: dict[str, Taken] = field(default_factory=dict[str, Taken])
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
@@ -206,7 +231,7 @@ class Job:
     issues: list[Issue] = field(default_factory=list["Issue"])  # contradictions of the contract
     float_nodes: tuple[str, ...] = ()  # nodes that keep float32 in a coarser device part
     # place and partition
-    plan: Plan | None = None
+    plan = Made[Plan]()
     parts: list[Part] = field(default_factory=list[Part])
     # golden
     inputs: list[GoldenInput] = field(default_factory=list[GoldenInput])
@@ -226,8 +251,8 @@ class Job:
     # emit, write
     files: FileSet = field(default_factory=FileSet)
     records: list[PartRecord] = field(default_factory=list[PartRecord])
-    staged: Path | None = None
-    manifest: Manifest | None = None
+    staged = Made[Path]()
+    manifest = Made[Manifest]()
     ok: bool = True
 
     @classmethod
@@ -261,12 +286,6 @@ class Job:
             work=work,
         )
 
-    @property
-    def ir(self) -> ir.Model:
-        """The model being compiled; only valid after ``load``."""
-        assert self.model is not None
-        return self.model
-
     def seconds(self) -> float:
         """Wall time since the build began."""
         return time.monotonic() - self.started
@@ -288,7 +307,6 @@ class Job:
 
     def settle_output(self) -> Path:
         """The bundle folder: what was asked for, else ``build/<model>-<target>``."""
-        assert self.source is not None
         if self.output is None:
             safe = self.target.name.replace(":", "-").replace("@", "-")
             self.output = Path("build") / f"{Path(self.source.name).name}-{safe}"

@@ -82,8 +82,6 @@ def describe(job: Job) -> Description:
     """Everything that ``inspect`` knows."""
     from adcompile.ir.graph import count_nodes
 
-    assert job.source is not None
-    assert job.reference is not None
     source, model = job.reference, job.ir
     return Description(
         name=job.source.name,

@@ -53,7 +53,7 @@ def _bring_along(jobs: list[Job], model: Path) -> None:
         step(first)
     common = first.ir
     for job in jobs:
-        job.source, job.contract, job.model = first.source, first.contract, common.clone()
+        job.source, job.contract, job.ir = first.source, first.contract, common.clone()
         rewriting.prepare(job)
 
 

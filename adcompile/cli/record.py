@@ -101,7 +101,6 @@ def command(
     with scratch() as work, console.progress() as view:
         task = view.add_task("plan", total=None)
         job = plan_parts(model, target, options, work)
-        assert job.source is not None
         inputs = [tensor_spec(value) for value in job.ir.graph.inputs]
         outputs = [tensor_spec(value) for value in job.ir.graph.outputs]
         identity = identity_of(job.source.sha256, job.parts, job.contract, seed, rows)

@@ -122,7 +122,6 @@ def _identity(job: Job, part: Part) -> list[object]:
 
 def _apply(job: Job, chosen: StepScore) -> None:
     """Write the outcome into the plan and the parts."""
-    assert job.plan is not None
     updated: list[PartPlan] = []
     for planned in job.plan.parts:
         own = set(planned.nodes) & set(chosen.floats)
@@ -151,8 +150,6 @@ def check_budget(job: Job) -> None:
     """Measure the finished bundle, simulated where there is no device, and hold it to the budget."""
     if job.options.budget is None or not job.search or asks_accuracy(job):
         return  # an anomaly detector's accuracy is checked by verify
-    assert job.staged is not None
-    assert job.manifest is not None
     job.watch("measure the bundle")
     budget = parse_budget(job.options.budget)
     with load(job.staged, check=False) as bundle:

@@ -46,7 +46,6 @@ class Runs:
     def chain(self) -> Chain:
         """The parts as one detector."""
         job, head = self.job, self.head
-        assert job.source is not None
         return Chain(
             self.actual,
             fixed_specs(job),

@@ -13,7 +13,7 @@ from adcompile.backends.host.emit import emit_host
 from adcompile.check.diagnose import diagnose
 from adcompile.check.tolerance import default_tolerances
 from adcompile.check.verify import verify_bundle
-from adcompile.errors import PassError, Unsupported
+from adcompile.errors import Unsupported
 from adcompile.fileset import FileSet, publish, staging
 from adcompile.job import BuildResult, Job
 from adcompile.lower.actions import run_actions
@@ -44,7 +44,6 @@ def staged(job: Job) -> Generator[None]:
 def emit(job: Job) -> None:
     """Collect every file and action of the bundle; nothing is written or run here."""
     job.watch("emit")
-    assert job.plan is not None
     host = CpuBackend()
     for part in job.parts:
         backend = host if part.placement == "host" else job.backend
@@ -61,7 +60,6 @@ def emit(job: Job) -> None:
 
 def _emit_host(job: Job) -> None:
     """The C++ project. An operator without a kernel is said, and leaves the bundle without one."""
-    assert job.source is not None
     host = FileSet()
     try:
         emit_host(
@@ -87,7 +85,6 @@ def _emit_host(job: Job) -> None:
 def write(job: Job) -> None:
     """Write all files and a first manifest into the staging folder."""
     job.watch("write")
-    assert job.staged is not None
     records = job.files.write_into(job.staged)
     _move_golden(job, records)
     job.manifest = _manifest(job, records)
@@ -96,8 +93,6 @@ def write(job: Job) -> None:
 
 def act(job: Job) -> None:
     """Run the vendor commands whose tools are here; the others stay pending, with the reason."""
-    assert job.staged is not None
-    assert job.manifest is not None
     if not job.files.actions:
         return
     job.watch("vendor tools")
@@ -123,8 +118,6 @@ def _with_files_that_exist(part: PartRecord, files: dict[str, FileRecord]) -> Pa
 
 def verify(job: Job) -> None:
     """Compare the staged bundle with its golden data; keep the numbers in the manifest."""
-    assert job.staged is not None
-    assert job.manifest is not None
     if job.options.verify == "none" or not job.golden:
         return
     job.watch("verify")
@@ -160,9 +153,7 @@ def _worth_tracing(job: Job) -> bool:
 
 def finish(job: Job) -> BuildResult:
     """Write the final manifest and page, and rename the folder into place."""
-    assert job.staged is not None
-    assert job.manifest is not None
-    assert job.output is not None
+    output = job.settle_output()
     sections: list[str] = []
     if job.rebuilt is not None:
         results = {**job.manifest.results, **job.rebuilt.results()}
@@ -175,14 +166,14 @@ def finish(job: Job) -> BuildResult:
     files[REPORT] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
     job.manifest = job.manifest.model_copy(update={"files": files})
     _save(job)
-    for name in carry_over(job.output, job.manifest, job.staged):
+    for name in carry_over(output, job.manifest, job.staged):
         job.report.note(
             f"category {name!r} was made for the older build and is gone: "
-            f"adcompile category add {job.output} {name} --data DIR"
+            f"adcompile category add {output} {name} --data DIR"
         )
-    publish(job.staged, job.output, replace=job.options.force)
+    publish(job.staged, output, replace=job.options.force)
     return BuildResult(
-        path=job.output,
+        path=output,
         manifest=job.manifest,
         ok=job.ok,
         notes=job.report.notes,
@@ -194,14 +185,11 @@ def finish(job: Job) -> BuildResult:
 
 
 def _save(job: Job) -> None:
-    assert job.staged is not None
-    assert job.manifest is not None
     (job.staged / MANIFEST).write_text(job.manifest.dump(), encoding="utf-8")
 
 
 def _move_golden(job: Job, records: dict[str, FileRecord]) -> None:
     """Golden tensors were recorded into scratch space; they become files of the bundle."""
-    assert job.staged is not None
     root = job.work / "golden"
     if not root.is_dir():
         return
@@ -218,8 +206,6 @@ def _list_files(root: Path, folder: str, records: dict[str, FileRecord]) -> None
 
 
 def _manifest(job: Job, files: dict[str, FileRecord]) -> Manifest:
-    if job.source is None:
-        raise PassError("nothing was loaded")
     return Manifest(
         adcompile=adcompile.__version__,
         model=job.source,

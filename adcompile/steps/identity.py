@@ -20,7 +20,6 @@ from adcompile.version import code_version
 
 def build_fields(job: Job) -> dict[str, str]:
     """Everything that decides the bundle: model, target, options, data, versions; no paths."""
-    assert job.source is not None
     options = job.options
     backend = options.backend_class
     return {

@@ -29,7 +29,6 @@ def wants_golden(job: Job) -> bool:
 
 def unrecordable(job: Job) -> list[TensorSpec]:
     """Inputs that cannot be made up: optionals, and sequences of tensors of unknown rank."""
-    assert job.source is not None
     return [spec for spec in job.source.inputs if unknown_items(spec)]
 
 
@@ -78,5 +77,4 @@ def _golden_inputs(job: Job) -> list[GoldenInput]:
 
 def fixed_specs(job: Job) -> list[TensorSpec]:
     """The model's inputs with the shapes that were fixed."""
-    assert job.source is not None
     return list(job.source.inputs)

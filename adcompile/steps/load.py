@@ -55,7 +55,7 @@ def load(job: Job, source: Source) -> None:
         name=name, sha256=digest, opset=graph.opset(model), inputs=specs, outputs=results
     )
     job.reference = model
-    job.model = model.clone()
+    job.ir = model.clone()
     job.shapes, inside = choose_shapes(model, specs, job.options.input_shapes, job.report, name)
     fixed = tuple(s.model_copy(update={"shape": job.shapes.get(s.name, s.shape)}) for s in specs)
     job.source = job.source.model_copy(update={"inputs": fixed})
@@ -77,8 +77,6 @@ def load(job: Job, source: Source) -> None:
 
 def _decode(job: Job, decoding: Decoding) -> None:
     """Let the model, and the reference that it is compared with, end in detections."""
-    assert job.reference is not None
-    assert job.source is not None
     if decoding.append is not None:
         decoding.apply(job.reference, Report())
         decoding.apply(job.ir, job.report)

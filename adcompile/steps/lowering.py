@@ -23,7 +23,6 @@ RECORD = "lowered.json"
 
 def context(job: Job, part: Part) -> LowerContext:
     """What the backend gets for *part* besides the part."""
-    assert job.plan is not None
     options = {**job.options.backend_options, **job.plan.options_of(part.name)}
     if job.float_nodes:
         wanted = [x for x in options.get("float_nodes", "").split("\n") if x]
@@ -45,7 +44,6 @@ def emit_part(
     job: Job, backend: Backend, part: Part, lowered: Part, ctx: LowerContext, out: FileSet
 ) -> PartRecord:
     """Add a part's files to *out*; its record has the plan's options too."""
-    assert job.plan is not None
     record = backend.emit(part, lowered, ctx, out)
     options = {**job.plan.options_of(part.name), **record.options}
     return record.model_copy(update={"options": options})

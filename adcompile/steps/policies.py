@@ -22,7 +22,6 @@ from adcompile.runtime.tiles import Mosaic
 
 def choose_policies(job: Job) -> None:
     """Settle the policy of every region part, in the plan and in ``job.parts``."""
-    assert job.plan is not None
     for index, part in enumerate(job.parts):
         if not part.rows or part.placement != "device":
             continue

@@ -30,7 +30,6 @@ def check_r0(score: Score, what: str) -> None:
 
 def add_r0_file(job: Job, score: Score, bank: Array, recipe: Recipe, rows: int) -> None:
     """The file, beside the other banks. *rows* is how many features the bank was chosen from."""
-    assert job.source is not None
     if bank.shape[1] != COLUMNS:
         job.report.note(
             f"the .bin has {bank.shape[1]} columns; R0's published application is compiled "

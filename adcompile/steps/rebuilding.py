@@ -144,7 +144,6 @@ def _short_names(samples: tuple[Sample, ...]) -> list[str]:
 def _record_again(runs: Runs) -> None:
     """Golden inputs through the lowered parts; replaces what the float model gave."""
     job = runs.job
-    assert job.source is not None
     if not job.golden:
         return
     job.report.note(

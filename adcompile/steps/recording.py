@@ -38,7 +38,6 @@ FIRST_SIDE = 2  # of N×C×H×W: height and width follow
 
 def record_golden(job: Job) -> None:
     """Run the reference on golden inputs; record inputs, outputs and part boundaries."""
-    assert job.reference is not None
     job.watch("record golden data")
     for spec in [] if job.options.golden else unrecordable(job)[:1]:
         job.report.note(
@@ -98,7 +97,6 @@ def _calibrate(job: Job, parts: Sequence[Part]) -> None:
     if calib is None or kind == "images":
         _from_recording(job, _record(job, calibration_images(job)), parts)
         return
-    assert job.source is not None
     if kind == "recording" and Recording.open(calib).index.identity.model != job.source.sha256:
         raise UsageError(
             "the recording is of another model",
@@ -142,7 +140,6 @@ def _rows(part: Part, feeds: Mapping[str, Array]) -> dict[str, Array]:
 
 def _record(job: Job, images: Sequence[Path]) -> Recording:
     """Record the boundaries over *images*; a stopped recording goes on where it was."""
-    assert job.source is not None
     root = job.options.calib or job.options.data or job.options.val
     assert root is not None
     identity = identity_of(job.source.sha256, job.parts, job.contract, job.options.seed)

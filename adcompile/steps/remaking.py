@@ -102,7 +102,6 @@ def _changed(
 
 
 def _score(job: Job) -> Score:
-    assert job.source is not None
     if job.contract.score is None:
         raise UsageError(
             "--data and --val need an anomaly detector",

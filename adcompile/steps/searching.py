@@ -47,7 +47,6 @@ def scorer_of(job: Job, budget: Budget) -> Scorer:
             why=f"only {SNR} is measured without, and of anomaly detectors what --data allows",
             fix="give --coco ANNOTATIONS --images FOLDER",
         )
-    assert job.source is not None
     return DetectionScorer(
         job.parts,
         fixed_specs(job),
@@ -279,5 +278,4 @@ class Progress:
 
 def job_rows(job: Job) -> int:
     """Regions per image that work is counted with."""
-    assert job.plan is not None
     return job.plan.settings.roi_rows

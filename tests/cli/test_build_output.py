@@ -53,14 +53,29 @@ def test_a_build_says_what_to_do_next(
     model = tmp_path / "my model.onnx"
     model.write_bytes(cnn().SerializeToString())
     out = tmp_path / "out 1"
-    assert main(["build", str(model), "-t", "drpai", "--precision", "fp32", "-o", str(out)]) == 0
+    assert (
+        main(["build", str(model), "-t", "trt:orin-nx", "--precision", "fp32", "-o", str(out)])
+        == 0
+    )
     said = capsys.readouterr().out
     assert f"next: adcompile eval '{model}' '{out}' --images DIR" in said
     assert f"cmake -S '{out}/host'" in said
     assert f"next: (cd '{out}' && sh parts/" in said
     assert "lower-" not in said  # nothing was reused, nothing to explain
     assert (
-        main(["build", str(model), "-t", "drpai", "--precision", "fp32", "-o", str(out), "--json"])
+        main(
+            [
+                "build",
+                str(model),
+                "-t",
+                "trt:orin-nx",
+                "--precision",
+                "fp32",
+                "-o",
+                str(out),
+                "--json",
+            ]
+        )
         == 0
     )
     record = json.loads(capsys.readouterr().out)

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import adcompile
-from adcompile.errors import UsageError
+from adcompile.errors import PassError, UsageError
+from adcompile.job import BuildOptions, Job
+from adcompile.steps.load import load
 from tests.compile.models import cnn
 
 
@@ -52,3 +54,13 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(UsageError, match="cannot compile a dict") as model:
         adcompile.compile(cast("onnx.ModelProto", {}), "npu")
     assert "torch.onnx.export" in model.value.fix
+
+
+def test_steps_out_of_order_are_a_defect(tmp_path: Path) -> None:
+    """What a step makes cannot be read before; the error names it."""
+    job = Job.create("cpu", None, BuildOptions(cache=False), None, tmp_path)
+    with pytest.raises(PassError, match="no step has made the job's plan yet"):
+        _ = job.plan
+    load(job, cnn())
+    assert job.source.opset == cnn().opset_import[0].version
+    assert job.ir is not job.reference
