@@ -306,6 +306,16 @@ def test_frames_from_a_stream(bundle: TestBundle, built: Path, tmp_path: Path) -
     assert "frame_1" in done.stdout
 
 
+def test_a_stream_without_frames_stops(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
+    """A camera that sends nothing is like an empty folder: a sentence, exit code 2."""
+    frames = tmp_path / "frames"
+    frames.touch()
+    words = ("--frames", str(frames), "-b", str(bundle.folder), "--runtime", "recorded")
+    done = call(built / "patchcore", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "frames: no picture in the stream" in done.stderr
+
+
 def add_category(bundle: TestBundle, to: Path, rows: npt.NDArray[np.float32]) -> Category:
     """A category with other rows and another range, in a copy of the bundle at *to*."""
     assert bundle.contract.score is not None

@@ -249,8 +249,9 @@ int each_picture(const Options& options, Bundle& bundle,
     all.add(times);
     reading.lap();
   }
+  if (all.images == 0 && source.skipped() == 0) fail(options.frames + ": no picture in the stream");
   all.print(stdout);
-  return source.skipped() > 0 || all.images == 0 ? 1 : 0;
+  return source.skipped() > 0 ? 1 : 0;
 }
 
 int output_with_role(const BundleInfo& info, const std::string& role) {
