@@ -77,7 +77,8 @@ def _fill(text: str, indent: int) -> list[str]:
 def _pieces(text: str, room: int) -> list[str]:
     """Text cut at its shallowest break points; a piece longer than *room* is cut deeper."""
     cuts = _break_points(text)
-    deepest = max((depth for _, depth in cuts), default=0)
+    depths = {depth for _, depth in cuts} or {0}
+    deepest = max(depths)
 
     def split(start: int, end: int, level: int) -> list[str]:
         if end - start <= room or level > deepest:
@@ -88,14 +89,14 @@ def _pieces(text: str, room: int) -> list[str]:
             found += split(first, last, level + 1)
         return found
 
-    return split(0, len(text), 0)
+    return split(0, len(text), min(depths))  # below 0 after the brace that closes a lambda
 
 
 def _break_points(text: str) -> list[tuple[int, int]]:
     """Places after ``, `` and `` = `` with the number of brackets open there.
 
     An angle bracket counts where it touches a name, as template arguments do; comparisons have
-    spaces around theirs.
+    spaces around theirs. It counts twice: template arguments stay together before those of a call do.
     """
     depth = angles = 0
     found: list[tuple[int, int]] = []
@@ -106,5 +107,5 @@ def _break_points(text: str) -> list[tuple[int, int]]:
         elif char == ">" and angles and before != " ":
             angles -= 1
         elif char == " " and before in ",=" and i + 1 < len(text):
-            found.append((i + 1, depth + angles))
+            found.append((i + 1, depth + 2 * angles))
     return found
