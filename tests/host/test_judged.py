@@ -14,7 +14,7 @@ from onnx import numpy_helper, parser
 
 import adcompile
 from adcompile.check.detections import match, rows_of
-from adcompile.contract import Contract, Preprocess
+from adcompile.contract import Contract, Preprocess, Score
 from adcompile.job import BuildOptions
 from adcompile.manifest import read_manifest
 from adcompile.runtime.executor import Array
@@ -25,6 +25,7 @@ from tests.host.toolchains import Core
 
 SIDE, CLASSES = 16, 4
 IOU = 0.2
+THRESHOLD = 97.0
 ROLES = {"boxes": "boxes", "labels": "labels", "scores": "scores"}
 DETECTOR = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -226,3 +227,55 @@ def test_pairs_are_those_of_python(kernel_compiler: Compiler, tmp_path: Path) ->
         found = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
         assert found == list(zip(pairs.left, pairs.right, strict=True)), number
     assert sum(counts) > 50
+
+
+SCORER = """
+<ir_version: 8, opset_import: ["": 17]>
+scorer (float[1,3,64,64] image) => (float[1] score) {
+  dense = Conv <kernel_shape=[3,3], strides=[2,2]> (image, w1)
+  active = Relu (dense)
+  strengths = Conv <kernel_shape=[3,3], strides=[2,2]> (active, w2)
+  most = ReduceMax <keepdims=0> (strengths)
+  score = Reshape (most, one)
+}"""
+
+
+def test_a_score_must_decide_as_recorded(checked: Core, ort: OnnxRuntime, tmp_path: Path) -> None:
+    """Near enough as a number, and on the other side of the threshold: that is another answer. It comes
+    from a bundle without host parts."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "w1": np.abs(rng.normal(0, 0.3, (8, 3, 3, 3))).astype(np.float32),
+        "w2": np.abs(rng.normal(0, 0.3, (4, 8, 3, 3))).astype(np.float32),
+        "one": np.array([1]),
+    }
+    model = parser.parse_model(SCORER)
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in constants.items())
+    onnx.save(model, tmp_path / "scorer.onnx")
+    picture = photographs()[0]
+    (tmp_path / "calibration").mkdir()
+    shutil.copy(picture, tmp_path / "calibration")
+    options = BuildOptions(
+        precision="a8w8",
+        calib=tmp_path / "calibration",
+        golden=(picture,),
+        contract=Contract(
+            inputs={"image": Preprocess(size=(64, 64))},
+            roles={"score": "score"},
+            score=Score(method="patchcore", threshold=THRESHOLD),
+        ),
+        verify="none",
+        cache=False,
+    )
+    bundle = adcompile.compile(tmp_path / "scorer.onnx", "npu", tmp_path / "bundle", options).path
+    program = link(checked, bundle, tmp_path, ort)
+
+    right = float(np.load(bundle / read_manifest(bundle).golden[0].outputs["score"])[0])
+    for factor, different in ((1.0, 0), (0.95, 0), (0.8, 2)):  # alone and in the whole run
+        assert (right * factor > THRESHOLD) is not bool(different)
+        change = {"score": np.array([right * factor], np.float32)}
+        other = damaged(bundle, tmp_path / str(factor), lambda _, to=change: to)
+        done = checked.run(program, str(other), *ON_CPU, cwd=tmp_path)
+        assert done.returncode == (1 if different else 0), done.stderr
+        assert done.stdout.count("DIFFERENT: 1 decisions flip") == different
+        assert done.stdout.count("DIFFERENT") == different
