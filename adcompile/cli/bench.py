@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from adcompile.cli.devices import (
     show_placements,
 )
 from adcompile.errors import UsageError
+
+if TYPE_CHECKING:
+    from adcompile.runtime.executor import Array
 
 
 def command(
@@ -32,7 +35,8 @@ def command(
     device_option: DeviceOptions = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Time BUNDLE: percentiles per part, calls and bytes at every border."""
+    """Time BUNDLE: percentiles per part, calls and bytes at every border; with --input also reading and
+    pre-processing of the files."""
     from adcompile.cli.run import parse_inputs
     from adcompile.runtime.arrays import open_array
     from adcompile.runtime.bench import bench
@@ -52,10 +56,10 @@ def command(
             feedings = parse_inputs(inputs, opened.inputs)
             if len(feedings) != 1:
                 raise UsageError("bench takes one set of inputs", why=f"{len(feedings)} given")
-            feeds = opened.feeds(feedings[0][1])[0]
+            source: dict[str, Array | Path] = dict(feedings[0][1].items())
         elif opened.manifest.golden:
             sample = opened.manifest.golden[0].inputs
-            feeds = {name: open_array(opened.path, file) for name, file in sample.items()}
+            source = {name: open_array(opened.path, file) for name, file in sample.items()}
         else:
             packed = "golden" in opened.manifest.left_out
             why = "it was packed without" if packed else ""
@@ -63,7 +67,7 @@ def command(
             raise UsageError("the bundle has no golden data", why=why, fix=fix)
         result = bench(
             opened,
-            feeds,
+            source,
             runs=runs,
             warmup=warmup,
             watch=lambda done: view.update(task, completed=done),
@@ -82,10 +86,14 @@ def command(
             f"{each.bytes_in / 1024:,.0f}",
             f"{each.bytes_out / 1024:,.0f}",
         )
-        for each in (*result.parts, result.total)
+        for each in (*filter(None, [result.prepared]), *result.parts, result.total)
     ]
     columns = ("part", "p50 ms", "p90 ms", "p99 ms", "calls", "KiB in", "KiB out")
     console.table(f"{runs} runs after {warmup} to warm up", columns, rows)
+    if result.prepared is not None:
+        console.say(
+            "prepared: files read and pre-processed, before the parts and not in the total"
+        )
     for where in dict.fromkeys(each.where for each in result.parts):
         console.say(f"executed by {where}")
     if result.simulated:

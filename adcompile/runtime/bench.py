@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -46,10 +47,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Bench:
-    """``parts`` in execution order and the ``total`` around all of them."""
+    """``parts`` in execution order and the ``total`` around all of them; ``prepared`` is reading and
+    pre-processing of the input files, None for arrays, and not in the total."""
 
     parts: tuple[Timing, ...]
     total: Timing
+    prepared: Timing | None
     runs: int
     warmup: int
     simulated: tuple[str, ...]
@@ -61,27 +64,36 @@ class Bench:
             "warmup": self.warmup,
             "simulated": list(self.simulated),
             "total": self.total.record(),
+            "prepared": None if self.prepared is None else self.prepared.record(),
             "parts": [part.record() for part in self.parts],
         }
 
 
 def bench(
     bundle: Bundle,
-    feeds: Mapping[str, Array],
+    source: Mapping[str, Array | Path],
     *,
     runs: int = 20,
     warmup: int = 3,
     watch: Watch | None = None,
 ) -> Bench:
-    """Run *bundle* ``warmup + runs`` times on *feeds*. Times of simulated parts are the CPU's."""
+    """Run *bundle* ``warmup + runs`` times on *source*: arrays, or files that are read and pre-processed
+    every time. Times of simulated parts are the CPU's."""
+    files = any(isinstance(value, Path) for value in source.values())
+    feeds = bundle.feeds(source)[0]
+    prepared: list[float] = []
     total: list[float] = []
     parts: list[list[PartRun]] = []
     gone = 0
     for number in range(warmup + runs):
+        before = time.perf_counter()
+        if files:
+            feeds = bundle.feeds(source)[0]
         start = time.perf_counter()
         result = bundle.run(feeds)
         seconds = time.perf_counter() - start
         if number >= warmup:
+            prepared.append(start - before)
             total.append(seconds)
             parts.append(result.parts)
             gone = sum(array.nbytes for array in result.outputs.values())
@@ -96,7 +108,11 @@ def bench(
     fed = sum(np.asarray(array).nbytes for array in feeds.values())
     whole = [PartRun("total", s, made, fed, gone) for s in total]
     summed = _timing("total", "", total, whole)
-    return Bench(timings, summed, runs, warmup, bundle.simulated)
+    ahead: Timing | None = None
+    if files:
+        each = [PartRun("prepared", s, 0, 0, fed) for s in prepared]
+        ahead = _timing("prepared", "", prepared, each)
+    return Bench(timings, summed, ahead, runs, warmup, bundle.simulated)
 
 
 def _timing(name: str, where: str, seconds: Sequence[float], counts: Sequence[PartRun]) -> Timing:

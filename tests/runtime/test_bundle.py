@@ -211,6 +211,12 @@ def test_command_line(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     timed = json.loads(capsys.readouterr().out)
     assert timed["runs"] == 3
     assert [part["name"] for part in timed["parts"]] == [name for name, *_ in handmade.PARTS]
+    assert timed["prepared"] is None
+    photo = f"image={tmp_path / 'photo.png'}"
+    assert main(["bench", str(bundle), "-i", photo, "--runs", "2", "--json"]) == 0
+    timed = json.loads(capsys.readouterr().out)
+    assert timed["prepared"]["p50_ms"] > 0
+    assert timed["prepared"]["bytes_out"] == timed["total"]["bytes_in"]
 
 
 @pytest.mark.parametrize(
