@@ -33,6 +33,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "preflight": ("preflight", "Will a bundle run on this machine, and what is left to do?"),
     "run": ("run", "Execute a bundle on images or arrays"),
     "stream": ("stream", "Run a bundle over a folder or video, stages in parallel; frames out"),
+    "serve": ("serve", "Answer HTTP requests with bundles: an image in, JSON out"),
     "bench": ("bench", "Time a bundle part by part"),
     "eval": ("eval", "Accuracy of a model or bundle on a data set"),
     "diff": ("diff", "What changed between two bundles, and what it cost"),

@@ -1,0 +1,167 @@
+"""HTTP in front of a :class:`Service`: JSON out, an image in. The standard library's server.
+
+    GET  /models               all models          GET    /results       numbers of kept results
+    GET  /models/NAME          one of them         GET    /results/ID    one of them
+    POST /models/NAME          the body is run     DELETE /results/ID    it is deleted
+         ?category=X&min_score=0.5
+
+Errors are ``{"error", "what", "where", "why", "fix"}`` with 400 (a request that does not fit), 404,
+405, 411 and 413 (length missing, too large), 415 (media type) or 500 (a defect; its traceback is in
+the log). There is no authentication: bind it to a trusted network, or to this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from adcompile.errors import AdcompileError, UsageError
+from adcompile.runtime.service import MAX_BODY, SUFFIXES, NotThere, Service
+
+LOG = logging.getLogger("adcompile.serve")
+_TIMEOUT = 30.0  # seconds that a silent client may hold a thread
+
+
+class Refused(UsageError):
+    """A request that HTTP has a number for."""
+
+    def __init__(self, status: HTTPStatus, what: str, *, fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.status = status
+
+
+def make_server(service: Service, host: str, port: int) -> ThreadingHTTPServer:
+    """A server that answers when its ``serve_forever`` runs; *port* 0 takes a free one.
+
+    Raises UsageError when the address cannot be had.
+    """
+
+    class Handler(_Handler):
+        """Requests to this service."""
+
+        answers = service
+
+    try:
+        return ThreadingHTTPServer((host, port), Handler)
+    except (OSError, OverflowError) as error:
+        raise UsageError("cannot listen", where=f"{host}:{port}", why=str(error)) from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    answers: Service
+    server_version = "adcompile"
+    sys_version = ""
+    timeout = _TIMEOUT
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def do_DELETE(self) -> None:
+        self._answer(self._delete)
+
+    def do_PUT(self) -> None:
+        self._answer(self._none)
+
+    do_PATCH = do_PUT
+
+    def _answer(self, act: Callable[[list[str]], object]) -> None:
+        """Run *act* on the path's words; whatever it raises is a status and a JSON record."""
+        status = HTTPStatus.OK
+        try:
+            words = [unquote(w) for w in urlsplit(self.path).path.split("/") if w]
+            found = act(words)
+        except AdcompileError as error:
+            status, found = _status(error), error.record()
+            # what the client still sends would be read as its next request
+            self.close_connection = True
+        except (TimeoutError, ConnectionError):  # the client is silent, or gone
+            self.close_connection = True
+            return
+        except Exception:  # whatever escapes is our defect: the client gets no traceback
+            LOG.exception("%s %s", self.command, self.path)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            found = {"error": "Defect", "what": "adcompile has a defect; see the server's log"}
+            self.close_connection = True
+        text = json.dumps(found, default=str).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _get(self, words: list[str]) -> object:
+        match words:
+            case [] | ["models"]:
+                return self.answers.models()
+            case ["models", name]:
+                return self.answers.model(name)
+            case ["results"] if self.answers.kept is not None:
+                return self.answers.kept.names()
+            case ["results", name] if self.answers.kept is not None:
+                return self.answers.kept.read(name)
+            case _:
+                raise NotThere("nothing is there", where=self.path, fix="GET /models")
+
+    def _post(self, words: list[str]) -> object:
+        match words:
+            case ["models", name]:
+                self.answers.check(name)
+            case _:
+                return self._none(words)
+        query = parse_qs(urlsplit(self.path).query)
+        kind = self.headers.get_content_type()
+        if kind not in SUFFIXES:
+            raise Refused(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"cannot read {kind}",
+                fix="Content-Type is one of " + ", ".join(SUFFIXES),
+            )
+        category, least = query.get("category", [""])[-1], query.get("min_score", ["0.5"])[-1]
+        try:
+            min_score = float(least)
+        except ValueError:
+            raise UsageError(f"min_score {least!r} is no number") from None
+        return self.answers.predict(name, self._body(), SUFFIXES[kind], category, min_score)
+
+    def _delete(self, words: list[str]) -> object:
+        match words:
+            case ["results", name] if self.answers.kept is not None:
+                self.answers.kept.remove(name)
+                return {"deleted": name}
+            case _:
+                return self._none(words)
+
+    def _none(self, words: list[str]) -> object:
+        """405 where another method would answer, else 404."""
+        self._get(words)
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"{self.command} is not for {self.path}")
+
+    def _body(self) -> bytes:
+        text = self.headers.get("Content-Length", "")
+        if not text.isascii() or not text.isdigit():
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+        if len(text) > 12 or int(text) > MAX_BODY:
+            most = MAX_BODY >> 20
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} MiB")
+        return self.rfile.read(int(text))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """To the log instead of stderr."""
+        LOG.info("%s " + format, self.address_string(), *args)
+
+
+def _status(error: AdcompileError) -> HTTPStatus:
+    if isinstance(error, Refused):
+        return error.status
+    return HTTPStatus.NOT_FOUND if isinstance(error, NotThere) else HTTPStatus.BAD_REQUEST

@@ -1,0 +1,225 @@
+"""The HTTP service: what it answers, what it keeps, and the status of everything that is wrong."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcompile.cli import main
+from adcompile.errors import UsageError
+from adcompile.runtime.bundle import load
+from adcompile.runtime.serve import make_server
+from adcompile.runtime.service import Kept, Service
+from tests.check import handmade
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handmade.write_bundle(tmp_path_factory.mktemp("served") / "cells")
+
+
+def photo(seed: int = 5) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+class Client:
+    """Requests to one server; every answer is JSON."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "image/png"
+    ) -> tuple[int, object]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": kind} if body is not None else {}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        found: object = json.loads(answer.read())
+        connection.close()
+        return answer.status, found
+
+    def record(self, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
+        status, found = self.ask(method, path, body)
+        assert status == 200, found
+        assert isinstance(found, dict)
+        return cast("dict[str, object]", found)
+
+
+@contextmanager
+def served(bundle: Path, kept: Kept | None = None) -> Generator[Client]:
+    with (
+        load(bundle) as opened,
+        make_server(Service({"cells": opened}, kept), "127.0.0.1", 0) as s,
+    ):
+        thread = threading.Thread(target=s.serve_forever, daemon=True)
+        thread.start()
+        yield Client(s.server_address[1])
+        s.shutdown()
+        thread.join()
+
+
+def test_models_are_described_and_run(bundle: Path) -> None:
+    """The same detections as from Python, for an image and for a tensor."""
+    with load(bundle) as opened:
+        pixels = np.asarray(Image.open(io.BytesIO(photo())))
+        wanted = opened(pixels)["scores"]
+        feeds = opened.feeds(pixels)[0]
+    archive = io.BytesIO()
+    np.savez(archive, allow_pickle=False, **feeds)
+    with served(bundle) as client:
+        status, listed = client.ask("GET", "/models")
+        assert (status, listed) == (
+            200,
+            [{"name": "cells", "target": "cpu:host", "categories": []}],
+        )
+        told = client.record("GET", "/models/cells")
+        assert [spec["name"] for spec in told["inputs"]] == ["image"]  # type: ignore[attr-defined]
+        found = client.record("POST", "/models/cells", photo())
+        status, same = client.ask("POST", "/models/cells", archive.getvalue(), "application/x-npz")
+    assert found["detections_total"] == len(wanted)
+    assert "result" not in found
+    assert status == 200
+    assert isinstance(same, dict)
+    assert same["detections_total"] == len(wanted)
+
+
+def test_requests_at_once_do_not_mix(bundle: Path) -> None:
+    """Eight clients with pictures of their own get the answers of one after the other."""
+    with served(bundle) as client:
+
+        def ask(number: int) -> dict[str, object]:
+            return client.record("POST", "/models/cells", photo(number))
+
+        alone = [ask(number)["detections"] for number in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            records = list(pool.map(ask, range(8)))
+    assert [record["detections"] for record in records] == alone
+    assert len({str(detections) for detections in alone}) == 8
+
+
+def test_results_are_kept_read_and_deleted(bundle: Path, tmp_path: Path) -> None:
+    """Numbered folders with picture, arrays and drawing; a deleted number is gone."""
+    with served(bundle, Kept(tmp_path / "kept")) as client:
+        assert client.ask("GET", "/results") == (200, [])
+        first = client.record("POST", "/models/cells", photo(1))
+        client.record("POST", "/models/cells", photo(2))
+        assert client.ask("GET", "/results") == (200, ["000001", "000002"])
+        assert client.record("GET", "/results/000001") == first
+        assert client.ask("DELETE", "/results/000001")[0] == 200
+        assert client.ask("GET", "/results/000001")[0] == 404
+        assert client.ask("DELETE", "/results/..%2F..")[0] == 404
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["000002"]
+    kept = {p.name for p in (tmp_path / "kept" / "000002").iterdir()}
+    assert {"result.json", "input.png", "detections.png", "boxes.npy"} <= kept
+
+
+def test_only_what_is_asked_for_is_kept(tmp_path: Path) -> None:
+    """By the decision; what has none is kept under ``all`` alone."""
+    for keep, wanted in (("all", [True, True, True]), ("anomalous", [False, True, False])):
+        kept = Kept(tmp_path, keep)
+        assert [kept.wants(d) for d in ("normal", "anomalous", None)] == wanted
+
+
+WRONG = [
+    ("GET", "/", None, "", 200),
+    ("GET", "/models/other", None, "", 404),
+    ("GET", "/nothing", None, "", 404),
+    ("GET", "/results", None, "", 404),
+    ("DELETE", "/models/cells", None, "", 405),
+    ("POST", "/models", b"x", "image/png", 405),
+    ("PUT", "/models/cells", b"x", "image/png", 405),
+    ("POST", "/models/other", b"x", "image/png", 404),
+    ("POST", "/models/cells", b"x", "text/plain", 415),
+    ("POST", "/models/cells", b"no picture", "image/png", 400),
+    ("POST", "/models/cells?category=shoes", b"x", "image/png", 404),
+    ("POST", "/models/cells?min_score=high", b"x", "image/png", 400),
+    ("POST", "/models/cells", b"PK\x03\x04", "application/x-npz", 400),
+]
+
+
+def test_what_is_wrong_has_a_status_and_a_sentence(bundle: Path) -> None:
+    """Every error is JSON with what and fix; the server goes on afterwards."""
+    with served(bundle) as client:
+        for method, path, body, kind, status in WRONG:
+            found = client.ask(method, path, body, kind)
+            assert found[0] == status, (method, path, found)
+            if status != 200:
+                assert isinstance(found[1], dict)
+                assert found[1]["what"]
+        assert client.ask("GET", "/models")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("", "411"), ("-1", "411"), ("99999999999", "413"), ("9" * 40, "413")]
+)
+def test_lengths_that_lie(bundle: Path, length: str, status: str) -> None:
+    """A body is read only when its length is known and small enough."""
+    lines = ["POST /models/cells HTTP/1.1", "Host: x", "Content-Type: image/png"]
+    lines += [f"Content-Length: {length}"] if length else []
+    with served(bundle) as client, socket.create_connection(("127.0.0.1", client.port)) as raw:
+        raw.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert raw.makefile().readline().split()[1] == status
+
+
+def test_a_defect_is_no_traceback_for_the_client(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client gets 500 and one sentence, the log the traceback."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret path")
+
+    monkeypatch.setattr(Service, "model", broken)
+    with caplog.at_level(logging.ERROR), served(bundle) as client:
+        status, found = client.ask("GET", "/models/cells")
+    assert status == 500
+    assert "secret" not in json.dumps(found)
+    assert "secret path" in caplog.text
+
+
+def test_the_verb(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says where it listens, answers there, and ends cleanly on Ctrl-C; wrong options are exit 2."""
+    code = "import sys; from adcompile.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "serve", str(bundle), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        url = json.loads(text)["url"]
+        with urllib.request.urlopen(f"{url}/models/cells", timeout=60) as answer:
+            assert json.loads(answer.read())["name"] == "cells"
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0
+    assert main(["serve", str(bundle), "--keep", "some"]) == 2
+    assert main(["serve", str(bundle), str(bundle)]) == 2
+    assert "two bundles of one name" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken(bundle: Path) -> None:
+    """A sentence instead of a traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with load(bundle) as opened, pytest.raises(UsageError, match="cannot listen"):
+            make_server(Service({"cells": opened}), "127.0.0.1", taken.getsockname()[1])
