@@ -14,6 +14,7 @@ from adcompile.changes.record import Change, Section
 from adcompile.interfaces import Array
 from adcompile.runtime.categories import category_names, read_category
 
+WIDE = "int32"
 EQUAL = 1e-6  # relative: scales that differ by less are the same
 
 
@@ -21,20 +22,33 @@ def quantization(old: Side, new: Side) -> Section:
     """Per tensor: scale, zero point, integer type, and the stored integers of weights. The tensors
     whose range changed most come first."""
     one, two = old.grids, new.grids
-    rows = [_grid(name, one[name], two[name]) for name in one if name in two]
-    found = sorted((row for row in rows if row is not None), key=_by_range)
+    found = compare_grids(one, two)
+    common = len(one.keys() & two.keys())
     notes = [
         f"{len(alone)} tensors are quantized only in {word}: {', '.join(sorted(alone)[:4])}"
         + (" …" if len(alone) > 4 else "")
         for alone, word in ((one.keys() - two.keys(), "OLD"), (two.keys() - one.keys(), "NEW"))
         if alone and one and two
     ]
-    count = f"{len(found)} of {len(rows)} tensors" if found else ""
-    return Section("quantization", tuple(row for row, _ in found), count, tuple(notes))
+    count = f"{len(found)} of {common} tensors" if found else ""
+    return Section("quantization", tuple(found), count, tuple(notes))
+
+
+def compare_grids(old: Mapping[str, Grid], new: Mapping[str, Grid]) -> list[Change]:
+    """One change for every tensor of both whose grid differs, the largest change of range first."""
+    rows = [_grid(name, old[name], new[name]) for name in old if name in new]
+    return [row for row, _ in sorted((row for row in rows if row is not None), key=_by_range)]
 
 
 def _by_range(item: tuple[Change, float]) -> float:
     return -abs(math.log(item[1])) if item[1] > 0 else -math.inf
+
+
+def _spans(old: Grid, new: Grid) -> float:
+    """Ratio of the ranges; 1 for biases, whose 32 bits hold anything."""
+    if WIDE in (old.dtype, new.dtype) or old.span <= 0.0:
+        return 1.0
+    return new.span / old.span
 
 
 def _grid(name: str, old: Grid, new: Grid) -> tuple[Change, float] | None:
@@ -60,8 +74,8 @@ def _grid(name: str, old: Grid, new: Grid) -> tuple[Change, float] | None:
     if not words and abs(ratio - 1.0) <= EQUAL:
         return None
     scales = float(old.scale.max()), float(new.scale.max())
-    spans = new.span / old.span if old.span > 0.0 else 1.0
-    if old.dtype != new.dtype:
+    spans = _spans(old, new)
+    if old.dtype != new.dtype and spans != 1.0:
         words.append(f"range x {spans:.4g}")
     return Change(name, *scales, ", ".join(words), ratio), spans
 

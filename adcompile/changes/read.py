@@ -85,9 +85,11 @@ class Side:
 
     @cached_property
     def grids(self) -> dict[str, Grid]:
-        """Tensor name to its grid, over all device parts; a weight has its float tensor's name."""
+        """Tensor name to its grid, over all device parts. A weight has its float tensor's name, what is
+        quantized on its way out of a part the name of the output."""
         found: dict[str, Grid] = {}
         for model in self.quantized.values():
+            made = {value.name for value in model.graph.outputs}
             for node in model.graph:
                 value = node.inputs[0] if node.inputs else None
                 if value is None or not is_qdq(node):
@@ -98,7 +100,10 @@ class Side:
                 form = read_format(node)
                 if form is not None and np.dtype(form.dtype).kind in "iu":
                     name = (value.name or "").removesuffix("_quantized")
-                    found[name] = _grid(form, None if is_qdq(node, Q) else stored)
+                    inner = name.removesuffix("_float")
+                    found[inner if inner in made else name] = _grid(
+                        form, None if is_qdq(node, Q) else stored
+                    )
         return found
 
     @cached_property

@@ -16,6 +16,8 @@ from PIL import Image
 
 import adcompile
 from adcompile.anomaly.bank import prepare_bank, write_bank
+from adcompile.changes.learned import compare_grids
+from adcompile.changes.read import Grid
 from adcompile.changes.record import WORSE, Section
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
@@ -103,8 +105,28 @@ def test_scales_are_compared_tensor_by_tensor(bundles: Path) -> None:
     assert image.ratio == pytest.approx(image.new / image.old)
     assert image.new == 2.0 ** round(np.log2(image.new))
     assert "of the integers" in by_name["w0"].note
+    assert {"box_map", "score_map"} <= set(by_name)  # not the names inside the part
     sizes = [abs(np.log(c.ratio or 1.0)) for c in found.changes if "->" not in c.note]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_ranges_decide_the_order_of_scales() -> None:
+    """A bias of 32 bits has room for anything: however its scale moves, it comes last."""
+
+    def grid(dtype: str, scale: float) -> Grid:
+        return Grid(dtype, np.array([scale]), np.array([0]), None)
+
+    old = {n: grid("int8", 1.0) for n in ("same", "half", "finer")} | {"bias": grid("int32", 1.0)}
+    new = {
+        "same": grid("int8", 1.0),
+        "half": grid("int8", 0.5),
+        "finer": grid("int16", 3.0 / 256),
+        "bias": grid("int8", 99.0),
+    }
+    rows = compare_grids(old, new)
+    assert [row.subject for row in rows] == ["finer", "half", "bias"]
+    assert [row.note for row in rows] == ["int8 -> int16, range x 3.012", "", "int32 -> int8"]
+    assert [row.ratio for row in rows] == [3.0 / 256, 0.5, 99.0]
 
 
 def test_other_models_say_so(bundles: Path) -> None:
