@@ -95,7 +95,8 @@ class Verdict:
 
     ``state`` is ``supported``, ``unsupported`` or ``unknown``; only ``supported`` is truthy.
     ``fix`` suggests a change (a pass, a precision, an export option) and ``fix_exactness`` says
-    what that change does to the numbers. ``source`` names where the knowledge comes from.
+    what that change does to the numbers. ``source`` names where the knowledge comes from. ``about``
+    is the reason in two or three words, for tables; "" for one that is as short itself.
     """
 
     state: str
@@ -103,6 +104,7 @@ class Verdict:
     fix: str = ""
     fix_exactness: str = ""
     source: str = ""
+    about: str = ""
 
     def __post_init__(self) -> None:
         if self.state not in {"supported", "unsupported", "unknown"}:
@@ -118,8 +120,10 @@ class Verdict:
         return cls("supported", source=source)
 
     @classmethod
-    def no(cls, reason: str, fix: str = "", fix_exactness: str = "", source: str = "") -> Verdict:
-        return cls("unsupported", reason, fix, fix_exactness, source)
+    def no(
+        cls, reason: str, fix: str = "", fix_exactness: str = "", source: str = "", about: str = ""
+    ) -> Verdict:
+        return cls("unsupported", reason, fix, fix_exactness, source, about)
 
     @classmethod
     def unknown(cls, reason: str, source: str = "") -> Verdict:

@@ -161,40 +161,17 @@ def _cell(placed: Placed) -> str:
     """The full answer for one node on one target."""
     if placed.placement == "device":
         return "device" + (f" (!) {placed.why.reason}" if placed.why.reason else "")
-    mark = {"unsupported": "no", "unknown": "unknown", "supported": "host"}[placed.verdict.state]
-    return f"{mark}: {placed.why.reason}"
-
-
-# what a reason is about, for a table that fits on a screen; the first that is found counts
-_KINDS = (
-    ("depends on the data", "data-dependent"),
-    ("mixes rows", "data-dependent"),
-    ("not static", "free shape"),
-    ("control flow", "control flow"),
-    ("shape arithmetic", "shape arithmetic"),
-    ("in full precision", "after the last layer, in float"),
-    ("worth its boundary", "too small a part"),
-    ("fewer than", "too small a part"),
-    ("too small", "too small a part"),
-    ("no layer", "too small a part"),
-    ("in no column", "not listed"),
-    ("operator list", "not listed"),
-    ("translator's list", "not listed"),
-    ("does not read", "not listed"),
-    ("in no list", "not listed"),
-    ("supported: ", "element type"),
-    ("dimensions; per image", "layout"),
-    ("does not count images", "layout"),
-)
+    return f"{_MARKS[placed.verdict.state]}: {placed.why.reason}"
 
 
 def _kind(placed: Placed) -> str:
-    """The answer in two or three words."""
+    """The answer in a few words."""
     if placed.placement == "device":
         return "device (!)" if placed.why.reason else "device"
-    mark = {"unsupported": "no", "unknown": "unknown", "supported": "host"}[placed.verdict.state]
-    reason = placed.why.reason
-    return f"{mark}: " + next((kind for text, kind in _KINDS if text in reason), reason)
+    return f"{_MARKS[placed.verdict.state]}: {placed.why.about or placed.why.reason}"
+
+
+_MARKS = {"unsupported": "no", "unknown": "unknown", "supported": "host"}
 
 
 def _show_groups(answers: Sequence[Answer]) -> None:

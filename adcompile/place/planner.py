@@ -229,8 +229,8 @@ class _Placement:
                 back = small(self.flow, self.colours, self.pieces, self.how)
             if not back:
                 return
-            for i, reason in back.items():
-                self.colours[i] = self._to_host(i, Verdict.no(reason, source="cost"))
+            for i, why in back.items():
+                self.colours[i] = self._to_host(i, why)
 
     def members(self) -> dict[int, list[int]]:
         """Positions per piece."""

@@ -24,6 +24,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 INTS = ("int32", "int64")
 ALL_TYPES = (*FLOATS, *INTS, "bool")
 EXACT, APPROXIMATE, QUANTIZED = "exact", "approximate", "quantized"
+NOT_LISTED, DATA_DEPENDENT_SIZE = "not listed", "data-dependent"  # what a refusal is about
 
 # Domains of operators that ONNX Runtime has beside the standard ones
 RUNTIME_DOMAINS = frozenset({"ai.onnx.ml", "com.microsoft"})
@@ -103,7 +104,8 @@ def one_image(site: Site, dims: tuple[int | None, ...], source: str) -> Verdict 
     if size is None or size <= limit or site.counts_rows():
         return None
     if not _is_batch(site.node, size):
-        return Verdict.no(f"the leading dimension ({size}) does not count images", source=source)
+        why = f"the leading dimension ({size}) does not count images"
+        return Verdict.no(why, source=source, about="layout")
     return Verdict.no(
         f"batch of {size}; the target runs batch {limit}",
         f"--input-shape with a leading {limit}, and one run per image",
@@ -186,7 +188,7 @@ def judge(node: ir.Node, facts: Facts, table: Table) -> Verdict:
     """Read *table* for one node. The first thing that stands in the way is the reason."""
     site = Site(node, facts)
     if subgraphs_of(node):
-        return Verdict.no("control flow stays on the host", source="policy")
+        return Verdict.no("control flow stays on the host", source="policy", about="control flow")
     row = table.rows.get(op_key(node))
     if row is None:
         return _without_row(node, table)
@@ -209,7 +211,9 @@ def op_key(node: ir.Node) -> str:
 def _without_row(node: ir.Node, table: Table) -> Verdict:
     refusal = table.refused.get(op_key(node))
     if refusal is not None:
-        return Verdict.no(refusal.reason, refusal.fix, refusal.fix_exactness, refusal.source)
+        return Verdict.no(
+            refusal.reason, refusal.fix, refusal.fix_exactness, refusal.source, NOT_LISTED
+        )
     if node.domain == DOMAIN:
         return Verdict.no(f"{node.op_type} is compiled to host code", source="policy")
     if node.domain in RUNTIME_DOMAINS:
@@ -222,7 +226,8 @@ def _without_row(node: ir.Node, table: Table) -> Verdict:
             EXACT,
             "policy",
         )
-    return Verdict(table.silent, f"{node.op_type} {table.silent_reason}", source=table.source)
+    reason = f"{node.op_type} {table.silent_reason}"
+    return Verdict(table.silent, reason, source=table.source, about=NOT_LISTED)
 
 
 def _toolchain(site: Site, row: Row) -> Verdict | None:
@@ -269,7 +274,9 @@ def _shapes(site: Site, row: Row) -> Verdict | None:
     empty constants)."""
     if site.node.op_type in DATA_DEPENDENT:
         return Verdict.no(
-            f"{site.node.op_type}'s output size depends on the data", source="policy"
+            f"{site.node.op_type}'s output size depends on the data",
+            source="policy",
+            about=DATA_DEPENDENT_SIZE,
         )
     for value in (*site.node.inputs, *site.node.outputs):
         if value is None:
@@ -282,15 +289,17 @@ def _shapes(site: Site, row: Row) -> Verdict | None:
         return Verdict.no(
             f"{site.node.op_type} mixes rows of a data-dependent number of regions",
             source="policy",
+            about=DATA_DEPENDENT_SIZE,
         )
     return None
 
 
 def _not_static(facts: Facts, value: ir.Value) -> Verdict:
     if not facts.free_inputs:
-        return Verdict.no(f"shape depends on the data ({_show(value)})", source="policy")
+        why = f"shape depends on the data ({_show(value)})"
+        return Verdict.no(why, source="policy", about=DATA_DEPENDENT_SIZE)
     fix = " ".join(f"--input-shape {name}=…" for name in facts.free_inputs[:3])
-    return Verdict.no(f"shape is not static ({_show(value)})", fix, EXACT, "policy")
+    return Verdict.no(f"shape is not static ({_show(value)})", fix, EXACT, "policy", "free shape")
 
 
 def _free(value: ir.Value, facts: Facts) -> bool:
@@ -319,6 +328,7 @@ def _dtypes(site: Site, row: Row) -> Verdict | None:
                 fix,
                 APPROXIMATE if fix else "",
                 row.source,
+                "element type",
             )
     return None
 
@@ -330,7 +340,9 @@ def _rank(site: Site, row: Row) -> Verdict | None:
         return None
     wanted = str(low) if low == high else f"{low} to {high}"
     return Verdict.no(
-        f"{site.node.op_type} on {len(dims)} dimensions; supported: {wanted}", source=row.source
+        f"{site.node.op_type} on {len(dims)} dimensions; supported: {wanted}",
+        source=row.source,
+        about="number of dimensions",
     )
 
 
@@ -352,6 +364,7 @@ def _outputs(site: Site, row: Row) -> Verdict | None:
     return Verdict.no(
         f"{site.node.op_type} with {used} outputs in use; supported: {row.outputs}",
         source=row.source,
+        about="number of outputs",
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from adcompile.interfaces import Verdict
 from adcompile.place.cost import boundary_us, host_us, nbytes, work
 from adcompile.place.partition import HOST, Flow, is_roi
 from adcompile.place.support import words
@@ -42,8 +43,16 @@ SELECTION = frozenset(
 LOOSE = TAIL | HEAD
 LAYERS = frozenset(words("BatchNormalization InstanceNormalization GroupNormalization"))
 
-TAIL_REASON = "work after the last layer of a part stays on the host, in full precision"
-HEAD_REASON = "work before the first layer of a part stays on the host, in full precision"
+TAIL_REASON = Verdict.no(
+    "work after the last layer of a part stays on the host, in full precision",
+    source="cost",
+    about="after the last layer, in float",
+)
+HEAD_REASON = Verdict.no(
+    "work before the first layer of a part stays on the host, in full precision",
+    source="cost",
+    about="before the first layer, in float",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Trimming:
 
 def loose_ends(
     flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimming
-) -> dict[int, str]:
+) -> dict[int, Verdict]:
     """Positions to give back to the host, with the reason. Pieces without any layer are left."""
     layers = {p for i, p in enumerate(pieces) if flow.nodes[i].op_type not in LOOSE}
     layers |= {p for i, p in enumerate(pieces) if work(flow.nodes[i], how.rows)}
@@ -228,18 +237,20 @@ def worth(flow: Flow, colours: Sequence[str], members: Sequence[int], how: Trimm
 
 def small(
     flow: Flow, colours: Sequence[str], pieces: Sequence[int], how: Trimming
-) -> dict[int, str]:
+) -> dict[int, Verdict]:
     """Positions of device pieces that do not pay, with the reason."""
     members: dict[int, list[int]] = {}
     for i, piece in enumerate(pieces):
         if colours[i] != HOST:
             members.setdefault(piece, []).append(i)
-    found: dict[int, str] = {}
+    found: dict[int, Verdict] = {}
     for group in members.values():
         if how.keep_small or not how.pinned.isdisjoint(group):
             continue
         reason = _too_small(flow, group, worth(flow, colours, group, how), how)
-        found |= dict.fromkeys(group, reason) if reason else {}
+        if reason:
+            why = Verdict.no(reason, source="cost", about="too small a part")
+            found |= dict.fromkeys(group, why)
     return found
 
 

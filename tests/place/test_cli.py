@@ -67,6 +67,10 @@ def test_check_prints_groups_coverage_and_advice(
     text = " ".join(out(capsys).split())
     assert "of multiply-adds on the device: backbone, box_head, mask_head" in text
     assert "1 ConvTranspose: ConvTranspose is not available in xint8 -> precision a8w8" in text
+    for about in ("not listed", "data-dependent"):
+        assert f"no: {about}" in text
+    for about in ("after the last layer", "before the first layer"):
+        assert f"host: {about}" in text
     assert main(["check", detector, "-t", "npu", "--all"]) == 0
     assert "mask_logits" in out(capsys)
 

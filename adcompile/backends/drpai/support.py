@@ -40,6 +40,7 @@ def _layout(site: Site) -> Verdict | None:
             return Verdict.no(
                 f"tensors of {len(dims)} dimensions; per image only 1-D and 3-D are accepted",
                 source="S15",
+                about="layout",
             )
         refusal = one_image(site, dims, "S15")
         if refusal is not None:

@@ -146,7 +146,8 @@ def _shape_calculation(site: Site) -> Verdict | None:
     dims = site.out_dims(0)
     value = site.node.outputs[0]
     if dims is not None and len(dims) <= 1 and dtype_name(value) in INTS:
-        return Verdict.no("shape arithmetic stays on the host", source="policy")
+        about = "shape arithmetic"
+        return Verdict.no(f"{about} stays on the host", source="policy", about=about)
     return None
 
 
