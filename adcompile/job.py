@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
@@ -14,11 +14,13 @@ from typing import Any, Generic, TypeVar, cast, overload
 import onnx_ir
 
 from adcompile import registry
+from adcompile.anomaly.accuracy import METRICS
 from adcompile.anomaly.lint import Issue
 from adcompile.anomaly.rebuild import Rebuilt
 from adcompile.backend_options import check_names
 from adcompile.cache import StepCache
 from adcompile.check.golden import GoldenInput
+from adcompile.check.score import DETECTION_METRICS, SNR
 from adcompile.contract import Contract
 from adcompile.errors import PassError, UsageError
 from adcompile.fileset import FileSet
@@ -31,7 +33,7 @@ from adcompile.interfaces import (
     Report,
     WithOptions,
 )
-from adcompile.lower.search import TRIES, parse_budgets
+from adcompile.lower.search import TRIES, Budget, parse_budgets
 from adcompile.manifest import Accuracy, GoldenSample, Manifest, ModelRecord, PartRecord
 from adcompile.outputs import Taken
 from adcompile.place.plan import Plan
@@ -104,7 +106,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         self._settle_paths()
         if self.budget is not None:
-            parse_budgets(self.budget)
+            _check_metrics(parse_budgets(self.budget))
         if self.budget_tries < 2:
             raise UsageError(
                 f"{self.budget_tries} tries to hold the budget",
@@ -144,6 +146,15 @@ class BuildOptions:
                 fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
                 raise UsageError(f"a build has no option {name!r}", fix=fix)
         return replace(self, **changes)
+
+
+def _check_metrics(budgets: Sequence[Budget]) -> None:
+    known = sorted({SNR} | DETECTION_METRICS | METRICS)
+    for budget in budgets:
+        if budget.metric not in known:
+            raise UsageError(
+                f"no metric {budget.metric!r} for a budget", fix=f"known: {', '.join(known)}"
+            )
 
 
 @dataclass(repr=False)

@@ -142,19 +142,23 @@ def _as_it_comes(contract: Contract) -> Contract:
     return contract.model_copy(update={"score": score.model_copy(update=changes)})
 
 
-def open_detector(source: Path | ir.Model) -> Detector:
-    """A detector from a folder written by fit, an ONNX file, or a model in memory."""
+def open_detector(source: Path | ir.Model, contract: Contract | None = None) -> Detector:
+    """A detector from a folder written by fit, an ONNX file, or a model in memory.
+
+    *contract* is for a model that declares none. Raises ModelError where neither is there.
+    """
     path = source if isinstance(source, Path) else None
     if path is not None and path.is_dir():
         path = path / "model.onnx"
     model = model_io.load_model(path) if path is not None else source
     assert isinstance(model, ir.Model)
     text = model.metadata_props.get(CONTRACT_KEY)
-    if text is None:
+    declared = contract if text is None else parse_contract(text, "model")
+    if declared is None:
         raise ModelError("the model declares no contract", where=str(path or model.graph.name))
     data = path if path is not None else model_io.to_bytes(model)
     session = open_session(data)
-    return Detector(_SessionRunner(session), parse_contract(text, "model"))
+    return Detector(_SessionRunner(session), declared)
 
 
 class _SessionRunner:

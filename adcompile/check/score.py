@@ -25,6 +25,9 @@ from adcompile.manifest import PartRecord, TensorSpec
 from adcompile.runtime.executor import Executor
 
 SNR = "snr"
+DETECTION_METRICS = frozenset(
+    f"{kind}_{what}" for kind in ("bbox", "segm") for what in ("map", "map50", "map75", "loss")
+)
 SNR_SAMPLES = 8
 SNR_BYTES = 1 << 28  # of reference outputs held in memory, per part
 Metrics = dict[str, float]

@@ -22,21 +22,28 @@ from adcompile.anomaly.summary import averages
 from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import console
 from adcompile.cli.fit import show
+from adcompile.cli.prepared import contract_of
+from adcompile.contract import CONTRACT_KEY
 from adcompile.errors import UsageError
+from adcompile.ir.model_io import load_model
 from adcompile.manifest import MANIFEST
 from adcompile.runtime.categories import category_names
+from adcompile.steps.load import model_file
 
 
 @contextmanager
 def open_subject(path: Path, device: str, category: str = "") -> Generator[Detector, None, None]:
-    """A fitted folder, an ONNX file with our contract, or a bundle (or a category of it)."""
+    """A fitted folder, an ONNX file, or a bundle (or a category of it). The contract of a file that
+    declares none is read from its graph."""
     if path.is_dir() and (path / MANIFEST).is_file():
         with open_bundle_detector(path, device, category) as detector:
             yield detector
         return
     if not path.exists():
         raise UsageError("no such model or bundle", where=str(path))
-    yield open_detector(path)
+    file = model_file(path)
+    declared = CONTRACT_KEY in load_model(file).metadata_props
+    yield open_detector(file, None if declared else contract_of(file))
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcompile.cli import console
+from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import scratch
 from adcompile.job import BuildOptions, Job
@@ -29,6 +30,15 @@ def prepared(
         _set_precision(jobs, precision)
         _bring_along(jobs, model)
         yield jobs
+
+
+def contract_of(model: Path) -> Contract:
+    """What a model declares, or what is read from its graph: as a build reads it."""
+    options = BuildOptions(cache=False, golden_count=0)
+    with scratch() as work:
+        job = Job.create("cpu", None, options, None, work)
+        _bring_along([job], model)
+        return job.contract
 
 
 def _set_precision(jobs: list[Job], precision: str | None) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from adcompile.anomaly.model_folder import load_fitted
@@ -87,6 +88,20 @@ def test_eval_prints_metrics_and_flips(
     flagged = round((image["recall"] * image["anomalous"]) / max(image["precision"], 1e-9))
     assert len(found["flips"]["high"]) == flagged > 0
     assert main(["eval", str(tmp_path / "none"), "--data", str(twill_folder)]) == 2
+
+
+def test_eval_of_a_model_that_declares_nothing(
+    model: Path, twill_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As another exporter writes it: formula and threshold are read from the graph."""
+    foreign, proto = tmp_path / "foreign.onnx", onnx.load(model / "model.onnx")
+    del proto.metadata_props[:]
+    onnx.save(proto, foreign)
+    assert main(["eval", str(foreign), str(model), "--data", str(twill_folder), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert results["foreign.onnx"]["test"]["image"]["auroc"] > 0.7
+    assert main(["eval", str(model / "backbone.onnx"), "--data", str(twill_folder)]) == 2
+    assert "names no score, map and input" in capsys.readouterr().err
 
 
 def test_fitted_folder_as_other_formats(

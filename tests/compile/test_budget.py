@@ -182,3 +182,10 @@ def test_class_names_reach_the_contract(tmp_path: Path) -> None:
     command += ["--classes", str(tmp_path / "names.json"), "-o", str(tmp_path / "b"), "--json"]
     assert main([*command, "--no-host-code", "--no-cache"]) == 0
     assert read_manifest(tmp_path / "b").contract.classes == ("background", "1", "cat")
+
+
+def test_a_metric_that_nobody_knows_is_refused_at_once() -> None:
+    """Before anything is read, with the names there are."""
+    with pytest.raises(UsageError, match="no metric 'accuracy'") as caught:
+        BuildOptions(budget="flips<=0.1,accuracy>=0.9")
+    assert {"snr", "segm_map50,", "auroc_loss,"} <= set(caught.value.fix.split())
