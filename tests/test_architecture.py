@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,21 @@ def test_files_stay_readable() -> None:
         if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}
+
+
+def test_the_flow_in_the_readme_is_that_of_the_compiler() -> None:
+    """Every step of the picture is called by ``compile`` under a name that holds it, in this order."""
+    text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    picture = text.partition("## The flow")[2].split("```")[1]
+    steps = re.findall(r"[│┐┘▼]  ([a-z]+) (?! *│)", picture)
+    assert steps[0] == "load"
+    assert steps.pop() == "run"  # what comes after the build
+    tree = ast.parse((ROOT / "compiler.py").read_text(encoding="utf-8"))
+    body = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))
+    calls = [node for node in ast.walk(body) if isinstance(node, ast.Call)]
+    called = [ast.unparse(c.func) for c in sorted(calls, key=lambda c: (c.lineno, c.col_offset))]
+    place = 0
+    for step in steps:
+        found = [i for i, name in enumerate(called) if step in name.split("_") and i >= place]
+        assert found, f"compile() calls no step {step!r} at this point"
+        place = found[0]

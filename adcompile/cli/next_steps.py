@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 Step = tuple[str, str]  # command, what it is for
 WANTED_SNR = 20  # dB
+_ENGINES = {
+    "trt": "ADC_WITH_TENSORRT",
+    "drpai": "ADC_WITH_DRPAI",
+    "npu": "ADC_WITH_ONNXRUNTIME",
+}  # options of the generated project's CMake
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,23 @@ def next_steps(manifest: Manifest, bundle: Path, asked: Asked, *, ok: bool) -> l
     if not ok:
         return _after_failure(manifest, out, asked)
     steps: list[Step] = [(_evaluate(manifest, out, asked), "accuracy on your own images")]
+    on_device = any(part.placement == "device" for part in manifest.parts)
     host = bundle / "host"
     if f"{host.name}/CMakeLists.txt" in manifest.files:
         where, build, test = (shlex.quote(str(host / x)) for x in ("", "build", "build/selftest"))
-        compiled = f"cmake -S {where} -B {build} && cmake --build {build} -j"
-        steps.append((f"{compiled} && {test} {out}", "the C++ program, checked on this machine"))
+        make = f"&& cmake --build {build} -j"
+        checked = f"cmake -S {where} -B {build} {make} && {test} {out}"
+        steps.append((checked, "the C++ program, checked on this machine"))
+        engine = _ENGINES.get(manifest.target.partition(":")[0])
+        if on_device and engine is not None:
+            command = f"cmake -S {where} -B {build} -D{engine}=ON {make}"
+            steps.append((command, "the same on the board, where it runs the device parts"))
     steps += [
         (action.command(bundle), f"{action.name}: {action.detail}")
         for action in manifest.actions
         if action.state == "pending"
     ]
-    if any(part.placement == "device" for part in manifest.parts):
+    if on_device:
         steps.append((f"adcompile verify {out} --device require", "where the device is"))
     return steps
 

@@ -59,7 +59,8 @@ def test_a_build_says_what_to_do_next(
     )
     said = capsys.readouterr().out
     assert f"next: adcompile eval '{model}' '{out}' --images DIR" in said
-    assert f"cmake -S '{out}/host'" in said
+    assert f"cmake -S '{out}/host' -B '{out}/host/build' && cmake" in said
+    assert f"cmake -S '{out}/host' -B '{out}/host/build' -DADC_WITH_TENSORRT=ON && cmake" in said
     assert f"next: (cd '{out}' && sh parts/" in said
     assert "lower-" not in said  # nothing was reused, nothing to explain
     assert (

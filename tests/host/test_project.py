@@ -188,6 +188,19 @@ def run_program(
     )
 
 
+def test_the_bundle_is_found_from_anywhere(
+    bundle: TestBundle, built: Path, tmp_path: Path
+) -> None:
+    """A program lies in its bundle and needs no --bundle; one that was taken out says what it lacks."""
+    words = ("-d", str(bundle.pictures), "--runtime", "recorded")
+    done = call(built / "patchcore", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    alone = Path(shutil.copy(built / "patchcore", tmp_path / "patchcore"))
+    done = call(alone, *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "give the bundle's folder with --bundle" in done.stderr
+
+
 def test_program_scores_like_python(bundle: TestBundle, built: Path, tmp_path: Path) -> None:
     """CSV with raw score and decision; the score is that of the Python reference."""
     done = run_program(bundle, built, tmp_path, "-o", "drawn")

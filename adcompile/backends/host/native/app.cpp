@@ -11,12 +11,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string find_bundle() {
-  for (const char* folder : {".", "..", "../..", "../../.."}) {
-    std::error_code error;
-    if (fs::is_regular_file(fs::path(folder) / "manifest.json", error)) return folder;
+/// The nearest folder with a manifest: from here upwards, then from where the program lies.
+std::string find_bundle(const char* program) {
+  std::error_code error;
+  const fs::path own = fs::weakly_canonical(program, error).parent_path();
+  for (const fs::path& start : {fs::path("."), own}) {
+    for (const char* above : {"", "..", "../..", "../../.."}) {
+      const fs::path folder = start / above;
+      if (fs::is_regular_file(folder / "manifest.json", error)) return folder.string();
+    }
   }
-  fail("no manifest.json here or above: give the bundle's folder with --bundle");
+  fail("no manifest.json here, beside this program or above: give the bundle's folder with --bundle");
 }
 
 constexpr int kMost = 1000000;  // of anything that is counted
@@ -107,7 +112,7 @@ Options parse(int argc, char** argv) {
   if (o.data.empty() == o.frames.empty()) {
     fail("give pictures: -d FOLDER (or one file), or --frames FILE (- for standard input)");
   }
-  if (o.bundle.empty()) o.bundle = find_bundle();
+  if (o.bundle.empty()) o.bundle = find_bundle(argv[0]);
   return o;
 }
 
@@ -125,7 +130,8 @@ std::string usage(const BundleInfo& info) {
       "  -o, --output DIR         draw results into this folder\n"
       "      --maps DIR           anomaly maps as .npy into this folder\n"
       "      --csv FILE           table of results\n"
-      "  -b, --bundle DIR         default: the nearest folder with a manifest.json\n"
+      "  -b, --bundle DIR         default: the nearest folder with a manifest.json, from\n"
+      "                           here or from this program upwards\n"
       "      --runtime NAME       auto, recorded, tensorrt, drpai, onnxruntime\n"
       "      --device-option N=V  passed to the runtime\n"
       "      --sample N           golden sample of the recorded runtime\n"
