@@ -19,6 +19,7 @@ from adcompile.anomaly.fitting import fit
 from adcompile.anomaly.formats.npz import read_npz
 from adcompile.anomaly.layouts import categories
 from adcompile.anomaly.model_folder import Arrays, Fitted, Metrics, save_fitted
+from adcompile.anomaly.r0_config import from_r0, is_r0
 from adcompile.anomaly.samples import DataSet, SplitOptions
 from adcompile.anomaly.sources import read_data
 from adcompile.anomaly.summary import COLUMNS, averages, values_of
@@ -38,7 +39,9 @@ def command(
     method: Annotated[str, typer.Argument(help="patchcore, padim, efficientad or vae")],
     data: Annotated[Path, typer.Option(help="image folder, list of paths, or YAML of lists")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
-    config: Annotated[Path | None, typer.Option(help="a config.yaml to start from")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="a config.yaml to start from, or R0's")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="every category, one folder each")] = False,
     force: Annotated[bool, typer.Option(help="replace an existing folder")] = False,
     resume: Annotated[
@@ -48,6 +51,10 @@ def command(
 ) -> None:
     """Train, choose the threshold, measure, save. Any hyper-parameter as --NAME VALUE."""
     values = load_config(config) if config is not None else {}
+    if is_r0(values):
+        values = from_r0(values)
+    elif config is None and not as_json and _says_more(data):
+        console.say(f"note: of {data} only the lists are read; --config {data} reads the rest")
     values.pop("method", None)
     # options that typer does not know may stand before the method
     loose, given = split_words([method, *context.args])
@@ -84,6 +91,11 @@ def command(
         console.emit_json(printed)
         return
     show(results)
+
+
+def _says_more(data: Path) -> bool:
+    """True for R0's configuration given as data: its network and numbers would be passed over."""
+    return data.suffix.lower() in {".yaml", ".yml"} and data.is_file() and is_r0(load_config(data))
 
 
 def split_of(config: FitConfig) -> SplitOptions:

@@ -9,8 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
+from adcompile.anomaly.config import PatchcoreConfig
 from adcompile.anomaly.model_folder import load_fitted
+from adcompile.anomaly.r0_config import from_r0
 from adcompile.cli import main
+from adcompile.errors import FormatError
 from tests.anomaly.conftest import SIDE
 
 
@@ -52,6 +55,43 @@ def test_fit_from_a_configuration(model: Path, twill_folder: Path, tmp_path: Pat
         update={"coreset_ratio": 0.03}
     )
     assert main([*words[:-1], str(tmp_path / "none.yaml"), "--coreset-ratio", "0.03"]) == 2
+
+
+def test_fit_from_r0_s_configuration(
+    twill_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One file of R0 is data and configuration; as data alone, what is passed over is said."""
+    folders = {"good": twill_folder / "train" / "good", "bad": twill_folder / "test" / "spot"}
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "coreset_sampling_ratio: 0.05\nnum_neighbors: 3\n"
+        f"input_size: [{SIDE}, {SIDE}]\ndevice: null\nbatch_size: 1\n"
+        "save_weights_filename: a.pth\n"
+        f"train: {{data_paths: ['{folders['good']}']}}\n"
+        f"val: {{data_paths: ['{folders['good']}', '{folders['bad']}'], labels: [0, 1]}}\n"
+        f"test: {{data_paths: ['{folders['good']}', '{folders['bad']}'], labels: [0, 1]}}\n",
+        encoding="utf-8",
+    )
+    words = ["fit", "patchcore", "--data", str(path), "-o", str(tmp_path / "m")]
+    assert main([*words, "--config", str(path), "--coreset-ratio", "0.03"]) == 0
+    fitted = load_fitted(tmp_path / "m").config
+    assert isinstance(fitted, PatchcoreConfig)
+    assert (fitted.k, fitted.image_size, fitted.batch, fitted.coreset_ratio) == (3, SIDE, 1, 0.03)
+    assert "--config" not in capsys.readouterr().out
+    small = ["--image-size", str(SIDE), "--coreset-ratio", "0.03", "--force"]
+    assert main([*words, *small]) == 0
+    assert f"--config {path}" in capsys.readouterr().out
+
+
+def test_values_of_r0() -> None:
+    """Its networks are cut at two layers, images are square, and its words are checked."""
+    values: dict[str, object] = {"backborn_id": "resnet18", "input_size": [224, 224]}
+    wanted = {"backbone": "resnet18", "image_size": 224, "layers": ("layer2", "layer3")}
+    assert from_r0(values) == wanted
+    assert from_r0({"backborn_id": "resnet18_onnx"}) == {"backbone": "resnet18_onnx"}
+    for wrong in ({"input_size": [224, 192]}, {"num_neighbours": 9}):
+        with pytest.raises(FormatError):
+            from_r0(wrong)
 
 
 def test_threshold_alone(
