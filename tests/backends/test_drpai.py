@@ -200,6 +200,7 @@ def test_a_float_part_is_compiled_only_where_the_chip_has_a_float_format(
     assert ("run" in record.files) == scripts
     assert bool(out.actions) == scripts
     assert any("int8 only" in note for note in report.notes) != scripts
+    assert any("computes in float16" in note for note in report.notes) == scripts
     assert ("sh run.sh" in out.text(record.files["readme"])) == scripts
 
 

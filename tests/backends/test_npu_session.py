@@ -355,3 +355,17 @@ def test_options_that_contradict_are_found_before_the_work(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="left in float"):
         compile(cnn(), "npu:stx", tmp_path / "b", replace(base, backend_options=floats))
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("npu:phx", "no float format"), ("npu:stx@1.2", "no float format"), ("npu:stx", "bfloat16")],
+)
+def test_what_becomes_of_a_float_part_is_said(target: str, words: str, tmp_path: Path) -> None:
+    """Float32 is no format of any NPU: it becomes bfloat16, or is no work for the NPU at all."""
+    options = BuildOptions(precision="fp32", golden_count=1, host_code=False, cache=False)
+    result = compile(cnn(), target, tmp_path / "b", options)
+    assert any(words in note for note in result.notes)
+    (part,) = result.manifest.parts
+    plan = json.loads((tmp_path / "b" / part.files["session"]).read_text())
+    assert bool(plan["planned"]) == (target == "npu:stx")

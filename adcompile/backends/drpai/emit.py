@@ -70,6 +70,11 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
             f"{part.name}: {ctx.target.title} computes in int8 only. The float part can be run and "
             "compared here, not compiled for the board: build with --precision int8 --calib DIR"
         )
+    if (lowered.precision, ctx.target.facts.get("computes")) == ("fp32", "fp16"):
+        ctx.report.note(
+            f"{part.name}: the chip computes in float16, the simulation in float32; --precision fp16 "
+            "shows what the chip computes"
+        )
     if floats := float_nodes(ctx):
         ctx.report.note(
             f"{part.name}: {len(floats)} nodes are in float in the simulation, but not on the board: "

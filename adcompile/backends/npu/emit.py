@@ -48,6 +48,8 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         planned=_planned(lowered, ctx),
     )
     files["session"] = out.add(f"{folder}/session.json", plan.as_json())
+    if lowered.precision == "fp32":
+        ctx.report.note(f"{part.name}: {_float_on(ctx)}")
     if plan.provider_options.get("config_file") == "vaiml_config.json":
         files["config"] = out.add(f"{folder}/vaiml_config.json", _VAIML)
     values = {
@@ -112,8 +114,29 @@ def _packed_models(
     return device, simulation
 
 
+def _has_float(ctx: LowerContext) -> bool:
+    """True when chip and release have a float format, which is bfloat16."""
+    return "bf16" in ctx.target.precisions
+
+
+def _float_on(ctx: LowerContext) -> str:
+    """What becomes of a float32 part, in a sentence."""
+    if _has_float(ctx):
+        return (
+            "the NPU's compiler converts float32 to bfloat16, the simulation does not; "
+            "--precision bf16 shows what the NPU computes"
+        )
+    choices = ", ".join(p for p in ctx.target.precisions if p not in FLOAT_PRECISIONS)
+    return (
+        f"{ctx.target.title} with {ctx.target.toolchain} has no float format: the provider runs a "
+        f"float32 part on the CPU. For the NPU: --precision {choices}"
+    )
+
+
 def _planned(lowered: Part, ctx: LowerContext) -> dict[str, int]:
     """Nodes per op type that are to run on the NPU; those that were left in float are not."""
+    if lowered.precision == "fp32" and not _has_float(ctx):
+        return {}
     floats = float_nodes(ctx)
     kinds = [n.op_type for n in lowered.model.graph if n.name not in floats]
     return dict(sorted(Counter(k for k in kinds if k not in _FORMAT_OPS).items()))
