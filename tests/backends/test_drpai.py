@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -92,7 +93,9 @@ def fake_sdk(root: Path) -> Path:
         "import json, os\nfrom tvm import Module, log\n"
         "def build(mod, params, where, settings, output_dir, disable_concat, cpu_data_type):\n"
         "    log(target=settings['target'], where=where)\n"
-        "    os.makedirs(output_dir, exist_ok=True)\n    return 'graph', {}, 'lib'\n"
+        "    os.makedirs(output_dir, exist_ok=True)\n"
+        "    if where == 'arm': open(output_dir + '/deploy.so', 'w').write('lib')\n"
+        "    return 'graph', {}, 'lib'\n"
     )
     files = {
         "tvm/__init__.py": FAKE_TVM,
@@ -124,7 +127,8 @@ def fake_sdk(root: Path) -> Path:
 def test_run_sh_compiles_with_a_stand_in_for_the_sdk(
     bundle: tuple[Path, PartRecord], tmp_path: Path
 ) -> None:
-    """Recorder on every calibration sample, int8 interpreter, device build, comparison: exit 0."""
+    """Recorder on every calibration sample, int8 interpreter, device build, comparison: exit 0. What was
+    written is listed with its hashes."""
     folder, _ = bundle
     variables = environment(folder, fake_sdk(tmp_path))
     done = subprocess.run(
@@ -135,8 +139,15 @@ def test_run_sh_compiles_with_a_stand_in_for_the_sdk(
     order = [t for t in ("Fp32DataRecorder", "InterpreterQuant", "DrpAiQuant") if t in log]
     assert order == ["Fp32DataRecorder", "InterpreterQuant", "DrpAiQuant"]
     assert log.count('"run"') == 3 + 2
-    assert (folder / "compiled" / "compiled.json").is_file()
     assert "relative error" in done.stdout
+    package = json.loads((folder / "compiled" / "compiled.json").read_text())
+    assert (package["part"], package["product"], package["layout"]) == ("backbone", "V2H", "MERA1")
+    assert {"deploy.so", "interpreter/0/output_0.bin"} <= set(package["files"])
+    check = ["sha256sum", "-c", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=folder / "compiled", check=False).returncode == 0
+    (folder / "compiled" / "deploy.so").write_text("lid")
+    found = subprocess.run(check, cwd=folder / "compiled", capture_output=True, check=False)
+    assert found.returncode == 1
 
 
 @pytest.mark.parametrize("name", ["TVM_ROOT", "SDK", "TRANSLATOR", "QUANTIZER", "PRODUCT"])
