@@ -67,6 +67,10 @@ PRESETS: Mapping[str, tuple[str, Decoder]] = {
         "YOLOX exported with decode_in_inference: the same, boxes in pixels",
         Decoder(preset="yolox-decoded", layout="rows", objectness=True, iou=0.45),
     ),
+    "rtdetr": (
+        "RT-DETR of Ultralytics: [1, queries, 4+classes], boxes as shares of the sides",
+        Decoder(preset="rtdetr", layout="rows", unit="side", iou=0.9),
+    ),
     "yolov10": (
         "v10 and end-to-end exports: [1, detections, 6] of x1 y1 x2 y2 score label",
         Decoder(preset="yolov10", layout="final", boxes="xyxy"),

@@ -64,17 +64,19 @@ def _taken(name: str, value: ir.Value, why: str) -> Recognised:
 
 
 def _by_names(value: ir.Value, exported: Exported) -> Recognised:
-    """Metadata with C class names, beside [1, 4+C, A], [1, A, 5+C] or [1, N, 6]."""
+    """Metadata with C class names, beside [1, 4+C, A], [1, A, 5+C], [1, N, 4+C] or [1, N, 6]."""
     assert value.shape is not None
     _, second, third = value.shape.dims
     names = len(exported.names)
     what = f"Ultralytics metadata with {names} class names, output {value.name!r} {value.shape}"
-    if third == FINAL and (
-        exported.finished or (isinstance(second, int) and second <= MOST_FINAL)
-    ):
+    few = isinstance(second, int) and second <= MOST_FINAL
+    # with two classes, queries with scores look like finished rows
+    if third == FINAL and (exported.finished or (few and (names != 2 or _selects(value)))):
         return _taken("yolov10", value, what)
     if names and second == 4 + names:
         return _taken("yolov8", value, what)
+    if names and third == 4 + names and few:
+        return _taken("rtdetr", value, what)
     if names and third == 5 + names:
         return _taken("yolov5", value, what)
     return Recognised()

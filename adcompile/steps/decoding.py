@@ -138,6 +138,8 @@ def _trained(
     if decoder is None and (exported is None or not exported.task):
         return {}
     changes = dict(LETTERBOX)
+    if decoder is not None and decoder.preset == "rtdetr":
+        changes["resize"] = "stretch"
     if numbers and decoder is not None and decoder.preset.startswith("yolox"):
         changes |= {"scale": 1.0, "channels": "bgr"}
     return changes

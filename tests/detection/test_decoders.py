@@ -247,6 +247,10 @@ def test_what_is_certain_is_recognised() -> None:
     assert recognised(yolox())[0] == "yolox"
     assert recognised(with_names(raw_model([1, 50, 8]), 3))[0] == "yolov5"
     assert recognised(with_names(raw_model([1, 300, 6]), 80, task="detect"))[0] == "yolov10"
+    assert recognised(with_names(raw_model([1, 300, 84]), 80, task="detect"))[0] == "rtdetr"
+    two = with_names(raw_model([1, 300, 6]), 2, task="detect")
+    assert recognised(two)[0] == "rtdetr"
+    assert recognised(with_names(two, 2, end2end="True"))[0] == "yolov10"
     assert recognised(raw_model([1, 3 * CELLS, 8]))[0] == "yolov5"
 
 
