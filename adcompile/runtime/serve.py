@@ -6,8 +6,9 @@
          ?category=X&min_score=0.5
 
 Errors are ``{"error", "what", "where", "why", "fix"}`` with 400 (a request that does not fit), 404,
-405, 411 and 413 (length missing, too large), 415 (media type) or 500 (a defect; its traceback is in
-the log). There is no authentication: bind it to a trusted network, or to this machine.
+405, 411 and 413 (length missing, too large), 415 (media type), 500 (a defect; its traceback is in
+the log) or 501 (a method that nothing here has). There is no authentication: bind it to a trusted
+network, or to this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -80,7 +82,6 @@ class _Handler(BaseHTTPRequestHandler):
             found = act(words)
         except AdcompileError as error:
             status, found = _status(error), error.record()
-            # what the client still sends would be read as its next request
             self.close_connection = True
         except (TimeoutError, ConnectionError):  # the client is silent, or gone
             self.close_connection = True
@@ -90,6 +91,14 @@ class _Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             found = {"error": "Defect", "what": "adcompile has a defect; see the server's log"}
             self.close_connection = True
+        # a body that was not read would be read as the next request
+        if self.command != "POST" and {"content-length", "transfer-encoding"} & _names(
+            self.headers
+        ):
+            self.close_connection = True
+        self._send(status, found)
+
+    def _send(self, status: HTTPStatus, found: object) -> None:
         text = json.dumps(found, default=str).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -99,6 +108,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(text)
+
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
+        """What is no request, or has no method of ours: a record as well, instead of a page."""
+        self.close_connection = True
+        self.log_error("code %d, message %s", code, message)
+        status = HTTPStatus(code)
+        self._send(status, Refused(status, message or status.phrase).record())
+
+    def handle_expect_100(self) -> bool:
+        """Nothing yet: ``100 Continue`` is sent where the body is read, and not when it is refused."""
+        return True
 
     def _get(self, words: list[str]) -> object:
         match words:
@@ -132,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             min_score = float(least)
         except ValueError:
             raise UsageError(f"min_score {least!r} is no number") from None
+        if not 0.0 <= min_score <= 1.0:
+            raise UsageError(f"min_score {least} is not in 0 … 1")
         return self.answers.predict(name, self._body(), SUFFIXES[kind], category, min_score)
 
     def _delete(self, words: list[str]) -> object:
@@ -148,17 +172,29 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"{self.command} is not for {self.path}")
 
     def _body(self) -> bytes:
-        text = self.headers.get("Content-Length", "")
-        if not text.isascii() or not text.isdigit():
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+        lengths = self.headers.get_all("Content-Length", [])
+        text = lengths[0] if len(lengths) == 1 else ""
+        # two lengths, or chunks beside a length, are read otherwise by a proxy in front of this
+        if not text.isascii() or not text.isdigit() or "Transfer-Encoding" in self.headers:
+            raise Refused(
+                HTTPStatus.LENGTH_REQUIRED, "one Content-Length is needed, and no chunks"
+            )
         if len(text) > 12 or int(text) > MAX_BODY:
             most = MAX_BODY >> 20
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} MiB")
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
         return self.rfile.read(int(text))
 
     def log_message(self, format: str, *args: object) -> None:
-        """To the log instead of stderr."""
-        LOG.info("%s " + format, self.address_string(), *args)
+        """To the log instead of stderr; escape sequences of a client are no business of the terminal."""
+        text = ascii(format % args)[1:-1]
+        LOG.info("%s %s", self.address_string(), text)
+
+
+def _names(headers: Message) -> set[str]:
+    return {name.lower() for name in headers}
 
 
 def _status(error: AdcompileError) -> HTTPStatus:

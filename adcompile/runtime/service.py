@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from adcompile.errors import InputError, UsageError
+from adcompile.fileset import write_text
 from adcompile.manifest import TensorSpec
 from adcompile.runtime.bundle import Bundle
 from adcompile.runtime.deliver import deliver
@@ -33,6 +35,10 @@ SUFFIXES: Mapping[str, str] = {
 """Media types of a request, and the file that its body is."""
 
 
+_RESULT = "result.json"
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
 class NotThere(UsageError):
     """No model, category or result of that name."""
 
@@ -44,23 +50,31 @@ class Kept:
     folder: Path
     keep: str = "all"
     _lock: Lock = field(default_factory=Lock)
+    _last: int = 0
 
     def wants(self, decision: object) -> bool:
         """True when a result with this decision is kept; without a decision, under ``all`` only."""
         return self.keep in ("all", decision)
 
     def names(self) -> list[str]:
-        """Numbers of all results, in order."""
+        """Numbers of all finished results, in order."""
+        there = [p for p in self._numbered() if (p / _RESULT).is_file() and not p.is_symlink()]
+        return [path.name for path in there]
+
+    def _numbered(self) -> list[Path]:
+        """Whatever has a number for a name, in order: results that are being written, too."""
         try:
-            found = [p.name for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir()]
+            found = [p for p in self.folder.iterdir() if _NUMBER.fullmatch(p.name)]
         except OSError:
             return []
-        return sorted(found, key=int)
+        return sorted(found, key=lambda path: int(path.name))
 
     def reserve(self) -> Path:
-        """A new folder for a result. Raises InputError when it cannot be made."""
+        """A new folder for a result, of a number that no other had since the start. Raises InputError
+        when it cannot be made."""
         with self._lock:
-            number = max(map(int, self.names()), default=0) + 1
+            number = max([self._last, *(int(p.name) for p in self._numbered())]) + 1
+            self._last = number
             path = self.folder / f"{number:06d}"
             try:
                 path.mkdir(parents=True)
@@ -71,7 +85,7 @@ class Kept:
 
     def read(self, name: str) -> Record:
         """A kept result. Raises NotThere."""
-        path = self._path(name) / "result.json"
+        path = self._path(name) / _RESULT
         try:
             found: Record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -80,7 +94,8 @@ class Kept:
 
     def remove(self, name: str) -> None:
         """Delete a kept result. Raises NotThere."""
-        shutil.rmtree(self._path(name))
+        with self._lock:  # whoever deletes it second is told that it is not there
+            shutil.rmtree(self._path(name))
 
     def _path(self, name: str) -> Path:
         if name not in self.names():
@@ -138,7 +153,12 @@ class Service:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / f"input{suffix}"
             file.write_bytes(body)
-            return self._run(name, file, category, min_score)
+            try:
+                return self._run(name, file, category, min_score)
+            except InputError as error:
+                if error.where == str(file):  # the client knows no file
+                    error.where = "the body"
+                raise
 
     def _run(self, name: str, file: Path, category: str, min_score: float) -> Record:
         bundle = self._bundle(name)
@@ -161,7 +181,9 @@ class Service:
         delivery = deliver(manifest, result.outputs, folder, image, where, min_score)
         shutil.copyfile(file, folder / file.name)
         found |= {"result": folder.name, "files": [*delivery.files, file.name]}
-        (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+        write_text(
+            folder / _RESULT, json.dumps(found, indent=2)
+        )  # last, and at once: it is there now
         return found
 
     def _bundle(self, name: str) -> Bundle:

@@ -155,6 +155,8 @@ WRONG = [
     ("POST", "/models/cells", b"no picture", "image/png", 400),
     ("POST", "/models/cells?category=shoes", b"x", "image/png", 404),
     ("POST", "/models/cells?min_score=high", b"x", "image/png", 400),
+    ("POST", "/models/cells?min_score=nan", b"x", "image/png", 400),
+    ("OPTIONS", "/models/cells", None, "", 501),
     ("POST", "/models/cells", b"PK\x03\x04", "application/x-npz", 400),
 ]
 
@@ -181,6 +183,72 @@ def test_lengths_that_lie(bundle: Path, length: str, status: str) -> None:
     with served(bundle) as client, socket.create_connection(("127.0.0.1", client.port)) as raw:
         raw.sendall("\r\n".join([*lines, "", ""]).encode())
         assert raw.makefile().readline().split()[1] == status
+
+
+def exchange(port: int, *lines: str) -> str:
+    """Everything that the server answers to a raw request before it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        raw.sendall("\r\n".join([*lines, "", ""]).encode())
+        return raw.makefile().read()
+
+
+def test_a_body_is_never_the_next_request(bundle: Path, tmp_path: Path) -> None:
+    """A DELETE inside the body of a GET is not done; chunks and two lengths are refused."""
+    hidden = ["DELETE /results/000001 HTTP/1.1", "Host: x", "", ""]
+    length = f"Content-Length: {len(chr(10).join(hidden)) + 3}"
+    kind = "Content-Type: image/png"
+    with served(bundle, Kept(tmp_path)) as client:
+        client.record("POST", "/models/cells", photo())
+        text = exchange(client.port, "GET /models HTTP/1.1", "Host: x", length, "", *hidden)
+        assert text.count("HTTP/1.1 200") == 1
+        assert client.ask("GET", "/results/000001")[0] == 200
+        for more in (["Transfer-Encoding: chunked", length], [length, "Content-Length: 5"]):
+            text = exchange(client.port, "POST /models/cells HTTP/1.1", kind, *more, "", *hidden)
+            assert text.startswith("HTTP/1.1 411")
+            assert text.count("HTTP/1.1 ") == 1
+
+
+def test_a_large_body_is_refused_before_it_is_sent(bundle: Path) -> None:
+    """A client that waits for 100 Continue hears at once that it need not send."""
+    lines = ["POST /models/cells HTTP/1.1", "Content-Type: image/png", "Expect: 100-continue"]
+    with served(bundle) as client:
+        text = exchange(client.port, *lines, f"Content-Length: {1 << 30}")
+        assert text.startswith("HTTP/1.1 413")
+        text = exchange(client.port, *lines, "Connection: close", "Content-Length: 1", "", "x")
+    assert text.startswith("HTTP/1.1 100")
+    assert "HTTP/1.1 400" in text
+
+
+def test_nothing_of_this_machine_is_told(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An error names the body, not the file that it was written to; a log has no escape sequences."""
+    with caplog.at_level(logging.INFO), served(bundle) as client:
+        for kind in ("image/png", "application/x-npy", "application/x-npz"):
+            found = client.ask("POST", "/models/cells", b"nothing", kind)[1]
+            assert isinstance(found, dict)
+            assert found["where"] == "the body"
+        exchange(client.port, "GET /\x1b[31m HTTP/1.1", "Host: x")
+        assert exchange(client.port, "nonsense").endswith("}")
+    assert "\\x1b[31m" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def test_a_result_is_deleted_once(bundle: Path, tmp_path: Path) -> None:
+    """By one of eight; unfinished and foreign folders are no results, and a number is not used again."""
+    with served(bundle, Kept(tmp_path)) as client:
+        client.record("POST", "/models/cells", photo())
+        for name in ("000007", "²", "notes"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "000008").symlink_to(tmp_path / "000001", target_is_directory=True)
+        assert client.ask("GET", "/results") == (200, ["000001"])
+        with ThreadPoolExecutor(8) as pool:
+            asked = pool.map(lambda _: client.ask("DELETE", "/results/000001")[0], range(8))
+            assert sorted(asked) == [200, *[404] * 7]
+        numbers: list[object] = []
+        for _ in range(2):
+            number = client.record("POST", "/models/cells", photo())["result"]
+            numbers.append(number)
+            client.ask("DELETE", f"/results/{number}")
+    assert numbers == ["000009", "000010"]
 
 
 def test_a_defect_is_no_traceback_for_the_client(
