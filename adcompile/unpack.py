@@ -134,6 +134,7 @@ def _extract(source: zipfile.ZipFile, archive: Path, staged: Path) -> None:
     entries = _entries(source)
     if MANIFEST not in entries:
         raise FormatError("not a packed bundle", where=str(archive), why=f"it has no {MANIFEST}")
+    _check_room(entries, archive, staged)
     _write_listing(source, entries, staged, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = read_manifest(staged)
     check_seal(staged)
@@ -144,7 +145,7 @@ def _extract(source: zipfile.ZipFile, archive: Path, staged: Path) -> None:
         place = name.removesuffix(FILE)
         category = parse_category(staged / name)
         listed |= {place + file: record for file, record in category.files.items()}
-    _check(entries, listed, {MANIFEST, *homes}, archive, staged)
+    _check(entries, listed, {MANIFEST, *homes})
     for name, record in sorted(listed.items()):
         _write(source, entries[name], staged / name, record)
 
@@ -193,10 +194,8 @@ def _check(
     entries: Mapping[str, zipfile.ZipInfo],
     listed: Mapping[str, FileRecord],
     listings: set[str],
-    archive: Path,
-    staged: Path,
 ) -> None:
-    """Entries and lists must agree, and the disk must have room for them."""
+    """Entries and lists must agree."""
     for name in sorted(entries.keys() | listed.keys()):
         if name in listings:
             if name in listed:
@@ -210,7 +209,15 @@ def _check(
         if entries[name].file_size != listed[name].size:
             why = f"{entries[name].file_size} bytes, the manifest says {listed[name].size}"
             raise FormatError("a file in the archive has the wrong size", where=name, why=why)
-    total = sum(record.size for record in listed.values())
+
+
+def _check_room(entries: Mapping[str, zipfile.ZipInfo], archive: Path, staged: Path) -> None:
+    """The archive must not grow out of all proportion, and the disk must have room for it.
+
+    By the sizes in its directory, which no entry exceeds when it is read: a thousand categories, each
+    small enough, are a bomb too.
+    """
+    total = sum(info.file_size for info in entries.values())
     size = archive.stat().st_size
     if total > max(SMALL, MOST_GROWTH * size):
         why = f"{size:,} bytes would become {total:,}"

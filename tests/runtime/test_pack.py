@@ -322,6 +322,18 @@ def test_a_bomb_is_not_unpacked(
         unpack(bomb(contents(bundle), tmp_path / "a.adz"), tmp_path / "out")
 
 
+def test_many_lists_are_a_bomb_too(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of categories count before the first of them is written."""
+    monkeypatch.setattr("adcompile.unpack.SMALL", 0)
+    monkeypatch.setattr("adcompile.unpack.MOST_GROWTH", 10)
+    lists = {f"categories/c{i}/category.json": bytes(1 << 20) for i in range(8)}
+    archive = zipped(tmp_path / "a.adz", contents(bundle) | lists, zipfile.ZIP_DEFLATED)
+    with pytest.raises(FormatError, match="unpacks to too much"):
+        unpack(archive, tmp_path / "out")
+
+
 def test_links_and_doubles_are_refused(bundle: Path, tmp_path: Path) -> None:
     """A symbolic link, two files of one name, an entry with a password."""
     entries = contents(bundle)
