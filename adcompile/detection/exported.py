@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeGuard, cast
+
+from adcompile.contract import MAX_SIDE
 
 MAX_LITERAL = 1 << 18  # characters
 MAX_DEPTH = 4  # nested brackets
@@ -64,20 +66,25 @@ def _depth(text: str) -> int:
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """Names of a list, or of a mapping from 0, 1, 2 …; none when labels are missing."""
+    """Names of a list, or of a mapping from 0, 1, 2 …; none when labels are missing, or a name cannot
+    be printed (control characters, half of a surrogate pair: no file could hold it)."""
     if isinstance(value, list):
         value = dict(enumerate(cast("list[object]", value)))
     if not isinstance(value, dict) or len(cast("dict[object, object]", value)) > MAX_CLASSES:
         return ()
     table = cast("dict[object, object]", value)
-    names = tuple(table.get(label) for label in range(len(table)))
-    return tuple(str(name) for name in names) if all(isinstance(n, str) for n in names) else ()
+    names = [table.get(label) for label in range(len(table))]
+    return tuple(n for n in names if _is_name(n)) if all(map(_is_name, names)) else ()
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _size(value: object) -> tuple[int, int] | None:
     if not isinstance(value, (list, tuple)):
         return None
     sides = tuple(cast("list[object]", value))
-    if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
+    if len(sides) != 2 or not all(isinstance(s, int) and 0 < s <= MAX_SIDE for s in sides):
         return None
     return cast("tuple[int, int]", sides)

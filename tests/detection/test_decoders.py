@@ -292,7 +292,22 @@ def test_names_with_holes_are_not_taken() -> None:
         exported = read_exported({"stride": "8", "names": names})
         assert exported is not None
         assert exported.names == ()
-    assert read_exported({"stride": "8", "names": "['a', 'b']"}) is not None
+    exported = read_exported({"stride": "8", "names": "['a', 'b']"})
+    assert exported is not None
+    assert exported.names == ("a", "b")
+
+
+def test_names_and_sizes_that_nothing_can_hold_are_not_taken() -> None:
+    """A lone surrogate cannot be written as UTF-8, an escape sequence paints the terminal, and a side of
+    more digits than Python prints is no size."""
+    for name in ("\\ud800", "\\x1b[31mred", "a\\nb"):
+        exported = read_exported({"stride": "8", "names": f"{{0: '{name}'}}"})
+        assert exported is not None
+        assert exported.names == ()
+    for side in ("0x" + "f" * 5000, "65537", "0", "True + 1"):
+        exported = read_exported({"stride": "8", "names": "", "imgsz": f"[{side}, 64]"})
+        assert exported is not None
+        assert exported.size is None
 
 
 @pytest.fixture(scope="module")
