@@ -116,7 +116,7 @@ class Decoder(Declared):
         yolov5    x = (2·sigmoid(t) - 0.5 + j)·s    w = (2·sigmoid(t))²·anchor
 
     ``activation`` is what the graph leaves out of the scores. The score of a class is its own times
-    the object's. Class by class, boxes of at least ``min_score`` are kept, best first, that overlap
+    the object's. Class by class, boxes above ``min_score`` are kept, best first, that overlap
     none kept before by more than ``iou``; at most ``max_detections`` are given, best first.
     ``outputs`` names the raw outputs (none: the only ones that fit).
     """
