@@ -18,7 +18,7 @@ from adcompile.errors import InputError
 from adcompile.interfaces import Array, CalibrationData
 from adcompile.ir import model_io
 from adcompile.ir.evaluate import open_model
-from adcompile.ir.graph import static_shape
+from adcompile.ir.graph import provenance, static_shape
 
 Floats = npt.NDArray[np.float32]
 TAP_BYTES = 256 << 20
@@ -134,11 +134,19 @@ def observe(
         if not (np.isfinite(seen.low) and np.isfinite(seen.high)):
             raise InputError(
                 "calibration meets a value that is not finite",
-                where=name,
+                where=_written_by(model, name),
                 why="NaN or infinity in the float model",
                 fix="check the calibration data and the float model on it",
             )
     return found
+
+
+def _written_by(model: ir.Model, name: str) -> str:
+    """A value's name with the node it comes from, by its names in the user's file."""
+    made = next((n for n in model.graph if any(v.name == name for v in n.outputs)), None)
+    if made is None:
+        return f"input {name}"
+    return f"{name}, written by {made.op_type} {' + '.join(provenance(made))}"
 
 
 class Remembering:

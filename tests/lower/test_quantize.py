@@ -107,8 +107,13 @@ def test_bad_calibration_is_named() -> None:
     with pytest.raises(InputError, match="lacks an input"):
         quantize(model, MemoryCalibration([{}]), XINT8)
     bad = {"x": np.full((1, 3, 16, 16), np.nan, np.float32)}
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="not finite") as error:
         quantize(model, MemoryCalibration([bad]), XINT8)
+    assert error.value.where == "input x"
+    huge = {"x": np.full((1, 3, 16, 16), 3e38, np.float32)}
+    with pytest.raises(InputError, match="not finite") as error:
+        quantize(model, MemoryCalibration([huge]), XINT8)
+    assert error.value.where == "r1, written by Relu n_r1"
 
 
 def test_constant_calibration_still_gives_a_legal_file() -> None:
