@@ -187,8 +187,10 @@ def _label_maps(left: Labels | None, right: Labels | None) -> dict[str, float]:
 
 
 def _cosine(left: Floats, right: Floats) -> float:
+    if np.array_equal(left, right):
+        return 1.0  # which rounding would miss
     size = float(np.linalg.norm(left) * np.linalg.norm(right))
-    return float(left @ right) / size if size else float(np.array_equal(left, right))
+    return min(float(left @ right) / size, 1.0) if size else 0.0
 
 
 def _detections(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
+from adcompile import registry
 from adcompile.check.bisect import bisect_passes, shrink
 from adcompile.check.compare import Comparison, compare
 from adcompile.check.diagnose import diagnose, examine_passes, pipeline_texts
@@ -171,11 +172,8 @@ def test_a_pass_gets_a_reproducer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The folder holds one node, its input, and a command that fails until the pass is repaired."""
-    from adcompile.passes import table
-
-    monkeypatch.setattr(
-        "adcompile.rewrite.pipeline.PASSES", {**table.PASSES, "harmful": registered}
-    )
+    known = {**registry.PASSES.built_in, "harmful": registered}
+    monkeypatch.setattr(registry, "PASSES", replace(registry.PASSES, built_in=known))
     pipelines = [Pipeline.parse("harmful")]
     found = examine_passes(chain(9, 4), pipelines, FEEDS, {}, tmp_path / "r")
     assert found is not None
@@ -191,11 +189,8 @@ def test_a_pass_gets_a_reproducer(
 
 def test_shrink_of_a_culprit(registered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A culprit shrinks to the node it harms."""
-    from adcompile.passes import table
-
-    monkeypatch.setattr(
-        "adcompile.rewrite.pipeline.PASSES", {**table.PASSES, "harmful": registered}
-    )
+    known = {**registry.PASSES.built_in, "harmful": registered}
+    monkeypatch.setattr(registry, "PASSES", replace(registry.PASSES, built_in=known))
     culprit = bisect_passes(chain(9, 4), [Pipeline.parse("harmful")], FEEDS, judge)
     assert culprit is not None
     assert shrink(culprit, FEEDS).nodes == 1
