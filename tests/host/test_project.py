@@ -241,6 +241,9 @@ def test_threshold_option_is_raw_and_strict(
         (("-j", "2x"), "needs a number"),
         (("-t", "many"), "needs a number"),
         (("--wrong", "1"), "unknown option"),
+        (("-x", "1"), "unknown option -x"),
+        (("more", "1"), "unexpected 'more'"),
+        (("--min-score", "0.5"), "--min-score is not for this model: it detects no objects"),
     ],
 )
 def test_bad_usage_is_a_sentence_and_code_2(
@@ -285,7 +288,8 @@ def test_no_option_prints_usage_and_fails(built: Path) -> None:
     """The reference programs printed help and exited with 0."""
     done = call(built / "patchcore")
     assert done.returncode == 2
-    assert "--memory_bank" in done.stderr
+    assert "  -m, --memory_bank FILE   bank instead of the bundle's\n" in done.stderr
+    assert "--min-score" not in done.stderr
 
 
 def test_damaged_picture_is_skipped_and_counted(

@@ -186,6 +186,15 @@ def test_detection_program(bundles: Bundles, checked: Core, tmp_path: Path) -> N
     assert drawn.shape == original.shape
     assert (drawn != original).any()
 
+    for refused, sentence in (
+        (("-t", "9"), "-t is not for this model: it detects no anomalies"),
+        (("-i", "9"), "-i 9: this model takes 64 x 64 pictures"),
+        (("-e", "x.plan"), "-e: this bundle has 3 parts on devices, not one"),
+    ):
+        done = checked.run(program, *words, *refused, "-b", str(bundle), cwd=tmp_path)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+
     other = copy_of(bundle, tmp_path / "none")
     for file in recorded(other, "box_head"):
         logits = np.load(file)

@@ -1,5 +1,6 @@
 #include "app.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -26,21 +27,55 @@ std::string find_bundle(const char* program) {
 
 constexpr int kMost = 1000000;  // of anything that is counted
 
-/// Short names of the reference programs, and their long forms.
-std::string long_name(const std::string& word) {
-  constexpr std::array<std::array<const char*, 2>, 9> kShort{{{"-e", "--engine"},
-                                                               {"-m", "--memory_bank"},
-                                                               {"-d", "--data"},
-                                                               {"-i", "--image_size"},
-                                                               {"-t", "--threshold"},
-                                                               {"-o", "--output"},
-                                                               {"-b", "--bundle"},
-                                                               {"-j", "--threads"},
-                                                               {"-h", "--help"}}};
-  for (const auto& pair : kShort) {
-    if (word == pair[0]) return pair[1];
+/// What a program does; options have a bit for each that takes them.
+constexpr unsigned kPlain = 1;
+constexpr unsigned kDetector = 2;
+constexpr unsigned kAnomaly = 4;
+constexpr unsigned kAny = kPlain | kDetector | kAnomaly;
+
+unsigned kind_of(const BundleInfo& info) {
+  return is_anomaly_detector(info) ? kAnomaly : is_object_detector(info) ? kDetector : kPlain;
+}
+
+struct Known {
+  const char* brief;  // of the reference programs, "" without one
+  const char* name;
+  const char* value;
+  unsigned kinds;
+  const char* help;
+};
+constexpr std::array<Known, 17> kOptions{{
+    {"-d", "--data", "DIR", kAny, "folder of pictures (sorted by name), or one picture"},
+    {"", "--frames", "FILE", kAny, "stream of binary PGM/PPM pictures; - is standard input"},
+    {"-e", "--engine", "FILE", kAny, "device file instead of the bundle's"},
+    {"-m", "--memory_bank", "FILE", kAnomaly, "bank instead of the bundle's"},
+    {"-i", "--image_size", "N", kAny, "checked against the contract"},
+    {"", "--category", "NAME", kAnomaly, "bank and threshold of one of the bundle's categories"},
+    {"-t", "--threshold", "X", kAnomaly,
+     "raw score above which a picture is an anomaly (default: the contract's rule)"},
+    {"-o", "--output", "DIR", kAny, "draw results into this folder"},
+    {"", "--maps", "DIR", kAnomaly, "anomaly maps as .npy into this folder"},
+    {"", "--csv", "FILE", kAnomaly | kDetector, "table of results"},
+    {"-b", "--bundle", "DIR", kAny,
+     "default: the nearest folder with a manifest.json, from here or this program upwards"},
+    {"", "--runtime", "NAME", kAny, "auto, recorded, tensorrt, drpai, onnxruntime"},
+    {"", "--device-option", "N=V", kAny, "passed to the runtime"},
+    {"", "--sample", "N", kAny, "golden sample of the recorded runtime"},
+    {"", "--min-score", "X", kDetector, "detections below it are not drawn"},
+    {"-j", "--threads", "N", kAny, "host threads (default 1)"},
+    {"-h", "--help", "", kAny, "this text"},
+}};
+
+/// The option that is called so; fails for one that this kind of model does not have.
+const Known& known(const std::string& word, const BundleInfo& info) {
+  for (const Known& each : kOptions) {
+    if (word != each.name && (word != each.brief || word.empty())) continue;
+    if ((each.kinds & kind_of(info)) != 0) return each;
+    fail(word + " is not for this model: it detects no " +
+         ((each.kinds & kAnomaly) != 0 ? "anomalies" : "objects"));
   }
-  return word;
+  if (word.rfind('-', 0) != 0) fail("unexpected '" + word + "' (--help lists the options)");
+  fail("unknown option " + word + " (--help lists the options)");
 }
 
 void apply(Options& o, const std::string& name, const std::string& value) {
@@ -77,8 +112,24 @@ void apply(Options& o, const std::string& name, const std::string& value) {
   } else if (name == "--device-option") {
     const auto [option, setting] = name_and_value(name, value);
     o.open.device[option] = setting;
-  } else {
-    fail("unknown option " + name + " (--help lists the options)");
+  }
+}
+
+void check_size(const Options& options, const BundleInfo& info) {
+  if (options.image_size == 0 || info.images.empty()) return;
+  const ImageInput& image = info.images[0];
+  if (options.image_size != image.height || options.image_size != image.width) {
+    fail("-i " + std::to_string(options.image_size) + ": this model takes " +
+         std::to_string(image.height) + " x " + std::to_string(image.width) + " pictures");
+  }
+}
+
+/// One file cannot stand for several.
+void check_engine(const Options& options, const BundleInfo& info) {
+  const auto devices = std::count_if(info.parts.begin(), info.parts.end(),
+                                     [](const PartInfo& part) { return part.generated < 0; });
+  if (options.open.device.count("plan") != 0 && devices != 1) {
+    fail("-e: this bundle has " + std::to_string(devices) + " parts on devices, not one");
   }
 }
 
@@ -89,56 +140,47 @@ double now_ms() {
 
 }  // namespace
 
-Options parse(int argc, char** argv) {
+bool is_anomaly_detector(const BundleInfo& info) { return info.score.method[0] != '\0'; }
+
+bool is_object_detector(const BundleInfo& info) {
+  return output_with_role(info, "boxes") >= 0 && output_with_role(info, "scores") >= 0 &&
+         output_with_role(info, "labels") >= 0;
+}
+
+Options parse(int argc, char** argv, const BundleInfo& info) {
   Options o;
   for (int i = 1; i < argc; ++i) {
-    std::string name = long_name(argv[i]);
+    std::string word = argv[i];
+    const std::size_t equals = word.rfind("--", 0) == 0 ? word.find('=') : std::string::npos;
+    const std::string name = known(word.substr(0, equals), info).name;
     if (name == "--help") {
       o.help = true;
       return o;
     }
-    if (name.rfind("--", 0) != 0) fail("unexpected '" + name + "' (--help lists the options)");
-    std::string value;
-    const std::size_t equals = name.find('=');
-    if (equals != std::string::npos) {
-      value = name.substr(equals + 1);
-      name = name.substr(0, equals);
-    } else {
-      if (i + 1 >= argc) fail(name + " needs a value");
-      value = argv[++i];
-    }
-    apply(o, name, value);
+    if (equals == std::string::npos && i + 1 >= argc) fail(name + " needs a value");
+    apply(o, name, equals != std::string::npos ? word.substr(equals + 1) : argv[++i]);
   }
   if (o.data.empty() == o.frames.empty()) {
     fail("give pictures: -d FOLDER (or one file), or --frames FILE (- for standard input)");
   }
+  check_size(o, info);
+  check_engine(o, info);
   if (o.bundle.empty()) o.bundle = find_bundle(argv[0]);
   return o;
 }
 
 std::string usage(const BundleInfo& info) {
+  constexpr std::size_t kColumn = 27;
   std::string text = std::string("Runs ") + info.model + " for " + info.target + ".\n\n";
-  text +=
-      "  -d, --data DIR           folder of pictures (sorted by name), or one picture\n"
-      "      --frames FILE        stream of binary PGM/PPM pictures; - is standard input\n"
-      "  -e, --engine FILE        device file instead of the bundle's\n"
-      "  -m, --memory_bank FILE   bank instead of the bundle's\n"
-      "  -i, --image_size N       checked against the contract\n"
-      "      --category NAME      bank and threshold of one of the bundle's categories\n"
-      "  -t, --threshold X        raw score above which a picture is an anomaly\n"
-      "                           (default: the contract's rule)\n"
-      "  -o, --output DIR         draw results into this folder\n"
-      "      --maps DIR           anomaly maps as .npy into this folder\n"
-      "      --csv FILE           table of results\n"
-      "  -b, --bundle DIR         default: the nearest folder with a manifest.json, from\n"
-      "                           here or from this program upwards\n"
-      "      --runtime NAME       auto, recorded, tensorrt, drpai, onnxruntime\n"
-      "      --device-option N=V  passed to the runtime\n"
-      "      --sample N           golden sample of the recorded runtime\n"
-      "      --min-score X        detections below it are not drawn\n"
-      "  -j, --threads N          host threads (default 1)\n\n"
-      "Exit codes: 0 done, 1 a picture could not be read, 2 nothing could be done.\n";
-  return text;
+  for (const Known& each : kOptions) {
+    if ((each.kinds & kind_of(info)) == 0) continue;
+    const std::string brief = each.brief;
+    std::string line = "  " + (brief.empty() ? std::string(4, ' ') : brief + ", ") + each.name + " " +
+                       each.value;
+    line.resize(std::max(line.size() + 1, kColumn), ' ');
+    text += line + each.help + "\n";
+  }
+  return text + "\nExit codes: 0 done, 1 a picture could not be read, 2 nothing could be done.\n";
 }
 
 Source::Source(const Options& options) {

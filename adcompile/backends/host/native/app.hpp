@@ -28,8 +28,12 @@ struct Options {
   OpenOptions open;
 };
 
-/// Parses the command line; fails with a sentence.
-[[nodiscard]] Options parse(int argc, char** argv);
+/// What the roles of the outputs make of the program.
+[[nodiscard]] bool is_anomaly_detector(const BundleInfo& info);
+[[nodiscard]] bool is_object_detector(const BundleInfo& info);
+
+/// Parses the command line; fails with a sentence, also for an option that is not for this model.
+[[nodiscard]] Options parse(int argc, char** argv, const BundleInfo& info);
 [[nodiscard]] std::string usage(const BundleInfo& info);
 
 /// Pictures one after the other, from wherever the options say.

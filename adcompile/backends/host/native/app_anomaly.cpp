@@ -40,15 +40,6 @@ View<float> drawable(const AnyView& tensor, const Scale& score, std::vector<floa
   return {values.data(), raw.shape()};
 }
 
-void check_size(const Options& options, const BundleInfo& info) {
-  if (options.image_size == 0 || info.images.empty()) return;
-  const ImageInput& image = info.images[0];
-  if (options.image_size != image.height || options.image_size != image.width) {
-    fail("-i " + std::to_string(options.image_size) + ": this model takes " +
-         std::to_string(image.height) + " x " + std::to_string(image.width) + " pictures");
-  }
-}
-
 /// Numbers of the outputs by role; -1 where the model has none.
 struct Outputs {
   int score;
@@ -92,7 +83,6 @@ int run_anomaly(const Options& options) {
   }
   Bundle bundle(options.bundle, open);
   const BundleInfo& info = bundle.info();
-  check_size(options, info);
   const Rule rule = rule_of(options, scale);
   const Outputs outputs(info);
   if (!options.category.empty() && outputs.raw < 0) {

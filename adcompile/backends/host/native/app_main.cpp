@@ -30,16 +30,14 @@ int main(int argc, char** argv) {
       std::fputs(adc::app::usage(info).c_str(), stderr);
       return 2;
     }
-    const adc::app::Options options = adc::app::parse(argc, argv);
+    const adc::app::Options options = adc::app::parse(argc, argv, info);
     if (options.help) {
       std::fputs(adc::app::usage(info).c_str(), stdout);
       return 0;
     }
-    if (info.score.method[0] != '\0') return adc::app::run_anomaly(options);
-    const bool detector = adc::app::output_with_role(info, "boxes") >= 0 &&
-                          adc::app::output_with_role(info, "scores") >= 0 &&
-                          adc::app::output_with_role(info, "labels") >= 0;
-    return detector ? adc::app::run_detection(options) : adc::app::run_plain(options);
+    if (adc::app::is_anomaly_detector(info)) return adc::app::run_anomaly(options);
+    return adc::app::is_object_detector(info) ? adc::app::run_detection(options)
+                                              : adc::app::run_plain(options);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 2;
