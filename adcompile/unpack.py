@@ -66,8 +66,10 @@ def bundle_folder(path: Path) -> Path:
     folder = home / path.stem
     if _intact(path, folder):
         return folder
-    if folder.exists():
-        shutil.rmtree(folder)
+    if folder.is_symlink() or folder.is_file():  # never what a link points at
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # another process may be doing the same
     try:
         return unpack(path, folder)
     except InputError:
@@ -78,6 +80,8 @@ def bundle_folder(path: Path) -> Path:
 
 def _intact(archive: Path, folder: Path) -> bool:
     """True when *folder* holds the archive's own lists, the files of the manifest, and no other."""
+    if folder.is_symlink():
+        return False
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     try:
         with _opened(archive) as source:

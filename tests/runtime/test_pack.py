@@ -119,6 +119,19 @@ def test_the_cache_is_not_believed(bundle: Path, tmp_path: Path) -> None:
     assert contents(bundle_folder(file)) == contents(bundle)
 
 
+def test_what_stands_in_the_place_of_the_cache(bundle: Path, tmp_path: Path) -> None:
+    """A link or a file there makes way for the bundle, and what the link points at stays."""
+    file = pack(bundle, tmp_path / "m.adz").path
+    folder = bundle_folder(file)
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for target in (tmp_path / "nowhere", tmp_path / "copy", None):
+        shutil.rmtree(folder)
+        folder.touch() if target is None else folder.symlink_to(target, target_is_directory=True)
+        assert bundle_folder(file) == folder
+        assert not folder.is_symlink()
+        assert contents(folder) == contents(bundle) == contents(copy)
+
+
 def test_several_may_unpack_at_once(bundle: Path, tmp_path: Path, own_cache: Path) -> None:
     """The first that is done wins, and nobody takes the folder away under it."""
     file = pack(bundle, tmp_path / "m.adz").path
