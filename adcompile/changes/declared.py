@@ -47,6 +47,8 @@ def _contract(side: Side) -> dict[str, str]:
     found |= {f"role of {name}": role for name, role in contract.roles.items()}
     if contract.classes:
         found["classes"] = ", ".join(contract.classes)
+    decoder = {} if contract.decoder is None else contract.decoder.model_dump(mode="json")
+    found |= {f"decoder: {key}": _text(value) for key, value in decoder.items()}
     score = {} if contract.score is None else contract.score.model_dump(mode="json")
     return found | {f"score: {k}": _text(v) for k, v in score.items() if k not in LEARNED}
 

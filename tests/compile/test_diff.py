@@ -21,7 +21,7 @@ from adcompile.changes.read import Grid
 from adcompile.changes.record import WORSE, Section
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
-from adcompile.contract import Contract, Score
+from adcompile.contract import Contract, Decoder, Score
 from adcompile.errors import FormatError
 from adcompile.manifest import FileRecord, file_sha256, read_manifest
 from tests.compile.models import cnn, detector
@@ -136,6 +136,15 @@ def test_other_models_say_so(bundles: Path) -> None:
     rows = {c.subject: c for c in section(bundles, "cnn", "model").changes}
     assert rows["output features"].old is None
     assert rows["role of boxes"].new is None
+
+
+def test_another_decoder_is_another_contract(bundles: Path, tmp_path: Path) -> None:
+    """The bound of its suppression decides what is found, and stands beside the pre-processing."""
+    for name, iou in (("one", 0.7), ("two", 0.3)):
+        contract = Contract(decoder=Decoder(preset="yolov8", iou=iou))
+        rewritten(bundles / "a8w8", tmp_path / name, contract=contract)
+    rows = section(tmp_path, "two", "model", old="one").changes
+    assert [(c.subject, c.old, c.new) for c in rows] == [("decoder: iou", "0.7", "0.3")]
 
 
 def test_worse_numbers_fail_and_better_ones_do_not(bundles: Path, tmp_path: Path) -> None:
