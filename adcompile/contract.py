@@ -143,8 +143,15 @@ class Decoder(Declared):
             raise ValueError("grid yolov5 has anchors, and no other grid has")
         if len(self.anchors) % len(self.strides):
             raise ValueError("every stride has the same number of anchors")
+        if not all(0 < side <= MAX_SIDE for pair in self.anchors for side in pair):
+            raise ValueError(f"anchors must be above 0, at most {MAX_SIDE}")
         if (self.layout == "heads") != (self.grid == "yolov5"):
             raise ValueError("layout heads goes with grid yolov5")
+        if self.grid != "none" and (self.boxes, self.unit) != ("xywh", "pixel"):
+            raise ValueError(f"grid {self.grid} makes centres and sizes in pixels")
+        plain = (self.grid, self.objectness, self.activation) == ("none", False, "none")
+        if self.layout == "final" and not (plain and self.boxes == "xyxy"):
+            raise ValueError("layout final is x1 y1 x2 y2 score label: nothing is left to compute")
         return self
 
 

@@ -94,6 +94,9 @@ def parse_decoder(text: str) -> Decoder:
         )
     preset = PRESETS[name][1]
     changes = {key.replace("-", "_"): _value(key, value) for key, value in options.items()}
+    if len(changes) < len(options) or "preset" in changes:
+        why = "an option is given twice, or is the name itself"
+        raise UsageError(f"--decoder {text}", why=why)
     try:
         return Decoder.model_validate({**preset.model_dump(), **changes})
     except ValidationError as error:

@@ -221,6 +221,15 @@ def test_a_decoder_that_does_not_fit_is_refused_with_the_shapes() -> None:
         ("yolov5-heads{anchors=[1,2,3]}", "pairs"),
         ("yolov8{colour=red}", "--decoder"),
         ("yolov8{iou=0.5", "cannot read"),
+        ("yolov8{preset=mine}", "is the name itself"),
+        ("yolov8{min-score=0.1,min_score=0.2}", "given twice"),
+        ("yolov5-heads{anchors=[nan,1,1,1,1,1]}", "anchors must be"),
+        ("yolov5-heads{anchors=[-1,1,1,1,1,1]}", "anchors must be"),
+        ("yolox{unit=side}", "centres and sizes in pixels"),
+        ("yolov5-heads{boxes=xyxy}", "centres and sizes in pixels"),
+        ("yolov10{boxes=xywh}", "nothing is left to compute"),
+        ("yolov10{activation=sigmoid}", "nothing is left to compute"),
+        ("yolov10{objectness=true}", "nothing is left to compute"),
     ],
 )
 def test_bad_decoders_get_one_sentence(text: str, words: str) -> None:
