@@ -269,7 +269,11 @@ def test_a_defect_is_no_traceback_for_the_client(
 
 def test_the_verb(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says where it listens, answers there, and ends cleanly on Ctrl-C; wrong options are exit 2."""
-    code = "import sys; from adcompile.cli import main; sys.exit(main(sys.argv[1:]))"
+    # a shell starts what it runs in the background with Ctrl-C ignored
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from adcompile.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", code, "serve", str(bundle), "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -278,7 +282,10 @@ def test_the_verb(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with urllib.request.urlopen(f"{url}/models/cells", timeout=60) as answer:
             assert json.loads(answer.read())["name"] == "cells"
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
     assert main(["serve", str(bundle), "--keep", "some"]) == 2
     assert main(["serve", str(bundle), str(bundle)]) == 2
     assert "two bundles of one name" in capsys.readouterr().err
