@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from adcompile.detection.evaluate import Detector, Result
 
 
+LOW_SCORE = 0.001  # from here on, detections make the curves of average precision whole
+
+
 @dataclass(frozen=True)
 class AnnotatedImages:
     """The images, what is on them, and how detections are counted. *classes* names the labels of models
@@ -43,6 +46,20 @@ def evaluate_detections(subjects: Subjects, data: AnnotatedImages, *, as_json: b
     columns = ["metric (%)", *labels, *(f"loss of {label}" for label in labels[1:])]
     count = next(iter(results.values())).images
     console.table(f"COCO average precision, {count} images", columns, side_by_side(results))
+    _warn_of_a_cut(subjects)
+
+
+def _warn_of_a_cut(subjects: Subjects) -> None:
+    """Say when the bundles' decoder leaves out what average precision counts."""
+    from adcompile.cli.reference import decoding_contract
+
+    contract = decoding_contract(subjects.paths)
+    decoder = None if contract is None else contract.decoder
+    if decoder is not None and decoder.min_score > LOW_SCORE:
+        console.say(
+            f"note: the bundle's decoder leaves out scores below {decoder.min_score:g}, which average "
+            f"precision counts: build with --decoder '{decoder.preset}{{min-score={LOW_SCORE:g}}}'"
+        )
 
 
 def _evaluate(subjects: Subjects, column: Column, data: AnnotatedImages) -> Result:

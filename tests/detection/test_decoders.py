@@ -15,9 +15,11 @@ from PIL import Image
 from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
 from adcompile.contract import Decoder
+from adcompile.detection.coco import CocoSet
 from adcompile.detection.decoders import parse_decoder
 from adcompile.detection.exported import literal, read_exported
 from adcompile.detection.recognise import recognise
+from adcompile.detection.shapes import CLASSES
 from adcompile.errors import ModelError, UsageError
 from adcompile.interfaces import Report
 from adcompile.ir.model_io import from_bytes, to_bytes
@@ -427,3 +429,19 @@ def test_metadata_of_the_model_is_complete() -> None:
     assert exported is not None
     assert exported.size == (SIDE, SIDE)
     assert exported.names == ("red", "green")
+
+
+def test_eval_warns_of_scores_that_are_missing(
+    model: Path, drawn: CocoSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A decoder's threshold lowers average precision; one that lets all scores through does not."""
+    for score, warned in (("0.25", True), ("0.001", False)):
+        options = BuildOptions(
+            decoder=f"yolov8{{min-score={score}}}", golden_count=1, host_code=False
+        )
+        bundle = compile(model, "cpu", tmp_path / score, options).path
+        names = tmp_path / "names.txt"
+        names.write_text("\n".join(CLASSES), encoding="utf-8")
+        words = ["eval", str(bundle), "--coco", str(drawn.source), "--images", str(drawn.folder)]
+        assert main([*words, "--max-samples", "1", "--classes", str(names)]) == 0
+        assert ("leaves out scores" in capsys.readouterr().out) == warned

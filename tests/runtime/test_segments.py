@@ -13,6 +13,8 @@ from adcompile.cli import main
 from adcompile.compiler import BuildOptions, compile
 from adcompile.contract import Preprocess
 from adcompile.detection.draw import colour_of
+from adcompile.runtime.bundle import load
+from adcompile.runtime.deliver import show
 from adcompile.runtime.preprocess import place
 from adcompile.runtime.segments import NOTHING, labels_of, over_picture, paint, segments
 
@@ -90,3 +92,13 @@ def test_run_paints_a_segmentation_network(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(labels), np.broadcast_to(np.arange(48) >= 24, (32, 48)))
     with Image.open(found / "segments.png") as drawn:
         assert drawn.size == (48, 32)
+        painted = np.asarray(drawn)
+    with load(result.path) as bundle:
+        feeds, places = bundle.feeds(pixels)
+        outputs = bundle.run(feeds).outputs
+        summary, streamed = show(result.manifest, outputs, pixels, places["image"])
+    assert np.array_equal(streamed, painted)
+    assert summary["segments"] == [
+        {"label": 0, "class": "dark", "share": 0.5},
+        {"label": 1, "class": "bright", "share": 0.5},
+    ]
