@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from adcompile.errors import AdcompileError, UsageError
-from adcompile.runtime.service import MAX_BODY, SUFFIXES, NotThere, Service
+from adcompile.runtime.service import MAX_BODY, SUFFIXES, NotThere, Record, Service
 
 LOG = logging.getLogger("adcompile.serve")
 _TIMEOUT = 30.0  # seconds that a silent client may hold a thread
@@ -99,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, found)
 
     def _send(self, status: HTTPStatus, found: object) -> None:
-        text = json.dumps(found, default=str).encode()
+        text = json.dumps(_plain(found), default=str, allow_nan=False).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -191,6 +193,15 @@ class _Handler(BaseHTTPRequestHandler):
         """To the log instead of stderr; escape sequences of a client are no business of the terminal."""
         text = ascii(format % args)[1:-1]
         LOG.info("%s %s", self.address_string(), text)
+
+
+def _plain(value: object) -> object:
+    """*value* with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in cast("Record", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in cast("list[object]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _names(headers: Message) -> set[str]:

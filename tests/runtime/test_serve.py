@@ -232,6 +232,15 @@ def test_nothing_of_this_machine_is_told(bundle: Path, caplog: pytest.LogCapture
     assert "\x1b" not in caplog.text
 
 
+def test_numbers_that_json_lacks_are_null(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN and infinities would be read by Python alone."""
+    record = {"score": float("nan"), "box": [1.5, float("inf")], "parts": ({"x": -np.inf},)}
+    monkeypatch.setattr(Service, "model", lambda *_: record)
+    with served(bundle) as client:
+        found = client.record("GET", "/models/cells")
+    assert found == {"score": None, "box": [1.5, None], "parts": [{"x": None}]}
+
+
 def test_a_result_is_deleted_once(bundle: Path, tmp_path: Path) -> None:
     """By one of eight; unfinished and foreign folders are no results, and a number is not used again."""
     with served(bundle, Kept(tmp_path)) as client:
