@@ -25,7 +25,11 @@ def test_arrays_and_paths(twill: DataSet, twill_folder: Path, tmp_path: Path) ->
     masks = [read_mask(s.mask) for s in bad if s.mask is not None]
     data = api.Images(good, [read_pixels(s.path) for s in bad], masks)
     found = api.evaluate(fitted, data)["test"]
-    assert found["image"] == pytest.approx(both["image"])
+    # The threshold is the score of one of these images, and its last bit may depend on its batch.
+    image = 1 / len(bad) + 1e-6
+    assert found["image"] == pytest.approx(both["image"], abs=image)
+    for name in ("images", "anomalous", "auroc", "average_precision", "threshold", "best_f1"):
+        assert found["image"][name] == pytest.approx(both["image"][name])
     assert found["pixel"] == pytest.approx(both["pixel"])
     train = [read_pixels(s.path) for s in twill.train]
     again = api.retrain(tmp_path / "m", api.Images(train, data.bad), coreset_ratio=0.03)
