@@ -25,7 +25,6 @@ from adcompile.rewrite.surgery import Names
 
 OLDEST_OPSET = 11
 RESULTS = ("boxes", "scores", "labels")
-PER_CLASS = 1000  # boxes that one class may keep
 _INT = ir.DataType.INT64
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -111,7 +110,8 @@ class _Writer:
             [
                 places,
                 self._reshape(scores, [1, raw.classes, -1]),
-                self._const("per_class", np.int64(PER_CLASS)),
+                # no class can have more of the best than there are
+                self._const("per_class", np.int64(decoder.max_detections)),
                 self._const("iou", np.float32(decoder.iou)),
                 self._const("min_score", np.float32(decoder.min_score)),
             ],

@@ -208,6 +208,15 @@ def test_at_most_so_many_and_the_best() -> None:
     same(decode(decoder, raw), expected(corners, scores, decoder))
 
 
+def test_one_class_may_have_all_of_them() -> None:
+    """1,500 boxes of one class that do not touch."""
+    count = 1500
+    corner = np.arange(count, dtype=np.float32) * 4
+    table = np.stack([corner, corner, *np.ones((3, count), np.float32)])[None]
+    decoder = Decoder(max_detections=2000)
+    assert len(decode(decoder, table)["scores"]) == count
+
+
 def test_a_decoder_that_does_not_fit_is_refused_with_the_shapes() -> None:
     with pytest.raises(ModelError, match="does not fit") as caught:
         decode(parse_decoder("yolox"), np.zeros((1, 7, 7), np.float32))
