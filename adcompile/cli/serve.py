@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -35,7 +34,7 @@ def command(
     and DELETE /results/ID. There is no authentication.
     """
     from adcompile.runtime.bundle import load
-    from adcompile.runtime.serve import make_server
+    from adcompile.runtime.serve import is_own, make_server
     from adcompile.runtime.service import KEEP, Kept, Service
 
     if keep not in KEEP:
@@ -59,16 +58,8 @@ def command(
             console.emit_json({"url": url, "models": service.models()})
         else:
             console.say(f"{url}/models: {', '.join(opened)}")
-            if not _is_own(host):
+            if not is_own(host):
                 console.say("note: whoever reaches this address can use it; nobody is asked who")
         console.out.file.flush()
         with suppress(KeyboardInterrupt):  # how one stops it
             server.serve_forever()
-
-
-def _is_own(host: str) -> bool:
-    """True for an address that only this machine reaches."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

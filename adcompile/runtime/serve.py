@@ -6,16 +6,22 @@
          ?category=X&min_score=0.5
 
 Errors are ``{"error", "what", "where", "why", "fix"}`` with 400 (a request that does not fit), 404,
-405, 411 and 413 (length missing, too large), 415 (media type), 500 (a defect; its traceback is in
-the log) or 501 (a method that nothing here has). There is no authentication: bind it to a trusted
-network, or to this machine.
+405, 408 (a body that takes too long), 411 and 413 (length missing, too large), 415 (media type), 421
+(another host's name), 500 (a defect; its traceback is in the log) or 501 (a method that nothing here
+has). There is no authentication: bind it to a trusted network, or to this machine. At an address of
+this machine alone only its own names are answered, so that a web page whose name was pointed at it
+cannot ask; so many clients are connected at once, and whoever comes then is hung up on.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import math
+import socket
+import threading
+import time
 from collections.abc import Callable
 from email.message import Message
 from http import HTTPStatus
@@ -28,6 +34,9 @@ from adcompile.runtime.service import MAX_BODY, SUFFIXES, NotThere, Record, Serv
 
 LOG = logging.getLogger("adcompile.serve")
 _TIMEOUT = 30.0  # seconds that a silent client may hold a thread
+_PATIENCE = 120.0  # and a slow one, with a body
+_CLIENTS = 32  # connected at once: each may hold a body of MAX_BODY
+_PIECE = 1 << 20
 
 
 class Refused(UsageError):
@@ -50,9 +59,32 @@ def make_server(service: Service, host: str, port: int) -> ThreadingHTTPServer:
         answers = service
 
     try:
-        return ThreadingHTTPServer((host, port), Handler)
+        return _Server((host, port), Handler)
     except (OSError, OverflowError) as error:
         raise UsageError("cannot listen", where=f"{host}:{port}", why=str(error)) from error
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each of a bounded number of clients."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(_CLIENTS)
+        super().__init__(address, handler)
+        self.only_here = ipaddress.ip_address(str(self.server_address[0])).is_loopback
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Hang up where all are taken."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """The base class's, which closes the connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,6 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Run *act* on the path's words; whatever it raises is a status and a JSON record."""
         status = HTTPStatus.OK
         try:
+            self._check_host()
             words = [unquote(w) for w in urlsplit(self.path).path.split("/") if w]
             found = act(words)
         except AdcompileError as error:
@@ -99,6 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             self.close_connection = True
         self._send(status, found)
+
+    def _check_host(self) -> None:
+        name = urlsplit("//" + self.headers.get("Host", "localhost")).hostname or ""
+        if cast("_Server", self.server).only_here and not is_own(name):
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this is not {name}")
 
     def _send(self, status: HTTPStatus, found: object) -> None:
         text = json.dumps(_plain(found), default=str, allow_nan=False).encode()
@@ -187,12 +225,31 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(HTTPStatus.CONTINUE)
             self.end_headers()
-        return self.rfile.read(int(text))
+        return self._read(int(text))
+
+    def _read(self, size: int) -> bytes:
+        end, body = time.monotonic() + _PATIENCE, bytearray()
+        while len(body) < size:
+            if time.monotonic() > end:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the body takes too long")
+            piece = self.rfile.read1(min(_PIECE, size - len(body)))
+            if not piece:
+                raise ConnectionError("the client is gone")
+            body += piece
+        return bytes(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """To the log instead of stderr; escape sequences of a client are no business of the terminal."""
         text = ascii(format % args)[1:-1]
         LOG.info("%s %s", self.address_string(), text)
+
+
+def is_own(host: str) -> bool:
+    """True for a name or address by which only this machine is reached."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _plain(value: object) -> object:

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ from PIL import Image
 
 from adcompile.cli import main
 from adcompile.errors import UsageError
-from adcompile.runtime.bundle import load
+from adcompile.runtime.bundle import Bundle, load
+from adcompile.runtime.executor import Array
+from adcompile.runtime.runner import RunResult
 from adcompile.runtime.serve import make_server
 from adcompile.runtime.service import Kept, Service
 from tests.check import handmade
@@ -119,6 +122,75 @@ def test_requests_at_once_do_not_mix(bundle: Path) -> None:
     assert len({str(detections) for detections in alone}) == 8
 
 
+def test_one_request_at_a_time_runs_in_a_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions and their buffers are not shared by threads."""
+    inside, most = 0, 0
+    guard = threading.Lock()
+    run = Bundle.run
+
+    def counted(self: Bundle, feeds: Mapping[str, Array], *, category: str = "") -> RunResult:
+        nonlocal inside, most
+        with guard:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.02)
+        result = run(self, feeds, category=category)
+        with guard:
+            inside -= 1
+        return result
+
+    monkeypatch.setattr(Bundle, "run", counted)
+    with served(bundle) as client, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: client.record("POST", "/models/cells", photo(n)), range(4)))
+    assert most == 1
+
+
+def test_another_hosts_name_is_refused(bundle: Path) -> None:
+    """A page of another site whose name resolves to this machine gets nothing."""
+    with served(bundle) as client:
+        for host, status in (("localhost", 200), ("[::1]:80", 200), ("evil.example:80", 421)):
+            connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+            connection.request("GET", "/models", headers={"Host": host})
+            assert connection.getresponse().status == status, host
+            connection.close()
+
+
+def test_clients_beyond_the_limit_are_hung_up_on(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent ones take the places; when they leave, others are answered again."""
+    monkeypatch.setattr("adcompile.runtime.serve._CLIENTS", 2)
+    with served(bundle) as client:
+        silent = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(2)]
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+            client.ask("GET", "/models")
+        for each in silent:
+            each.close()
+        for _ in range(100):
+            try:
+                assert client.ask("GET", "/models")[0] == 200
+                break
+            except (http.client.RemoteDisconnected, ConnectionError):
+                time.sleep(0.05)
+        else:
+            pytest.fail("the places were not given back")
+
+
+def test_a_body_that_drips_is_given_up(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps a connection from being silent, but not for ever."""
+    monkeypatch.setattr("adcompile.runtime.serve._PATIENCE", 0.2)
+    with served(bundle) as client, socket.create_connection(("127.0.0.1", client.port)) as slow:
+        head = "POST /models/cells HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+        slow.sendall(head.encode())
+        slow.sendall(b"x")
+        time.sleep(0.3)
+        slow.sendall(b"x")
+        slow.settimeout(30)
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
 def test_results_are_kept_read_and_deleted(bundle: Path, tmp_path: Path) -> None:
     """Numbered folders with picture, arrays and drawing; a deleted number is gone."""
     with served(bundle, Kept(tmp_path / "kept")) as client:
@@ -178,7 +250,7 @@ def test_what_is_wrong_has_a_status_and_a_sentence(bundle: Path) -> None:
 )
 def test_lengths_that_lie(bundle: Path, length: str, status: str) -> None:
     """A body is read only when its length is known and small enough."""
-    lines = ["POST /models/cells HTTP/1.1", "Host: x", "Content-Type: image/png"]
+    lines = ["POST /models/cells HTTP/1.1", "Host: localhost", "Content-Type: image/png"]
     lines += [f"Content-Length: {length}"] if length else []
     with served(bundle) as client, socket.create_connection(("127.0.0.1", client.port)) as raw:
         raw.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -194,12 +266,14 @@ def exchange(port: int, *lines: str) -> str:
 
 def test_a_body_is_never_the_next_request(bundle: Path, tmp_path: Path) -> None:
     """A DELETE inside the body of a GET is not done; chunks and two lengths are refused."""
-    hidden = ["DELETE /results/000001 HTTP/1.1", "Host: x", "", ""]
+    hidden = ["DELETE /results/000001 HTTP/1.1", "Host: localhost", "", ""]
     length = f"Content-Length: {len(chr(10).join(hidden)) + 3}"
     kind = "Content-Type: image/png"
     with served(bundle, Kept(tmp_path)) as client:
         client.record("POST", "/models/cells", photo())
-        text = exchange(client.port, "GET /models HTTP/1.1", "Host: x", length, "", *hidden)
+        text = exchange(
+            client.port, "GET /models HTTP/1.1", "Host: localhost", length, "", *hidden
+        )
         assert text.count("HTTP/1.1 200") == 1
         assert client.ask("GET", "/results/000001")[0] == 200
         for more in (["Transfer-Encoding: chunked", length], [length, "Content-Length: 5"]):
@@ -226,7 +300,7 @@ def test_nothing_of_this_machine_is_told(bundle: Path, caplog: pytest.LogCapture
             found = client.ask("POST", "/models/cells", b"nothing", kind)[1]
             assert isinstance(found, dict)
             assert found["where"] == "the body"
-        exchange(client.port, "GET /\x1b[31m HTTP/1.1", "Host: x")
+        exchange(client.port, "GET /\x1b[31m HTTP/1.1", "Host: localhost")
         assert exchange(client.port, "nonsense").endswith("}")
     assert "\\x1b[31m" in caplog.text
     assert "\x1b" not in caplog.text
