@@ -227,9 +227,11 @@ def _compare_group(
             name: Comparison(name, role, False, "detections", {}, problem)
             for role, name in group.items()
         }
-    match = detections.match(expected, got, iou)
+    match = detections.match(expected, got, iou, tolerances.score_apart)
     counts = match.summary(fraction)
     bound = f"{fraction:.0%} matched at IoU {iou:g}"
+    if math.isfinite(tolerances.score_apart):
+        bound += f", scores to {tolerances.score_apart:g}"
     found: dict[str, Comparison] = {}
     for role, name in group.items():
         rows = compare_tensor(

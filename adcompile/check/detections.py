@@ -6,6 +6,7 @@ IoU (when there are boxes), closest score, in this order of importance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -95,8 +96,9 @@ class Match:
         return Summary(share >= fraction, metrics, "; ".join(words))
 
 
-def match(reference: Rows, actual: Rows, iou: float) -> Match:
-    """Pair rows whose boxes overlap by at least *iou*, of equal labels, best pairs first."""
+def match(reference: Rows, actual: Rows, iou: float, apart: float = math.inf) -> Match:
+    """Pair rows whose boxes overlap by at least *iou* and whose scores differ by at most *apart*, of
+    equal labels, best pairs first."""
     found = Match(reference.count, actual.count)
     if not reference.count or not actual.count:
         return found
@@ -106,6 +108,8 @@ def match(reference: Rows, actual: Rows, iou: float) -> Match:
         left, right = reference.arrays["labels"], actual.arrays["labels"]
         allowed &= left.reshape(-1, 1) == right.reshape(1, -1)
     scores, others = _scores(reference), _scores(actual)
+    with np.errstate(over="ignore"):  # infinite scores are the largest numbers here
+        allowed &= np.abs(scores[:, None] - others[None, :]) <= apart
     free = np.ones(actual.count, dtype=bool)
     for row in np.argsort(-scores, kind="stable"):
         candidates = np.flatnonzero(allowed[row] & free)

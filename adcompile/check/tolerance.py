@@ -13,6 +13,7 @@ stands for tensors between parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,18 +53,19 @@ FLOAT_DEFAULTS: Mapping[str, tuple[float, float]] = {
     _MATCHED: (1.0, IOU),
 }
 
-# precision -> (SNR of a device part, SNR of outputs, matched detections, |score| of an anomaly)
-_COARSE: Mapping[str, tuple[float, float, float, float]] = {
-    "fp16": (20.0, 15.0, 0.5, 0.05),
-    "bf16": (15.0, 10.0, 0.4, 0.1),
-    "a16w8": (15.0, 10.0, 0.4, 0.1),
-    "int8": (10.0, 6.0, 0.2, 0.3),
-    "a8w8": (10.0, 6.0, 0.2, 0.3),
-    "xint8": (8.0, 5.0, 0.2, 0.3),
-    "fp8": (10.0, 6.0, 0.2, 0.3),
+# precision -> (SNR of a device part, SNR of outputs, matched detections, |score| of an anomaly, how far
+# apart the scores of a detection may be)
+_COARSE: Mapping[str, tuple[float, float, float, float, float]] = {
+    "fp16": (20.0, 15.0, 0.5, 0.05, 0.2),
+    "bf16": (15.0, 10.0, 0.4, 0.1, 0.3),
+    "a16w8": (15.0, 10.0, 0.4, 0.1, 0.3),
+    "int8": (10.0, 6.0, 0.2, 0.3, 0.5),
+    "a8w8": (10.0, 6.0, 0.2, 0.3, 0.5),
+    "xint8": (8.0, 5.0, 0.2, 0.3, 0.5),
+    "fp8": (10.0, 6.0, 0.2, 0.3, 0.5),
 }
 EXACT_PRECISIONS = frozenset({"", "fp32", "float32", "tf32"})
-_UNKNOWN = (8.0, 5.0, 0.2, 0.3)
+_UNKNOWN = (8.0, 5.0, 0.2, 0.3, 0.5)
 
 
 def default_tolerances(precisions: Iterable[str]) -> dict[str, tuple[float, float]]:
@@ -78,14 +80,14 @@ def default_tolerances(precisions: Iterable[str]) -> dict[str, tuple[float, floa
     ]
     if not coarse:
         return found
-    part, output, matched, score = min(coarse)
+    part, output, matched, score, scores = min(coarse)
     found["part:snr_db"] = (part, 0.0)
     for role in ("map", "features", "tensor"):
         found[f"{role}:snr_db"] = (output, 0.0)
     found[_MATCHED] = (matched, IOU)
     found["boxes"] = (0.0, 1e9)  # matching by IoU is the bound; differences are reported
     found["masks"] = (0.0, 1.0)
-    found["scores"] = (0.0, 1.0)
+    found["scores"] = (0.0, scores)  # beyond it a detection is another one: see `score_apart`
     found["score"] = found["raw_score"] = (score, 1e-2)
     return found
 
@@ -122,3 +124,9 @@ class Tolerances:
     def matched(self) -> tuple[float, float]:
         """Smallest fraction of matched detections, and the IoU from which two boxes match."""
         return self.table[_MATCHED]
+
+    @property
+    def score_apart(self) -> float:
+        """How far apart the scores of two boxes may be that match. Where every one must be found again
+        the scores are compared as they are, whichever boxes match."""
+        return self.table["scores"][1] if self.matched[0] < 1.0 else math.inf

@@ -96,6 +96,23 @@ def test_overlapping_equal_boxes_pair_by_score() -> None:
     assert all(c.ok for c in compare(reference, actual, roles, FLOAT))
 
 
+@pytest.mark.parametrize("precision", ["fp16", "a16w8", "a8w8", "xint8"])
+def test_a_score_far_away_is_another_detection(precision: str) -> None:
+    """Coarse precisions move scores a little. A network that gives 0 everywhere, or turns the scores
+    round, has found nothing again; a single lost one is allowed."""
+    bounds = Tolerances.of(default_tolerances([precision]))
+    reference = {**found(12), "s": np.linspace(0.99, 0.9, 12, dtype=np.float32)}
+
+    def fits(scores: np.ndarray) -> bool:
+        results = compare(reference, {**reference, "s": scores.astype(np.float32)}, ROLES, bounds)
+        return all(c.ok for c in results)
+
+    assert fits(reference["s"] - 0.1)
+    assert fits(np.where(np.arange(12) == 3, 0.05, reference["s"]))
+    assert not fits(np.zeros(12))
+    assert not fits(1 - reference["s"])
+
+
 def test_batch_dimension_and_swapped_outputs() -> None:
     """A leading batch of one is dropped; boxes in place of scores are told apart."""
     reference = found(4)

@@ -1,4 +1,4 @@
-// match_main FOLDER IOU: pairs the detections of wanted_ROLE.npy and got_ROLE.npy; a line "wanted got" each.
+// match_main FOLDER IOU APART: pairs the detections of wanted_ROLE.npy and got_ROLE.npy; a line "wanted got" each.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -34,7 +34,8 @@ int main(int, char** argv) {
       return 1;
     }
   }
-  const adc::RowPairs pairs = adc::match_detections(got, wanted, std::atof(argv[2]));
+  const adc::RowPairs pairs =
+      adc::match_detections(got, wanted, std::atof(argv[2]), std::atof(argv[3]));
   for (std::size_t i = 0; i < pairs.got.size(); ++i) {
     std::printf("%lld %lld\n", static_cast<long long>(pairs.wanted[i]),
                 static_cast<long long>(pairs.got[i]));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -156,7 +157,10 @@ def damaged(bundle: Path, to: Path, change: Change) -> Path:
         (lambda o: {"boxes": o["boxes"] + 8}, "detections matched"),
         (lambda o: {"labels": (o["labels"] + 1) % CLASSES}, "detections matched"),
         (lambda o: {n: a[: len(a) // 9] for n, a in o.items()}, "detections matched"),
-        (lambda o: {"scores": np.full_like(o["scores"], np.nan)}, "differs by"),
+        (
+            lambda o: {"scores": np.full_like(o["scores"], np.nan)},
+            "(differs by|detections matched)",
+        ),
         (lambda o: {"scores": o["scores"][1:]}, "boxes, but scores"),
     ],
     ids=["places", "labels", "number", "scores", "rows"],
@@ -221,12 +225,13 @@ def test_pairs_are_those_of_python(kernel_compiler: Compiler, tmp_path: Path) ->
             for role, array in arrays.items():
                 np.save(place / f"{side}_{role}.npy", array)
         wanted, got = (rows_of(group, sides[side]) for side in ("wanted", "got"))
-        pairs = match(wanted, got, IOU)
+        apart = [math.inf, 0.25][number % 2]
+        pairs = match(wanted, got, IOU, apart)
         counts.append(len(pairs.left))
-        done = program.run(place, IOU)
+        done = program.run(place, IOU, apart)
         found = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
         assert found == list(zip(pairs.left, pairs.right, strict=True)), number
-    assert sum(counts) > 50
+    assert sum(counts) > 40
 
 
 SCORER = """

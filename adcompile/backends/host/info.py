@@ -99,7 +99,7 @@ def bundle_tables(data: ProjectData) -> dict[str, object]:
         "golden": [_golden(g, values) for g in data.golden],
         "tolerances": _host_tolerances(data.tolerances or {}),
         "run_tolerances": _run_tolerances(tolerances),
-        "match": braces(_real(bound) for bound in tolerances.matched),
+        "match": braces(_real(bound) for bound in (*tolerances.matched, tolerances.score_apart)),
         "images": [
             _image(values.number(name), spec)
             for name, spec in data.contract.inputs.items()

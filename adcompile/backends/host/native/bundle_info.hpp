@@ -56,6 +56,7 @@ struct ToleranceInfo {
 struct MatchInfo {
   double fraction;  // of the larger number of detections, which must have a partner
   double iou;       // from which two boxes are partners
+  double apart;     // and up to which difference of their scores
 };
 
 struct OutputInfo {

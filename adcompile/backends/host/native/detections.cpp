@@ -96,7 +96,8 @@ Detections detections_of(const std::map<std::string, AnyView>& tensors) {
   return rows;
 }
 
-RowPairs match_detections(const Detections& got, const Detections& wanted, double iou) {
+RowPairs match_detections(const Detections& got, const Detections& wanted, double iou,
+                          double apart) {
   const std::vector<Box> here = boxes_of(got);
   const std::vector<Box> there = boxes_of(wanted);
   const std::vector<double> scores_here = firsts_of(got, "scores");
@@ -119,11 +120,12 @@ RowPairs match_detections(const Detections& got, const Detections& wanted, doubl
       const double exact = overlap(there[w], here[g]);
       if (exact < iou) continue;
       const double common = std::nearbyint(exact / kStep);
-      const double apart = std::fabs(scores_here[g] - scores_there[w]);
-      if (common < most || (common == most && apart >= nearest)) continue;
+      const double difference = std::fabs(scores_here[g] - scores_there[w]);
+      if (difference > apart) continue;
+      if (common < most || (common == most && difference >= nearest)) continue;
       best = g;
       most = common;
-      nearest = apart;
+      nearest = difference;
     }
     if (best == here.size()) continue;
     used[best] = true;

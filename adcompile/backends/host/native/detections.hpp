@@ -25,8 +25,10 @@ struct RowPairs {
   std::vector<Index> wanted;
 };
 
-/// Pairs rows of equal labels whose boxes overlap by at least `iou`, as `adcompile verify` does: the
-/// reference's best score chooses first, the largest overlap, then the closest score.
-[[nodiscard]] RowPairs match_detections(const Detections& got, const Detections& wanted, double iou);
+/// Pairs rows of equal labels whose boxes overlap by at least `iou` and whose scores differ by at most
+/// `apart`, as `adcompile verify` does: the reference's best score chooses first, the largest overlap, then
+/// the closest score.
+[[nodiscard]] RowPairs match_detections(const Detections& got, const Detections& wanted, double iou,
+                                        double apart);
 
 }  // namespace adc

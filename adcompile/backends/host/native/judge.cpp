@@ -85,7 +85,7 @@ void judge_detections(const std::map<std::string, std::size_t>& group,
     }
     return;
   }
-  const RowPairs pairs = match_detections(got, wanted, info.match.iou);
+  const RowPairs pairs = match_detections(got, wanted, info.match.iou, info.match.apart);
   const Matched matched = count(pairs, got.count, wanted.count, info.match);
   for (const auto& [role, i] : group) {
     Array left = take_rows(got.tensors.at(role), pairs.got);
