@@ -16,6 +16,7 @@ from adcompile.anomaly.backbone import Backbone
 from adcompile.anomaly.maps import Array, Upsampling, upsample_blur_matrices
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess, Score
 from adcompile.ir import graph
+from adcompile.ir.constants import add_constant
 from adcompile.ir.opset import retarget
 
 ROLES: Mapping[str, str] = {"score": "score", "raw_score": "raw_score", "anomaly_map": "map"}
@@ -73,12 +74,7 @@ class GraphWriter:
         self, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     ) -> ir.Value:
         """Add an initializer."""
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, const_value=tensor)
-        value.dtype = tensor.dtype
-        value.shape = ir.Shape(array.shape)
-        self.model.graph.initializers[name] = value
-        return value
+        return add_constant(self.model.graph, name, array)
 
     def integers(self, name: str, values: Sequence[int]) -> ir.Value:
         """Add a one-dimensional int64 initializer."""

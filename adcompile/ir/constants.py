@@ -1,10 +1,12 @@
-"""Constants: ``Constant`` nodes become initializers, so that all have one form; what one holds."""
+"""Constants: new ones, what one holds, and ``Constant`` nodes as initializers, so that all have one form."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from adcompile.interfaces import Array
 
 # attribute of a Constant node -> element type of the tensor it stands for
 _SCALARS: dict[str, ir.DataType] = {
@@ -13,6 +15,24 @@ _SCALARS: dict[str, ir.DataType] = {
     "value_int": ir.DataType.INT64,
     "value_ints": ir.DataType.INT64,
 }
+
+
+def const(array: Array, name: str = "") -> ir.Value:
+    """A new constant that no graph has yet: the driver registers those of a rule's result."""
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name or None)
+    return ir.Value(
+        name=name or None,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+
+
+def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer of *graph*, called *name*, which nothing else there is."""
+    value = const(array, name)
+    graph.register_initializer(value)
+    return value
 
 
 def lift_constants(model: ir.Model) -> bool:

@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from adcompile.errors import ModelError
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import constant, opset
 
 # between these versions the op changed only in the element types it accepts
@@ -287,11 +288,8 @@ def _reduction(model: ir.Model, node: ir.Node, after: int) -> None:
 def _add_list(model: ir.Model, node: ir.Node, what: str, numbers: Sequence[int]) -> None:
     """Give *node* a constant second input."""
     name = f"{node.outputs[0].name}_{what}"
-    value = ir.Value(
-        name=name, const_value=ir.tensor(np.array(list(numbers), np.int64), name=name)
-    )
     graph = node.graph if isinstance(node.graph, ir.Graph) else model.graph
-    graph.register_initializer(value)
+    value = add_constant(graph, name, np.array(list(numbers), np.int64))
     node.resize_inputs(2)
     node.replace_input_with(1, value)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import constant, set_provenance
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.insert import name_nodes
@@ -156,15 +157,7 @@ def _half_of(graph: ir.Graph, value: ir.Value, done: dict[ir.Value, ir.Value]) -
         return done[value]
     array = constant(value)
     if array is not None:
-        name = f"{value.name}_half"
-        tensor = ir.tensor(_round_half(np.asarray(array)), name=name)
-        made = ir.Value(
-            name=name,
-            shape=value.shape,
-            type=ir.TensorType(ir.DataType.FLOAT16),
-            const_value=tensor,
-        )
-        graph.register_initializer(made)
+        made = add_constant(graph, f"{value.name}_half", _round_half(np.asarray(array)))
         done[value] = made
         return made
     cast = _cast(value, ir.DataType.FLOAT16, f"{value.name}_half")

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Array
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import set_provenance
 from adcompile.lower.grid import Floats, Grid
 from adcompile.lower.points import Points
@@ -57,16 +58,7 @@ class _Writer:
         return name
 
     def initializer(self, name: str, array: Array) -> ir.Value:
-        unique = self.unique(name)
-        tensor = ir.tensor(np.asarray(array, order="C"), name=unique)
-        value = ir.Value(
-            name=unique,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, self.unique(name), array)
 
     def parameters(self, base: str, grid: Grid) -> tuple[ir.Value, ir.Value]:
         zero = np.full(grid.scale.shape, grid.zero_point, dtype=grid.dtype)

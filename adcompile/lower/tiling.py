@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from adcompile.errors import Unsupported
 from adcompile.interfaces import Array
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import constant, set_provenance
 from adcompile.ir.shapes import infer_shapes
 from adcompile.lower.insert import name_nodes
@@ -159,15 +160,7 @@ class Builder:
         unique, count = name, 2
         while unique in taken:
             unique, count = f"{name}_{count}", count + 1
-        tensor = ir.tensor(np.asarray(array, order="C"), name=unique)
-        value = ir.Value(
-            name=unique,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, unique, array)
 
     def replace(self, node: ir.Node, new: ir.Node, tiles: Tiles) -> None:
         """Put *new* in the place of *node*, with its name and output name."""

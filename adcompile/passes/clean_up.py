@@ -10,10 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.ir.attributes import int_of, ints_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import constant, rank, static_shape
 from adcompile.rewrite.driver import RewritePass
 from adcompile.rewrite.pattern import Any, Const, Match, Maybe, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule, typed_like
+from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
 
 _ONE_INPUT = ("Concat", "Sum", "Max", "Min", "Mean")
 _IDEMPOTENT = ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign")

@@ -20,6 +20,7 @@ from adcompile.contract import Decoder
 from adcompile.detection.raw import Raw, raw_outputs
 from adcompile.errors import ModelError
 from adcompile.interfaces import Pass, Report
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import RULE_KEY, opset
 from adcompile.rewrite.surgery import Names
 
@@ -229,17 +230,8 @@ class _Writer:
         return self._op("Reshape", [value, self._const("shape", np.array(shape))], value.dtype)
 
     def _const(self, label: str, array: Floats | Ints | np.float32 | np.int64) -> ir.Value:
-        data = np.asarray(array)
         name = self.names.fresh(f"decode/{label}")
-        tensor = ir.tensor(data, name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(data.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, name, np.asarray(array))
 
     def _op(
         self,

@@ -21,7 +21,7 @@ from adcompile.anomaly.whiten import dense_of
 from adcompile.errors import UsageError
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.attributes import int_of
-from adcompile.ir.constants import lift_constants
+from adcompile.ir.constants import add_constant, lift_constants
 from adcompile.ir.graph import DOMAIN, constant, set_provenance, static_shape
 from adcompile.rewrite.surgery import Names, take_over
 
@@ -75,15 +75,7 @@ class _Writer:
     def _const(self, label: str, array: npt.NDArray[np.generic]) -> ir.Value:
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = self.names.fresh(f"{self.node.name}/{label}")
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            const_value=ir.tensor(array, name=name),
-        )
-        self.model.graph.register_initializer(value)
-        return value
+        return add_constant(self.model.graph, self.names.fresh(f"{self.node.name}/{label}"), array)
 
     def _op(
         self,

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from adcompile.ir.attributes import float_of, int_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import rank, static_shape
 from adcompile.rewrite.driver import RewritePass
 from adcompile.rewrite.pattern import Any, Const, Match, Maybe, Op, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule, typed_like
+from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
 
 Wide = npt.NDArray[np.float64]
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)

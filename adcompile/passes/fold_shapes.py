@@ -11,13 +11,13 @@ import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.attributes import int_of, str_of
+from adcompile.ir.constants import const
 from adcompile.ir.dataflow import Content, Dims, Flow, same
 from adcompile.ir.dataflow_contents import analyse
 from adcompile.ir.dataflow_views import slice_spec
 from adcompile.ir.graph import is_constant
 from adcompile.ir.model_io import subgraphs_of
 from adcompile.ir.symbols import Elem
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, make_constant, remove_dead_nodes, substitute
 
 Key: TypeAlias = "tuple[object, ...]"

@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
+from adcompile.ir.constants import const
 from adcompile.ir.graph import constant, opset, static_shape, walk
 from adcompile.ir.model_io import subgraphs_of
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, inherit, release, take_over
 
 

@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from adcompile.interfaces import Pass, Report
 from adcompile.ir.attributes import int_of, ints_of
+from adcompile.ir.constants import const
 from adcompile.ir.dataflow import Dims, Flow, Info, same
 from adcompile.ir.dataflow_contents import analyse
 from adcompile.ir.graph import opset, set_provenance
 from adcompile.ir.model_io import subgraphs_of
 from adcompile.ir.symbols import Elem
 from adcompile.passes.fold_shapes import reshape_target
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, remove_dead_nodes, substitute, take_over
 
 REGROUP = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))

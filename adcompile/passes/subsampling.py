@@ -16,10 +16,11 @@ import onnx_ir as ir
 
 from adcompile.interfaces import Exactness
 from adcompile.ir.attributes import int_of, ints_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import static_shape
 from adcompile.rewrite.driver import RewritePass
 from adcompile.rewrite.pattern import Any, Match, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule, typed_like
+from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 

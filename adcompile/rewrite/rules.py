@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from adcompile.interfaces import Array, Exactness
+from adcompile.interfaces import Exactness
 from adcompile.rewrite.pattern import Match, Op, depth_of
 
 Replacement: TypeAlias = "ir.Node | ir.Value | Sequence[ir.Value | None]"
@@ -62,17 +62,6 @@ def rule(
         return Rule(title, pattern, build, exactness, opset, doc[0] if doc else "")
 
     return wrap
-
-
-def const(array: Array, name: str = "") -> ir.Value:
-    """A new constant for a rule's result; the driver registers it in the right graph."""
-    tensor = ir.tensor(array)
-    return ir.Value(
-        name=name or None,
-        shape=ir.Shape(tensor.shape.numpy()),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
 
 
 def typed_like(node: ir.Node, *values: ir.Value) -> ir.Node:

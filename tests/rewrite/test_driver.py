@@ -8,11 +8,12 @@ import pytest
 
 from adcompile.errors import PassError
 from adcompile.interfaces import Report
+from adcompile.ir.constants import const
 from adcompile.ir.graph import provenance
 from adcompile.passes.clean_up import identity, undone
 from adcompile.rewrite.driver import Driver
 from adcompile.rewrite.pattern import Any, Match, op
-from adcompile.rewrite.rules import Refuse, const, rule
+from adcompile.rewrite.rules import Refuse, rule
 from adcompile.rewrite.surgery import remove_dead_nodes
 from tests.rewrite.build import assert_same, feeds, model, ops, run_rules
 

@@ -10,9 +10,10 @@ from adcompile.anomaly.statistics import ROLES
 from adcompile.anomaly.whiten import factor_of
 from adcompile.errors import InputError
 from adcompile.ir.attributes import int_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import DOMAIN, constant, rank, static_shape
 from adcompile.rewrite.pattern import Any, Const, Match, Maybe, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule, typed_like
+from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
 
 _GAP = op(
     "Transpose",

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from adcompile.anomaly.recognise.algebra import addends, scalar, scaled
 from adcompile.errors import ModelError
 from adcompile.interfaces import Part
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import DOMAIN, set_provenance
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, inherit, remove_dead_nodes, take_over
 
 RULE = "quantiles-of-maps"
@@ -133,9 +133,7 @@ def with_scales(part: Part, name: str, scales: Sequence[tuple[float, float]]) ->
         return node.outputs[0]
 
     def number(label: str, value: float) -> ir.Value:
-        each = const(np.array(value, np.float32), names.fresh(label))
-        model.graph.register_initializer(each)
-        return each
+        return add_constant(model.graph, names.fresh(label), np.array(value, np.float32))
 
     terms: list[ir.Value] = []
     for each, (gain, shift) in zip(found.maps, scales, strict=True):

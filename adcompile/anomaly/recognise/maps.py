@@ -17,8 +17,8 @@ import onnx_ir as ir
 from adcompile.anomaly.recognise.slices import Slice, downstream
 from adcompile.errors import ModelError
 from adcompile.interfaces import Report
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import DOMAIN, is_constant, set_provenance, static_shape
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, inherit, take_over
 
 LINEAR = frozenset({"Pad", "Resize", "Conv", "AveragePool", "Upsample"})
@@ -149,9 +149,9 @@ def _replace(model: ir.Model, value: ir.Value, chain: list[ir.Node], found: Sepa
     def add(
         op_type: str, current: ir.Value, *arrays: tuple[str, Array], domain: str = ""
     ) -> ir.Value:
-        constants = [const(array, names.fresh(label)) for label, array in arrays]
-        for each in constants:
-            model.graph.register_initializer(each)
+        constants = [
+            add_constant(model.graph, names.fresh(label), array) for label, array in arrays
+        ]
         node = ir.node(op_type, [current, *constants], domain=domain)
         node.name = names.fresh(f"{chain[-1].name}/{op_type}")
         node.outputs[0].name = names.fresh(f"{node.name}_out")

@@ -21,9 +21,9 @@ from adcompile.anomaly.recognise.slices import Slice, between, downstream
 from adcompile.errors import ModelError
 from adcompile.interfaces import Array, Report
 from adcompile.ir.attributes import int_of
+from adcompile.ir.constants import add_constant, const
 from adcompile.ir.evaluate import evaluate
 from adcompile.ir.graph import DOMAIN, constant, set_provenance, static_shape
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names, inherit, take_over
 
 TOLERANCE = 1e-3  # of the score: other formulas differ by far more
@@ -278,8 +278,8 @@ def _replace(
     value.shape, value.dtype = ir.Shape([images]), ir.DataType.FLOAT
     wanted = static_shape(score)
     if wanted != (images,):
-        shape = const(np.array(wanted, np.int64), names.fresh("score_shape"))
-        model.graph.register_initializer(shape)
+        name = names.fresh("score_shape")
+        shape = add_constant(model.graph, name, np.array(wanted, np.int64))
         made.append(ir.node("Reshape", [value, shape]))
         value = made[-1].outputs[0]
     elif score.is_graph_output():

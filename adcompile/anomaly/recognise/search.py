@@ -12,9 +12,10 @@ import onnx_ir as ir
 from adcompile.anomaly.recognise.algebra import axes_of, made_by
 from adcompile.anomaly.recognise.distances import Distances, distances_of
 from adcompile.ir.attributes import int_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import DOMAIN, constant, is_constant, rank, static_shape
 from adcompile.rewrite.pattern import Any, Const, Match, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule, typed_like
+from adcompile.rewrite.rules import Refuse, Rule, rule, typed_like
 
 MAX_NEIGHBOURS = 1024
 

@@ -13,8 +13,8 @@ from adcompile.anomaly.recognise.algebra import made_by, scalar
 from adcompile.contract import Score
 from adcompile.errors import UsageError
 from adcompile.interfaces import Part
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import DOMAIN
-from adcompile.rewrite.rules import const
 from adcompile.rewrite.surgery import Names
 
 
@@ -72,8 +72,8 @@ def _move_raw_decisions(model: ir.Model, raw: RawNames, old: Score, new: Score) 
             limit = None if decision is None else scalar(node.inputs[1])
             if limit is None or now is None or (before is not None and limit != before):
                 continue
-            changed = const(np.array(now, np.float32), names.fresh(f"{node.name}/threshold"))
-            model.graph.register_initializer(changed)
+            name = names.fresh(f"{node.name}/threshold")
+            changed = add_constant(model.graph, name, np.array(now, np.float32))
             node.replace_input_with(1, changed)
 
 

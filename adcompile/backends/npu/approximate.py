@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Exactness, Report
+from adcompile.ir.constants import add_constant
 from adcompile.ir.graph import constant, set_provenance, static_shape
 
 HARD_SIGMOID_SCALE = Fraction(2731 * 6, 16384)
@@ -156,14 +157,7 @@ def _average(graph: ir.Graph, node: ir.Node) -> str:
 def _scale_after(graph: ir.Graph, made: ir.Node, old: ir.Node, factor: Fraction) -> None:
     """Replace *old* by a Mul of *made*'s result."""
     name = f"{old.outputs[0].name}_kernel_scale"
-    tensor = ir.tensor(np.asarray(float(factor), np.float32), name=name)
-    scale = ir.Value(
-        name=name,
-        shape=ir.Shape([]),
-        type=ir.TensorType(ir.DataType.FLOAT),
-        const_value=tensor,
-    )
-    graph.register_initializer(scale)
+    scale = add_constant(graph, name, np.asarray(float(factor), np.float32))
     mul = ir.Node("", "Mul", [made.outputs[0], scale], name=f"{old.name}_scale")
     set_provenance(mul, [old], RULE)
     graph.insert_before(old, mul)

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from adcompile.ir.attributes import int_of, ints_of, str_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import constant, static_shape
 from adcompile.rewrite.pattern import Const, Match, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule
+from adcompile.rewrite.rules import Refuse, Rule, rule
 
 Index = npt.NDArray[np.int64]
 

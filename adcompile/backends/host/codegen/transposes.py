@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.ir.attributes import int_of, ints_of, str_of
+from adcompile.ir.constants import const
 from adcompile.ir.graph import constant, static_shape
 from adcompile.rewrite.pattern import Match, op
-from adcompile.rewrite.rules import Refuse, Rule, const, rule
+from adcompile.rewrite.rules import Refuse, Rule, rule
 
 
 @rule(op("Transpose", op("Concat", any_inputs=True, name="join")))
