@@ -1,4 +1,4 @@
-"""Constants: new ones, what one holds, and ``Constant`` nodes as initializers, so that all have one form."""
+"""Constants: new ones, what one holds, and ``Constant`` nodes as initializers: one form for all."""
 
 from __future__ import annotations
 
