@@ -39,6 +39,11 @@ def check_names(family: str, given: Iterable[str], known: Mapping[str, str]) -> 
             )
 
 
+def float_nodes(options: Mapping[str, str]) -> frozenset[str]:
+    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
+    return frozenset(filter(None, options.get("float_nodes", "").split("\n")))
+
+
 def whole_number(
     options: Mapping[str, str], name: str, bounds: tuple[int, int], default: int | None
 ) -> int | None:

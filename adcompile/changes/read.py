@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.interfaces import Array
 from adcompile.ir.graph import constant
 from adcompile.ir.model_io import load_model
@@ -109,11 +110,11 @@ class Side:
     @cached_property
     def floats(self) -> dict[str, frozenset[str]]:
         """Part name to the nodes that a quantized part keeps in float: asked for, or found so."""
-        given = self.manifest.options.get("backend.float_nodes", "")
+        asked = self.manifest.options.get("backend.float_nodes", "")
+        given = float_nodes({"float_nodes": asked})
         found: dict[str, frozenset[str]] = {}
         for part in self.device_parts:
-            asked = f"{given}\n{self.plan.options_of(part.name).get('float_nodes', '')}"
-            names = {name for name in asked.split("\n") if name}
+            names = given | float_nodes(self.plan.options_of(part.name))
             inside = {name for name in names if self._part_of(name) == part.name}
             model = self.quantized.get(part.name)
             seen = set[str]() if model is None else _float_kernels(model)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcompile.anomaly.accuracy import METRICS
+from adcompile.backend_options import float_nodes
 from adcompile.check.score import (
     SNR,
     DetectionScorer,
@@ -127,8 +128,7 @@ def _apply(job: Job, chosen: StepScore) -> None:
         own = set(planned.nodes) & set(chosen.floats)
         change: dict[str, object] = {}
         if own:
-            asked = {**job.options.backend_options, **planned.options}.get("float_nodes", "")
-            own |= {name for name in asked.split("\n") if name}
+            own |= float_nodes({**job.options.backend_options, **planned.options})
             change["options"] = {**planned.options, "float_nodes": "\n".join(sorted(own))}
         if planned.name in chosen.precisions:
             change["precision"] = chosen.precisions[planned.name]

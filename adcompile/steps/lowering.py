@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from adcompile.backend_options import float_nodes
 from adcompile.fileset import FileSet
 from adcompile.interfaces import Backend, LowerContext, Part, Report
 from adcompile.ir import model_io
@@ -25,8 +26,7 @@ def context(job: Job, part: Part) -> LowerContext:
     """What the backend gets for *part* besides the part."""
     options = {**job.options.backend_options, **job.plan.options_of(part.name)}
     if job.float_nodes:
-        wanted = [x for x in options.get("float_nodes", "").split("\n") if x]
-        options["float_nodes"] = "\n".join([*wanted, *job.float_nodes])
+        options["float_nodes"] = "\n".join([*sorted(float_nodes(options)), *job.float_nodes])
     work = job.work / "lower"
     work.mkdir(parents=True, exist_ok=True)
     return LowerContext(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.check.score import few
 from adcompile.interfaces import Drafting, LowerContext, Part, Report, Trial
 from adcompile.job import Job
@@ -25,11 +26,6 @@ from adcompile.steps.search_record import NodeScore, PickScore
 
 SAMPLES = 4  # that errors are compared on
 AGAIN = 32  # measurements of sets beside others that were picked, per part
-
-
-def float_nodes(ctx: LowerContext) -> frozenset[str]:
-    """The nodes that a plan or the user keeps in float anyway."""
-    return frozenset(name for name in ctx.options.get("float_nodes", "").split("\n") if name)
 
 
 @dataclass
@@ -84,7 +80,7 @@ def rank(job: Job, part: Part) -> Ranking:
 def trial_of(job: Job, part: Part) -> Trial:
     """The backend's draft of a part, or the part lowered anew for every choice."""
     backend, ctx = job.backend, context(job, part)
-    fixed = float_nodes(ctx)
+    fixed = float_nodes(ctx.options)
     found = backend.draft(part, ctx) if isinstance(backend, Drafting) else None
     if found is None:
         found = _whole(job, part, ctx)
@@ -104,7 +100,7 @@ def _whole(job: Job, part: Part, ctx: LowerContext) -> Trial:
         report = Report(allowed=job.report.allowed)
         return job.backend.lower(part, replace(ctx, options=options, report=report)).model
 
-    rounded = _rounded(lowered(float_nodes(ctx)))
+    rounded = _rounded(lowered(float_nodes(ctx.options)))
     # a backend that marks nothing with Q/DQ: what computes is what there is to choose from
     found = rounded or {name for name, count in node_macs(part.model).items() if count}
     return Trial(tuple(n.name or "" for n in part.model.graph if n.name in found), lowered)

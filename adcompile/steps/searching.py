@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adcompile.anomaly.accuracy import METRICS
+from adcompile.backend_options import float_nodes
 from adcompile.check.emitted import EmittedPart
 from adcompile.check.score import SNR, DetectionScorer, Scorer, SnrScorer
 from adcompile.errors import UsageError
@@ -29,7 +30,7 @@ from adcompile.place.facts import facts_of
 from adcompile.steps.accuracy_scorer import AccuracyScorer
 from adcompile.steps.inputs import fixed_specs
 from adcompile.steps.lowering import context, emit_part
-from adcompile.steps.ranking import float_nodes, merged, rank
+from adcompile.steps.ranking import merged, rank
 from adcompile.steps.search_record import PartScore, PickScore, SearchRecord, StepScore
 from adcompile.target import FLOAT_PRECISIONS
 
@@ -136,7 +137,7 @@ class Searcher:
     def _context(self, part: Part, variant: Variant) -> LowerContext:
         """What the final build lowers the variant with."""
         ctx = context(self.job, replace(part, precision=variant.precision))
-        floats = {"float_nodes": "\n".join(sorted(float_nodes(ctx) | variant.floats))}
+        floats = {"float_nodes": "\n".join(sorted(float_nodes(ctx.options) | variant.floats))}
         own = Report(allowed=self.job.report.allowed)
         return replace(ctx, options={**ctx.options, **floats}, report=own)
 

@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from adcompile.backends.drpai.lowering import device_float, float_nodes
+from adcompile.backend_options import float_nodes
+from adcompile.backends.drpai.lowering import device_float
 from adcompile.backends.drpai.options import Wishes, read_options
 from adcompile.backends.drpai.preprocessing import preprocessing_plan
 from adcompile.fileset import FileSet
@@ -61,7 +62,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
         "opset": opset(device),
         "simulation": files["simulation"].rpartition("/")[2],
         "compiles": legal,
-        "floats": sorted(float_nodes(ctx)),
+        "floats": sorted(float_nodes(ctx.options)),
     }
     if legal:
         out.act(_action(part, folder, files))
@@ -75,7 +76,7 @@ def emit_part(part: Part, lowered: Part, ctx: LowerContext, out: FileSet) -> Par
             f"{part.name}: the chip computes in float16, the simulation in float32; --precision fp16 "
             "shows what the chip computes"
         )
-    if floats := float_nodes(ctx):
+    if floats := float_nodes(ctx.options):
         ctx.report.note(
             f"{part.name}: {len(floats)} nodes are in float in the simulation, but not on the board: "
             "the vendor's quantizer takes no list of nodes. Pin them to the host (--pin NODE=host)"

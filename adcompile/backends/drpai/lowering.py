@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.backends.drpai.dialect import violations
 from adcompile.backends.drpai.options import read_options
 from adcompile.backends.drpai.schemes import INT8
@@ -64,7 +65,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             fix="pass --calib FOLDER",
         )
     name = ctx.options.get("quantizer", "own")
-    floats = float_nodes(ctx)
+    floats = float_nodes(ctx.options)
     request = QuantizeRequest(
         device_float(part, rows=0), ctx.calibration, INT8, floats, ctx.work / f"{part.name}-{name}"
     )
@@ -82,8 +83,3 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
             why=f"{found[0].rule}: {found[0].why}",
         )
     return model
-
-
-def float_nodes(ctx: LowerContext) -> frozenset[str]:
-    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
-    return frozenset(line for line in ctx.options.get("float_nodes", "").split("\n") if line)

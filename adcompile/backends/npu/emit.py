@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.backends.npu.lowering import packed_layout
-from adcompile.backends.npu.options import chip_of, float_nodes, release_of, session_plan
+from adcompile.backends.npu.options import chip_of, release_of, session_plan
 from adcompile.backends.npu.session import SessionPlan, cache_identity
 from adcompile.fileset import FileSet
 from adcompile.interfaces import LowerContext, Part
@@ -137,7 +138,7 @@ def _planned(lowered: Part, ctx: LowerContext) -> dict[str, int]:
     """Nodes per op type that are to run on the NPU; those that were left in float are not."""
     if lowered.precision == "fp32" and not _has_float(ctx):
         return {}
-    floats = float_nodes(ctx)
+    floats = float_nodes(ctx.options)
     kinds = [n.op_type for n in lowered.model.graph if n.name not in floats]
     return dict(sorted(Counter(k for k in kinds if k not in _FORMAT_OPS).items()))
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.backends.npu.approximate import RULE, approximate_kernels
 from adcompile.backends.npu.dialect import violations
-from adcompile.backends.npu.options import check_options, float_nodes
+from adcompile.backends.npu.options import check_options
 from adcompile.backends.npu.schemes import SCHEMES
 from adcompile.errors import PassError, UsageError
 from adcompile.interfaces import CalibrationData, Exactness, LowerContext, Part, Report, Trial
@@ -68,7 +69,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
         return settled(model, *opset_range(ctx.target))
     if ctx.precision == "bf16":
         ctx.report.applied("bfloat16", part.name, Exactness.QUANTIZED, "by the device's compiler")
-        return to_bfloat(settled(model, *opset_range(ctx.target)), float_nodes(ctx))
+        return to_bfloat(settled(model, *opset_range(ctx.target)), float_nodes(ctx.options))
     return _integer(part, model, data, ctx, SCHEMES[ctx.precision])
 
 
@@ -127,7 +128,7 @@ def _integer(
             fix="pass --calib FOLDER, or choose --precision fp32",
         )
     name = ctx.options.get("quantizer", "own")
-    floats = float_nodes(ctx)
+    floats = float_nodes(ctx.options)
     if scheme.name == "xint8" and name not in _VENDOR:
         model = model.clone()
         name_nodes(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adcompile.backend_options import PLACEMENT, QUANTIZATION, check_names
+from adcompile.backend_options import PLACEMENT, QUANTIZATION, check_names, float_nodes
 from adcompile.backends.npu.session import RELEASES, SessionPlan, Wishes, plan_session
 from adcompile.errors import UsageError
 from adcompile.interfaces import LowerContext
@@ -28,10 +28,12 @@ def check_options(ctx: LowerContext) -> None:
     """
     check_names("npu", ctx.options, OPTIONS)
     plan = session_plan(ctx, "")
-    if plan.session_config.get("session.disable_cpu_ep_fallback") == "1" and float_nodes(ctx):
+    if plan.session_config.get("session.disable_cpu_ep_fallback") == "1" and float_nodes(
+        ctx.options
+    ):
         raise UsageError(
             "nodes are left in float, and the CPU is not allowed to run them",
-            where=", ".join(sorted(float_nodes(ctx))[:3]),
+            where=", ".join(sorted(float_nodes(ctx.options))[:3]),
             fix="leave out cpu_fallback=false, or promote them to a higher precision instead",
         )
 
@@ -57,8 +59,3 @@ def release_of(ctx: LowerContext) -> str:
     """The Ryzen AI release, as the tables know it; an unknown one is refused later."""
     found = ctx.target.toolchain.rpartition(" ")[2]
     return found or next(reversed(RELEASES))
-
-
-def float_nodes(ctx: LowerContext) -> frozenset[str]:
-    """Nodes kept in float: the option ``float_nodes``, names separated by line ends."""
-    return frozenset(line for line in ctx.options.get("float_nodes", "").split("\n") if line)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from adcompile.backend_options import float_nodes
 from adcompile.backends.trt.dialect import violations
 from adcompile.backends.trt.options import read_options
 from adcompile.backends.trt.schemes import INT8
@@ -43,7 +44,7 @@ def lower_part(part: Part, ctx: LowerContext) -> ir.Model:
     model = settled(part.model, *opset_range(ctx.target))
     if ctx.precision == "fp32":
         return model
-    floats = frozenset(x for x in ctx.options.get("float_nodes", "").split("\n") if x)
+    floats = float_nodes(ctx.options)
     if ctx.precision == "fp16":
         return _half(part, model, ctx, floats)
     if ctx.calibration is None:
