@@ -64,7 +64,11 @@ def deliver(
         _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
     _anomaly(delivery, outputs, roles, manifest.contract)
     _classes(delivery, outputs, roles, manifest.contract.classes)
-    _segments(delivery, outputs, manifest, folder, picture, where)
+    labels = _segments(delivery, outputs, manifest, where)
+    if labels is not None and folder is not None:
+        blank = np.zeros((*labels.shape, 3), np.uint8)
+        below = blank if picture is None or where is None else picture
+        _write_segments(delivery, labels, manifest.contract.classes, folder, below)
     for name, role in roles.items():
         if role == "map" and name in outputs and folder is not None:
             _heatmap(delivery, outputs[name], folder, picture, where, manifest.contract.score)
@@ -100,30 +104,27 @@ def _segments(
     delivery: Delivery,
     outputs: Mapping[str, Array],
     manifest: Manifest,
-    folder: Path | None,
-    picture: Picture | None,
     where: Placement | None,
-) -> Picture | None:
-    """The classes of a class map, and with a picture, that one painted by them (None: there is none).
-
-    In the *folder*, also the class of every pixel of the picture as a grey PNG of 16 bits.
-    """
+) -> Labels | None:
+    """The class of every pixel, of the original image where it is known; None without a class map."""
     labels = _class_map(outputs, manifest.roles or manifest.contract.roles)
     if labels is None:
         return None
-    names = manifest.contract.classes
     if where is not None:
         labels = over_picture(labels, where)
-    found = segments(labels, names)
+    found = segments(labels, manifest.contract.classes)
     delivery.summary["segments"] = [each.record() for each in found]
-    blank = np.zeros((*labels.shape, 3), np.uint8)
-    drawn = paint(blank if picture is None or where is None else picture, labels, names)
-    if folder is not None:
-        _write_png(folder / "segments.png", drawn)
-        numbers = np.clip(labels, 0, 65535).astype(np.uint16)
-        _write_png(folder / "segment_labels.png", numbers)
-        delivery.files += ["segments.png", "segment_labels.png"]
-    return drawn
+    return labels
+
+
+def _write_segments(
+    delivery: Delivery, labels: Labels, names: Sequence[str], folder: Path, picture: Picture
+) -> None:
+    """*picture* painted by its classes, and the class of every pixel as a grey PNG of 16 bits."""
+    _write_png(folder / "segments.png", paint(picture, labels, names))
+    numbers = np.clip(labels, 0, 65535).astype(np.uint16)
+    _write_png(folder / "segment_labels.png", numbers)
+    delivery.files += ["segments.png", "segment_labels.png"]
 
 
 def _class_map(outputs: Mapping[str, Array], roles: Mapping[str, str]) -> Labels | None:
@@ -161,8 +162,9 @@ def show(
         _deliver_detections(delivery, found, manifest.contract, None, picture, min_score)
         names = dict(enumerate(manifest.contract.classes))
         picture = draw(picture, found, names, min_score=min_score)
-    painted = _segments(delivery, outputs, manifest, None, picture, where)
-    picture = picture if painted is None or where is None else painted
+    labels = _segments(delivery, outputs, manifest, where)
+    if labels is not None and where is not None:
+        picture = paint(picture, labels, manifest.contract.classes)
     _anomaly(delivery, outputs, roles, manifest.contract)
     name = next((n for n, role in roles.items() if role == "map" and n in outputs), None)
     if name is not None and where is not None:
