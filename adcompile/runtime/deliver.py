@@ -24,7 +24,14 @@ from adcompile.runtime.executor import Array
 from adcompile.runtime.heatmap import Picture, overlay, plain_map, threshold_scale, to_picture
 from adcompile.runtime.images import ImageArray, as_rgb
 from adcompile.runtime.preprocess import Placement
-from adcompile.runtime.segments import Labels, labels_of, over_picture, paint, segments
+from adcompile.runtime.segments import (
+    Labels,
+    Segment,
+    labels_of,
+    over_picture,
+    paint,
+    segments,
+)
 
 DETECTOR_ROLES = ("boxes", "labels", "scores", "masks")
 JSON_DETECTIONS = 1000
@@ -64,11 +71,9 @@ def deliver(
         _deliver_detections(delivery, found, manifest.contract, folder, picture, min_score)
     _anomaly(delivery, outputs, roles, manifest.contract)
     _classes(delivery, outputs, roles, manifest.contract.classes)
-    labels = _segments(delivery, outputs, manifest, where)
-    if labels is not None and folder is not None:
-        blank = np.zeros((*labels.shape, 3), np.uint8)
-        below = blank if picture is None or where is None else picture
-        _write_segments(delivery, labels, manifest.contract.classes, folder, below)
+    seen = _segments(delivery, outputs, manifest, where)
+    if seen is not None and folder is not None:
+        _write_segments(delivery, *seen, folder, None if where is None else picture)
     for name, role in roles.items():
         if role == "map" and name in outputs and folder is not None:
             _heatmap(delivery, outputs[name], folder, picture, where, manifest.contract.score)
@@ -105,8 +110,9 @@ def _segments(
     outputs: Mapping[str, Array],
     manifest: Manifest,
     where: Placement | None,
-) -> Labels | None:
-    """The class of every pixel, of the original image where it is known; None without a class map."""
+) -> tuple[Labels, list[Segment]] | None:
+    """The class of every pixel, of the original image where it is known, and what that comes to; None
+    without a class map."""
     labels = _class_map(outputs, manifest.roles or manifest.contract.roles)
     if labels is None:
         return None
@@ -114,14 +120,20 @@ def _segments(
         labels = over_picture(labels, where)
     found = segments(labels, manifest.contract.classes)
     delivery.summary["segments"] = [each.record() for each in found]
-    return labels
+    return labels, found
 
 
 def _write_segments(
-    delivery: Delivery, labels: Labels, names: Sequence[str], folder: Path, picture: Picture
+    delivery: Delivery,
+    labels: Labels,
+    found: Sequence[Segment],
+    folder: Path,
+    picture: Picture | None,
 ) -> None:
-    """*picture* painted by its classes, and the class of every pixel as a grey PNG of 16 bits."""
-    _write_png(folder / "segments.png", paint(picture, labels, names))
+    """*picture* (black without) painted by its classes, and the class of every pixel as a grey PNG of 16
+    bits."""
+    below = np.zeros((*labels.shape, 3), np.uint8) if picture is None else picture
+    _write_png(folder / "segments.png", paint(below, labels, found))
     numbers = np.clip(labels, 0, 65535).astype(np.uint16)
     _write_png(folder / "segment_labels.png", numbers)
     delivery.files += ["segments.png", "segment_labels.png"]
@@ -162,9 +174,9 @@ def show(
         _deliver_detections(delivery, found, manifest.contract, None, picture, min_score)
         names = dict(enumerate(manifest.contract.classes))
         picture = draw(picture, found, names, min_score=min_score)
-    labels = _segments(delivery, outputs, manifest, where)
-    if labels is not None and where is not None:
-        picture = paint(picture, labels, manifest.contract.classes)
+    seen = _segments(delivery, outputs, manifest, where)
+    if seen is not None and where is not None:
+        picture = paint(picture, *seen)
     _anomaly(delivery, outputs, roles, manifest.contract)
     name = next((n for n, role in roles.items() if role == "map" and n in outputs), None)
     if name is not None and where is not None:

@@ -82,9 +82,9 @@ def _name(label: int, names: Sequence[str]) -> str:
     return names[label] if 0 <= label < len(names) else ""
 
 
-def paint(picture: Picture, labels: Labels, names: Sequence[str]) -> Picture:
-    """*picture* (RGB [H,W,3]) tinted by *labels* [H,W], with a legend; a background stays as it is."""
-    found = segments(labels, names)
+def paint(picture: Picture, labels: Labels, found: Sequence[Segment]) -> Picture:
+    """*picture* (RGB [H,W,3]) tinted by *labels* [H,W], with a legend of the segments *found* in them; a
+    background stays as it is."""
     canvas = picture.astype(np.float32)
     coloured = [each for each in found if each.name.lower() not in _BACKGROUND]
     for each in coloured:

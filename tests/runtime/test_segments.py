@@ -56,7 +56,7 @@ def test_shares_and_colours() -> None:
     assert [(s.label, s.name) for s in found] == [(0, "background"), (1, "road"), (2, "")]
     assert found[0].share == 0.5
     grey = np.full((100, 100, 3), 100, np.uint8)
-    drawn = paint(grey, labels, ("background", "road"))
+    drawn = paint(grey, labels, found)
     assert drawn[70, 20].tolist() == [100, 100, 100]
     assert drawn[95, 70].tolist() == [100, 100, 100]
     wanted = np.rint(100 + 0.5 * (np.array(colour_of(1), np.float32) - 100))
