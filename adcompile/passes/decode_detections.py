@@ -57,7 +57,7 @@ class DecodeDetections(Pass):
                 fix="export it again with a newer opset, or --decoder none",
             )
         writer = _Writer(model)
-        made = writer.final(raw) if decoder.layout == "final" else writer.suppressed(raw, decoder)
+        made = writer.final(raw) if decoder.layout == "final" else writer.suppressed(raw)
         writer.hand_out(made, raw)
         names = ", ".join(value.name or "" for value in raw.values)
         report.applied(self.name, names, detail=f"{decoder.preset}: NMS at IoU {decoder.iou:g}")
@@ -101,8 +101,9 @@ class _Writer:
             raw,
         )
 
-    def suppressed(self, raw: Raw, decoder: Decoder) -> list[ir.Value]:
+    def suppressed(self, raw: Raw) -> list[ir.Value]:
         """Places [A,V] or [V,A]: boxes of all places, class-wise NMS, the best of what is left."""
+        decoder = raw.decoder
         boxes, scores = self._boxes_and_scores(raw)
         corners = self._corners(self._decoded(boxes, raw), raw)
         places = self._reshape(corners, [1, -1, 4])
@@ -129,9 +130,7 @@ class _Writer:
         end = 5 if decoder.objectness else 4
         if decoder.layout == "columns":
             table = self._reshape(self._floats(raw.values[0]), [raw.count, -1])
-            boxes = self._op(
-                "Transpose", [self._columns(table, 0, 4, axis=0)], None, {"perm": [1, 0]}
-            )
+            boxes = self._turned(self._columns(table, 0, 4, axis=0))
             scores = self._columns(table, end, raw.count, axis=0)
             thing = self._columns(table, 4, 5, axis=0) if decoder.objectness else None
         else:
@@ -205,11 +204,9 @@ class _Writer:
         ordered = self._node("TopK", [scores, count], {"axis": 0}, outputs=2)
         ordered[1].dtype = _INT
         order = self._columns(ordered[1], 0, raw.decoder.max_detections, axis=0)
-        order.dtype = _INT
         made = [self._gather(value, order) for value in (boxes, scores, labels)]
         for value, tail in zip(made, ([4], [], []), strict=True):
             value.shape = ir.Shape(["detections", *tail])
-        made[2].dtype = _INT
         return made
 
     def _gather(self, data: ir.Value, index: ir.Value) -> ir.Value:
