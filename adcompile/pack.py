@@ -7,6 +7,7 @@ does not list them, and says so in ``left_out``. ``unpack`` is the other directi
 
 from __future__ import annotations
 
+import stat
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from adcompile.runtime.categories import FILE, FOLDER, category_names, read_cate
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that ZIP knows
 UNIX = 3
-REGULAR = 0o100000
 BLOCK = 1 << 20
 
 GOLDEN, HOST, REPORT, CALIB, CATEGORIES = "golden", "host", "report", "calib", "categories"
@@ -150,7 +150,7 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str, data: bytes | None, me
     info = zipfile.ZipInfo(name, EPOCH)
     runs = data is None and bool(path.stat().st_mode & 0o100)
     info.create_system = UNIX
-    info.external_attr = (REGULAR | (0o755 if runs else 0o644)) << 16
+    info.external_attr = (stat.S_IFREG | (0o755 if runs else 0o644)) << 16
     info.compress_type = method
     info.file_size = path.stat().st_size if data is None else len(data)
     with archive.open(info, "w") as entry:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from adcompile.changes import declared, graph, learned, results
 from adcompile.changes.read import Side, read_side
-from adcompile.changes.record import TOPICS, Diff, Section
+from adcompile.changes.record import Diff, Section
 
-_SECTIONS: tuple[Callable[[Side, Side], Section], ...] = (
+_SECTIONS: tuple[Callable[[Side, Side], Section], ...] = (  # in the order of TOPICS
     *(declared.model, declared.target, declared.options),
     *(graph.rewrites, graph.placement, graph.parts, graph.precision),
     *(learned.quantization, learned.bank),
@@ -31,9 +31,7 @@ def diff(
     checked first. Raises FormatError for what is no intact bundle, InputError for unusable images.
     """
     one, two = read_side(Path(old)), read_side(Path(new))
-    found = sorted(
-        (make(one, two) for make in _SECTIONS), key=lambda s: list(TOPICS).index(s.topic)
-    )
+    found = [make(one, two) for make in _SECTIONS]
     agreement = None
     if images is not None:
         agreement = results.agreed(one.path, two.path, Path(images), device=device)

@@ -38,6 +38,7 @@ def command(
     """Time BUNDLE: percentiles per part, calls and bytes at every border; with --input also reading and
     pre-processing of the files."""
     from adcompile.cli.run import parse_inputs
+    from adcompile.pack import GOLDEN
     from adcompile.runtime.arrays import open_array
     from adcompile.runtime.bench import bench
     from adcompile.runtime.bundle import load
@@ -61,7 +62,7 @@ def command(
             sample = opened.manifest.golden[0].inputs
             source = {name: open_array(opened.path, file) for name, file in sample.items()}
         else:
-            packed = "golden" in opened.manifest.left_out
+            packed = GOLDEN in opened.manifest.left_out
             why = "it was packed without" if packed else ""
             fix = "give --input NAME=FILE"
             raise UsageError("the bundle has no golden data", why=why, fix=fix)

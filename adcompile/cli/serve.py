@@ -12,6 +12,7 @@ import typer
 from adcompile.cli import console
 from adcompile.cli.devices import DeviceOptions, NoFallback, executor_options
 from adcompile.errors import UsageError
+from adcompile.manifest import ARCHIVE
 
 
 def command(
@@ -39,7 +40,7 @@ def command(
 
     if keep not in KEEP:
         raise UsageError(f"cannot keep {keep!r}", fix="one of " + ", ".join(KEEP))
-    names = [path.resolve().name.removesuffix(".adz") for path in bundles]
+    names = [path.resolve().name.removesuffix(ARCHIVE) for path in bundles]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError("two bundles of one name", where=", ".join(sorted(twice)))
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from adcompile.manifest import TensorSpec
     from adcompile.runtime.executor import Array
 
-FITTED_MODEL = "model.onnx"  # in a folder written by fit
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -86,8 +84,8 @@ class Subjects:
             contract = bundle.manifest.contract
             return Subject(label, lambda f: bundle.run(f).outputs, bundle.inputs, contract, True)
         from adcompile.cli.reference import decoding_contract, open_reference
+        from adcompile.steps.load import model_file
 
-        file = path / FITTED_MODEL if path.is_dir() else path
         given = decoding_contract(self.paths)
-        session, specs, contract = open_reference(file, self.decoder, given)
+        session, specs, contract = open_reference(model_file(path), self.decoder, given)
         return Subject(label, session.run, specs, contract, False)

@@ -101,7 +101,7 @@ def _heads(
     by_cells: dict[tuple[int, int], tuple[ir.Value, int]] = {}
     for value in outputs:
         dims = known(value)
-        if dims is None or dims[0] != 1 or not _is_float(value):
+        if dims is None or dims[0] != 1 or not is_float(value):
             continue
         if len(dims) == 4 and dims[1] % anchors == 0:
             by_cells[dims[2], dims[3]] = (value, dims[1] // anchors)
@@ -117,7 +117,7 @@ def _heads(
 def _count(value: ir.Value, decoder: Decoder, cells: tuple[tuple[int, int], ...]) -> int | None:
     """V of an output in the decoder's layout; None for an output that it cannot read."""
     shape = value.shape
-    if shape is None or len(shape) != 3 or not _is_float(value):
+    if shape is None or len(shape) != 3 or not is_float(value):
         return None
     batch, second, third = shape.dims
     if isinstance(batch, int) and batch != 1:
@@ -132,7 +132,8 @@ def _count(value: ir.Value, decoder: Decoder, cells: tuple[tuple[int, int], ...]
     return count
 
 
-def _is_float(value: ir.Value) -> bool:
+def is_float(value: ir.Value) -> bool:
+    """True for the types that raw detections come in."""
     return value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 

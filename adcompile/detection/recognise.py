@@ -14,7 +14,7 @@ import onnx_ir as ir
 from adcompile.contract import Decoder
 from adcompile.detection.decoders import PRESETS
 from adcompile.detection.exported import Exported
-from adcompile.detection.raw import FINAL, grid_cells, image_size, known
+from adcompile.detection.raw import FINAL, grid_cells, image_size, is_float, known
 from adcompile.detection.tail import tail_of
 
 MOST_FINAL = 1000  # rows of a finished list of detections
@@ -45,8 +45,7 @@ def recognise(model: ir.Model, exported: Exported | None) -> Recognised:
         return Recognised(why=f"metadata says task {exported.task}: no decoder reads its {what}")
     if exported is not None and exported.task == "classify":
         return Recognised()
-    floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-    outputs = [v for v in model.graph.outputs if v.dtype in floats and v.shape is not None]
+    outputs = [v for v in model.graph.outputs if is_float(v) and v.shape is not None]
     tables = [v for v in outputs if v.shape is not None and len(v.shape) == 3]
     if exported is not None and exported.task in {"", "detect"}:
         found = [r for v in tables if (r := _by_names(v, exported)).decoder is not None]

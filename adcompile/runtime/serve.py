@@ -23,7 +23,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
@@ -127,8 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             found = {"error": "Defect", "what": "adcompile has a defect; see the server's log"}
             self.close_connection = True
         # a body that was not read would be read as the next request
-        if self.command != "POST" and {"content-length", "transfer-encoding"} & _names(
-            self.headers
+        if self.command != "POST" and (
+            "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         ):
             self.close_connection = True
         self._send(status, found)
@@ -259,10 +258,6 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in cast("list[object]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _names(headers: Message) -> set[str]:
-    return {name.lower() for name in headers}
 
 
 def _status(error: AdcompileError) -> HTTPStatus:

@@ -85,8 +85,11 @@ def settle_contract(
     exported = read_exported(model.metadata_props)
     declared = _declared(model, given, preset)
     decoder, seen = _decoder(model, exported, declared.decoder, asked)
-    several = [s.name for s in specs if len(s.shape) == 4 and s.shape[0] not in (1, "?")]
-    several = [s.name for s in specs if s.name in several and isinstance(s.shape[0], int)]
+    several = [
+        s.name
+        for s in specs
+        if len(s.shape) == 4 and isinstance(s.shape[0], int) and s.shape[0] != 1
+    ]
     trained = _trained(decoder, exported, numbers=preset is None)
     contract, notes = find_contract(
         model.metadata_props, specs, outputs, given, preset, trained=trained
