@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from adcompile.backend_options import float_nodes
 from adcompile.interfaces import Array
-from adcompile.ir.graph import constant
+from adcompile.ir.graph import KERNELS, constant
 from adcompile.ir.model_io import load_model
 from adcompile.lower.violations import DQ, Format, Q, input_format, is_qdq, read_format
 from adcompile.manifest import (
@@ -26,8 +26,6 @@ from adcompile.place.schema import PartPlan, Plan, read_plan
 from adcompile.unpack import bundle_folder
 
 PLAN = "plan.yaml"
-KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Ops whose first two inputs a quantized network reads through DequantizeLinear."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +145,7 @@ def _grid(form: Format, stored: Array | None) -> Grid:
 
 
 def _float_kernels(model: ir.Model) -> set[str]:
+    """Those that do not read both inputs through DequantizeLinear, as quantized ones do."""
     return {
         node.name or ""
         for node in model.graph

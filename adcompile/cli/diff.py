@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adcompile.cli import console
+from adcompile.cli.options import parse_words
 from adcompile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def command(
 def _topics(given: list[str]) -> list[str]:
     from adcompile.changes.record import TOPICS
 
-    topics = [word.strip() for item in given for word in item.split(",")]
+    topics = parse_words(given)
     for topic in topics:
         if topic not in {*TOPICS, "any"}:
             fix = f"any, or some of {', '.join(TOPICS)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,6 +96,11 @@ def parse_pairs(items: list[str], option: str, *, last: bool = False) -> dict[st
             raise UsageError(f"{option} gives {key!r} twice")
         pairs[key] = value
     return pairs
+
+
+def parse_words(items: Iterable[str]) -> list[str]:
+    """``["a,b", "c"]``, an option that was repeated or has commas in it, as three words."""
+    return [word.strip() for item in items for word in item.split(",")]
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adcompile.cli import console
-from adcompile.cli.options import AsJson
+from adcompile.cli.options import AsJson, parse_words
 
 
 def command(
@@ -42,7 +42,7 @@ def command(
 
     if output.suffix.lower() != ARCHIVE:
         raise UsageError(f"an archive's name ends in {ARCHIVE}", where=str(output))
-    groups = [word.strip() for item in without or [] for word in item.split(",")]
+    groups = parse_words(without or [])
     with console.progress() as view:
         view.add_task("pack", total=None)
         found = pack(bundle_folder(bundle), output, without=groups, compress=compress, force=force)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adcompile.cli import console
+from adcompile.cli.options import parse_words
 from adcompile.contract import Contract
 from adcompile.errors import UsageError
 from adcompile.fileset import scratch
@@ -76,7 +77,7 @@ _COMMON: tuple[Callable[[Job], None], ...] = (
 
 def target_names(text: list[str]) -> list[str]:
     """``["trt,npu", "drpai"]`` as three names, each once."""
-    names = [name.strip() for item in text for name in item.split(",")]
+    names = parse_words(text)
     if not names or not all(names):
         raise UsageError("no target given", fix="--target trt,npu,drpai")
     return list(dict.fromkeys(names))

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adcompile.interfaces import Array, Verdict
-from adcompile.ir.graph import constant, is_constant
+from adcompile.ir.graph import KERNELS, constant, is_constant
 from adcompile.place.cost import work
 from adcompile.place.planner import Better
 from adcompile.target import COARSE_PRECISIONS
@@ -28,8 +28,6 @@ SHARING = COARSE_PRECISIONS | {"a16w8"}
 """Precisions in which a tensor's values share a scale, or have too few bits for a box in pixels."""
 RAW = "raw detections"
 """Role of a detector's output that nothing decodes."""
-
-_LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def tail_of(values: Iterable[ir.Value]) -> list[ir.Node]:
@@ -51,7 +49,7 @@ def tail_of(values: Iterable[ir.Value]) -> list[ir.Node]:
 
 
 def _is_layer(node: ir.Node) -> bool:
-    if node.domain or node.op_type not in _LEARNED:
+    if node.domain or node.op_type not in KERNELS:
         return False
     weight = constant(node.inputs[1])
     return weight is not None and not _are_bins(weight)

@@ -21,6 +21,8 @@ from adcompile.manifest import TensorSpec
 SOURCE_KEY = "adcompile.source"  # node metadata: JSON list of the names of source nodes
 RULE_KEY = "adcompile.rule"  # node metadata: the rule that made the node
 DOMAIN = "adcompile"
+KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Ops that multiply by what was learned."""
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:

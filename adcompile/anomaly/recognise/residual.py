@@ -13,7 +13,7 @@ import onnx_ir as ir
 from adcompile.anomaly.recognise.describe import head_nodes
 from adcompile.anomaly.recognise.slices import downstream, upstream
 from adcompile.interfaces import Verdict
-from adcompile.ir.graph import is_constant
+from adcompile.ir.graph import KERNELS, is_constant
 from adcompile.place.cost import work
 
 LARGEST = 0.25
@@ -23,7 +23,6 @@ BEHIND = "score and map: 8 bits calibrated on normal images would cut off those 
 FIX = "a precision of 16 bits, or --pin NODE=device"
 
 _LIGHT = frozenset({"Identity", "Cast", "Add", "Sub", "Mul", "Div"})
-_LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def residual_nodes(model: ir.Model) -> list[ir.Node]:
@@ -64,7 +63,7 @@ def _is_image(value: ir.Value) -> bool:
 
 def _is_learned(value: ir.Value) -> bool:
     """Made by layers with weights."""
-    return any(node.op_type in _LEARNED for node in upstream(value))
+    return any(node.op_type in KERNELS for node in upstream(value))
 
 
 def better_in_float(model: ir.Model) -> dict[str, Verdict]:
