@@ -21,7 +21,6 @@ from adcompile.contract import (
 )
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import TensorSpec
-from adcompile.outputs import role_of
 
 PREPROCESS_PRESETS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...], float]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0 / 255.0),
@@ -53,7 +52,6 @@ def read_contract(path: Path) -> Contract:
 def find_contract(
     metadata: Mapping[str, str],
     inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
     given: Contract | None,
     preset: str | None,
     *,
@@ -61,7 +59,7 @@ def find_contract(
 ) -> tuple[Contract, list[str]]:
     """The contract and the sentences that say what was assumed.
 
-    Order: *given*, the model's metadata, then an assumption from names and shapes with *preset*
+    Order: *given*, the model's metadata, then an assumption from the inputs' shapes with *preset*
     ("unit", "imagenet", "raw") for image inputs; *trained* is what is known of how such models see
     colour images (fields of Preprocess).
     """
@@ -79,8 +77,7 @@ def find_contract(
             found[spec.name] = guess
             if preset is None:
                 notes.append(f"input {spec.name!r}: assumed {_in_words(guess)}")
-    roles = {spec.name: role_of(spec.name) for spec in outputs}
-    return Contract(inputs=found, roles=roles), notes
+    return Contract(inputs=found), notes
 
 
 def _in_words(rule: Preprocess) -> str:

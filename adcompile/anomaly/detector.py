@@ -142,10 +142,13 @@ def _as_it_comes(contract: Contract) -> Contract:
     return contract.model_copy(update={"score": score.model_copy(update=changes)})
 
 
-def open_detector(source: Path | ir.Model, contract: Contract | None = None) -> Detector:
+def open_detector(
+    source: Path | ir.Model, otherwise: Callable[[], Contract] | None = None
+) -> Detector:
     """A detector from a folder written by fit, an ONNX file, or a model in memory.
 
-    *contract* is for a model that declares none. Raises ModelError where neither is there.
+    *otherwise* gives the contract of a model that declares none. Raises ModelError where neither is
+    there.
     """
     path = source if isinstance(source, Path) else None
     if path is not None and path.is_dir():
@@ -153,8 +156,11 @@ def open_detector(source: Path | ir.Model, contract: Contract | None = None) -> 
     model = model_io.load_model(path) if path is not None else source
     assert isinstance(model, ir.Model)
     text = model.metadata_props.get(CONTRACT_KEY)
-    declared = contract if text is None else parse_contract(text, "model")
-    if declared is None:
+    if text is not None:
+        declared = parse_contract(text, "model")
+    elif otherwise is not None:
+        declared = otherwise()
+    else:
         raise ModelError("the model declares no contract", where=str(path or model.graph.name))
     data = path if path is not None else model_io.to_bytes(model)
     session = open_session(data)

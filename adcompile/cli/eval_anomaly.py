@@ -23,9 +23,7 @@ from adcompile.anomaly.threshold import is_anomalous
 from adcompile.cli import console
 from adcompile.cli.fit import show
 from adcompile.cli.prepared import contract_of
-from adcompile.contract import CONTRACT_KEY
 from adcompile.errors import UsageError
-from adcompile.ir.model_io import load_model
 from adcompile.manifest import MANIFEST
 from adcompile.runtime.categories import category_names
 from adcompile.steps.load import model_file
@@ -42,8 +40,7 @@ def open_subject(path: Path, device: str, category: str = "") -> Generator[Detec
     if not path.exists():
         raise UsageError("no such model or bundle", where=str(path))
     file = model_file(path)
-    declared = CONTRACT_KEY in load_model(file).metadata_props
-    yield open_detector(file, None if declared else contract_of(file))
+    yield open_detector(file, lambda: contract_of(file))
 
 
 @dataclass

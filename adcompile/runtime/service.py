@@ -34,7 +34,6 @@ SUFFIXES: Mapping[str, str] = {
 }
 """Media types of a request, and the file that its body is."""
 
-
 _RESULT = "result.json"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -58,8 +57,7 @@ class Kept:
 
     def names(self) -> list[str]:
         """Numbers of all finished results, in order."""
-        there = [p for p in self._numbered() if (p / _RESULT).is_file() and not p.is_symlink()]
-        return [path.name for path in there]
+        return [path.name for path in self._numbered() if _is_finished(path)]
 
     def _numbered(self) -> list[Path]:
         """Whatever has a number for a name, in order: results that are being written, too."""
@@ -98,9 +96,14 @@ class Kept:
             shutil.rmtree(self._path(name))
 
     def _path(self, name: str) -> Path:
-        if name not in self.names():
+        path = self.folder / name
+        if not _NUMBER.fullmatch(name) or not _is_finished(path):
             raise NotThere("no such result", where=name)
-        return self.folder / name
+        return path
+
+
+def _is_finished(result: Path) -> bool:
+    return (result / _RESULT).is_file() and not result.is_symlink()
 
 
 class Service:
@@ -181,9 +184,8 @@ class Service:
         delivery = deliver(manifest, result.outputs, folder, image, where, min_score)
         shutil.copyfile(file, folder / file.name)
         found |= {"result": folder.name, "files": [*delivery.files, file.name]}
-        write_text(
-            folder / _RESULT, json.dumps(found, indent=2)
-        )  # last, and at once: it is there now
+        # last, and at once: it is there now
+        write_text(folder / _RESULT, json.dumps(found, indent=2))
         return found
 
     def _bundle(self, name: str) -> Bundle:

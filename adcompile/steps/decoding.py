@@ -91,9 +91,7 @@ def settle_contract(
         if len(s.shape) == 4 and isinstance(s.shape[0], int) and s.shape[0] != 1
     ]
     trained = _trained(decoder, exported, numbers=preset is None)
-    contract, notes = find_contract(
-        model.metadata_props, specs, outputs, given, preset, trained=trained
-    )
+    contract, notes = find_contract(model.metadata_props, specs, given, preset, trained=trained)
     names = classes or contract.classes or (exported.names if exported is not None else ())
     found = Decoding(contract.model_copy(update={"classes": names}), notes=notes)
     found.take(specs, outputs, declared.roles)

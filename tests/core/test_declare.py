@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from adcompile.contract import CONTRACT_KEY, Contract, Preprocess
-from adcompile.declare import find_contract, read_contract, role_of
+from adcompile.declare import find_contract, read_contract
 from adcompile.errors import FormatError, UsageError
 from adcompile.manifest import TensorSpec
+from adcompile.outputs import role_of
 
 
 def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
@@ -21,7 +22,6 @@ def test_image_inputs_are_recognised_and_the_assumption_is_said() -> None:
     contract, notes = find_contract(
         {},
         [spec("a", 3, 32, 48), spec("b", 1, 1, 8, 8), spec("c", "N", 16, 16, 3)],
-        [],
         None,
         None,
     )
@@ -42,13 +42,13 @@ def test_features_are_no_images() -> None:
         spec("x", 4, 3, 8, 8),
         spec("x", 1, 3, "H", "W"),
     ):
-        assert find_contract({}, [other], [], None, None)[0].inputs == {}
+        assert find_contract({}, [other], None, None)[0].inputs == {}
 
 
 def test_metadata_wins_over_guessing() -> None:
     """A contract stored in the model is used as it is."""
     own = Contract(inputs={"a": Preprocess(size=(8, 8), crop=(8, 8), resize_to=10)})
-    found, notes = find_contract({CONTRACT_KEY: own.dump()}, [spec("a", 3, 8, 8)], [], None, None)
+    found, notes = find_contract({CONTRACT_KEY: own.dump()}, [spec("a", 3, 8, 8)], None, None)
     assert (found, notes) == (own, [])
 
 
@@ -79,6 +79,6 @@ def test_missing_contract_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(3, 1, 220_000), (1, 1, 0, 8), (1, 3, 65_537, 2)])
 def test_signals_are_no_images(shape: tuple[int, ...]) -> None:
     """Sides that no image has: nothing is assumed, and nothing fails."""
-    contract, notes = find_contract({}, [spec("a", *shape)], [], None, None)
+    contract, notes = find_contract({}, [spec("a", *shape)], None, None)
     assert contract.inputs == {}
     assert notes == []
