@@ -121,7 +121,7 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Everything that differs; only sections with changes are there, in the order of ``TOPICS``."""
+    """Everything that differs; only sections with changes or notes are there, in ``TOPICS``' order."""
 
     old: Path
     new: Path
@@ -140,7 +140,7 @@ class Diff:
         return differ or any(section.matters for section in self.sections)
 
     def section(self, topic: str) -> Section | None:
-        """The section of *topic*, None without changes."""
+        """The section of *topic*, None when nothing is said about it."""
         return next((section for section in self.sections if section.topic == topic), None)
 
     def failing(self, topics: Collection[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +58,7 @@ def command(
             feedings = parse_inputs(inputs, opened.inputs)
             if len(feedings) != 1:
                 raise UsageError("bench takes one set of inputs", why=f"{len(feedings)} given")
-            source: dict[str, Array | Path] = dict(feedings[0][1].items())
+            source: Mapping[str, Array | Path] = feedings[0][1]
         elif opened.manifest.golden:
             sample = opened.manifest.golden[0].inputs
             source = {name: open_array(opened.path, file) for name, file in sample.items()}

@@ -26,6 +26,16 @@ _V7_ANCHORS: Pairs = (
     *((142, 110), (192, 243), (459, 401)),
 )
 
+_V5_HEADS = Decoder(
+    preset="yolov5-heads",
+    layout="heads",
+    grid="yolov5",
+    objectness=True,
+    activation="sigmoid",
+    anchors=_V5_ANCHORS,
+    iou=0.45,
+)
+
 PRESETS: Mapping[str, tuple[str, Decoder]] = {
     "yolov8": (
         "Ultralytics v8, v9, 11, 12: [1, 4+classes, places]",
@@ -37,27 +47,11 @@ PRESETS: Mapping[str, tuple[str, Decoder]] = {
     ),
     "yolov5-heads": (
         "v5: one [1, 3·(5+classes), H, W] per stride, not decoded; anchors of the COCO models",
-        Decoder(
-            preset="yolov5-heads",
-            layout="heads",
-            grid="yolov5",
-            objectness=True,
-            activation="sigmoid",
-            anchors=_V5_ANCHORS,
-            iou=0.45,
-        ),
+        _V5_HEADS,
     ),
     "yolov7-heads": (
         "v7: as yolov5-heads, with the anchors of v7",
-        Decoder(
-            preset="yolov7-heads",
-            layout="heads",
-            grid="yolov5",
-            objectness=True,
-            activation="sigmoid",
-            anchors=_V7_ANCHORS,
-            iou=0.45,
-        ),
+        _V5_HEADS.model_copy(update={"preset": "yolov7-heads", "anchors": _V7_ANCHORS}),
     ),
     "yolox": (
         "YOLOX: [1, places, 5+classes], boxes relative to cells",

@@ -19,10 +19,11 @@ FIX = "--decoder NAME for another (adcompile list decoders), or --decoder none"
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """``values`` of a place: 4 of its box, 1 of the object if the decoder has it, the classes.
+    """``values`` are the raw outputs, one for each stride where they are heads, else one.
 
-    ``size`` is height and width of the input; ``cells`` rows and columns for each stride (layouts
-    that need them, else none); ``count`` is V.
+    ``count`` is V, the numbers of a place: 4 of its box, 1 of the object if the decoder has it, the
+    classes. ``size`` is height and width of the input, ``cells`` rows and columns for each stride; zeros
+    and none where the graph does not say.
     """
 
     decoder: Decoder

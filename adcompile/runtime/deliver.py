@@ -58,7 +58,7 @@ def deliver(
 
     Arrays are written as the model gives them. Detections also as ``detections.npz`` in the pixels
     of the original *image*, drawn in ``detections.png``; anomaly maps as ``heatmap.png``; class maps as
-    ``segments.png``.
+    ``segments.png`` and, by number, ``segment_labels.png``.
     Raises InputError when the folder cannot be written.
     """
     delivery = Delivery()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from adcompile.anomaly.recognise.residual import better_in_float
+from adcompile.backend_options import PLACEMENT
 from adcompile.detection import tail
 from adcompile.errors import Unsupported, UsageError
 from adcompile.job import Job
@@ -17,8 +18,6 @@ from adcompile.place.planner import Better, Placed, place_nodes
 from adcompile.place.review import review
 from adcompile.place.schema import MAX_PLAN_BYTES, Plan, Settings, parse_plan
 from adcompile.target import Target
-
-PLACEMENT_OPTIONS = ("roi_policy", "roi_rows", "min_macs", "keep_small", "memory_mib")
 
 
 def place_and_partition(job: Job) -> None:
@@ -82,11 +81,12 @@ def decoded_outputs(job: Job) -> set[str]:
 def _settings(pins: Mapping[str, str], options: Mapping[str, str]) -> Settings:
     """The user's pins (selector to device, host or a precision), and those backend options that
     are about placement. Raises UsageError for a value that is none."""
+    known = PLACEMENT.keys() & Settings.model_fields.keys()
     asked: dict[str, object] = {
         "device": tuple(n for n, where in pins.items() if where == "device"),
         "host": tuple(n for n, where in pins.items() if where == "host"),
         "precisions": {n: what for n, what in pins.items() if what not in {"host", "device"}},
-        **{name: options[name] for name in PLACEMENT_OPTIONS if name in options},
+        **{name: text for name, text in options.items() if name in known},
     }
     if "roi_buckets" in options:
         asked["roi_buckets"] = tuple(options["roi_buckets"].split(","))

@@ -28,7 +28,7 @@ _LIGHT = frozenset({"Identity", "Cast", "Add", "Sub", "Mul", "Div"})
 def residual_nodes(model: ir.Model) -> list[ir.Node]:
     """The nodes from a difference of an input and what was learned of it, up to the outputs.
 
-    None when they are more than a quarter of the work: then the difference is not the end of the
+    Empty when they are more than a quarter of the work: then the difference is not the end of the
     detector but its beginning.
     """
     starts = [v for node in model.graph if _compares(node) for v in node.outputs]
