@@ -7,14 +7,13 @@ room of its own. The vendor's scratch memory, programs and copies come on top.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from adcompile.ir.graph import is_constant
-from adcompile.place.cost import dims_with_rows
+from adcompile.place.cost import nbytes
 from adcompile.place.schema import PartPlan
 from adcompile.place.support import words
 from adcompile.target import Target
@@ -36,8 +35,8 @@ _IN_PLACE = words(
 )
 
 
-def too_large(parts: Iterable[PartPlan], target: Target, asked_mib: int) -> str:
-    """A sentence when the device parts together need more than the board gives them; else "".
+def too_large(parts: Iterable[PartPlan], target: Target, asked_mib: int) -> tuple[str, str]:
+    """That the device parts together need more than the board gives them, and what helps; "" where not.
 
     *asked_mib* is what the user said that it gives, 0 what is known of *target*, if anything.
     """
@@ -45,16 +44,20 @@ def too_large(parts: Iterable[PartPlan], target: Target, asked_mib: int) -> str:
     need = [(p.name, p.cost.weights, p.cost.activations) for p in parts]
     total = sum(weights + tensors for _, weights, tensors in need) / _MIB
     if not limit or total <= limit:
-        return ""
+        return "", ""
     largest = max(need, key=lambda part: part[1] + part[2])
     name, weights, tensors = largest[0], largest[1] / _MIB, largest[2] / _MIB
     hint = "" if asked_mib else target.facts.get("memory", "")
-    return (
+    what = (
         f"the device parts need about {total:,.0f} MiB, the board gives {limit:,}"
-        f"{f' ({hint})' if hint else ''}; the largest is {name} with {weights:,.0f} MiB of weights and "
+        f"{f' ({hint})' if hint else ''}"
+    )
+    fix = (
+        f"the largest is {name} with {weights:,.0f} MiB of weights and "
         f"{tensors:,.0f} of tensors. A smaller input or fewer bits per number need less; "
         "-O memory_mib=N says what your board gives"
     )
+    return what, fix
 
 
 def weight_bytes(nodes: Sequence[ir.Node], precision: str) -> int:
@@ -98,8 +101,8 @@ def activation_bytes(
 
 
 def _size(value: ir.Value, width: int, rows: int) -> int:
-    shape = dims_with_rows(value, rows)
-    if shape is None or value.dtype is None or value.dtype is ir.DataType.STRING:
-        return 0
-    own = np.dtype(value.dtype.numpy()).itemsize
-    return math.prod(shape) * (width if width and value.dtype.is_floating_point() else own)
+    """Bytes of a tensor whose float numbers have *width* (0: their own)."""
+    own = nbytes(value, rows)
+    if not own or not width or value.dtype is None or not value.dtype.is_floating_point():
+        return own
+    return own // np.dtype(value.dtype.numpy()).itemsize * width

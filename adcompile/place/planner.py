@@ -348,8 +348,9 @@ class _Placement:
             notes.append(
                 f"multiply-adds and bytes count {self.settings.roi_rows} regions per image"
             )
-        if text := too_large(parts, self.facts.target, self.settings.memory_mib):
-            notes.append(text)
+        what, fix = too_large(parts, self.facts.target, self.settings.memory_mib)
+        if what:
+            notes.append(f"{what}; {fix}")
         low, high = opset_range(self.facts.target)
         if not low <= self.facts.opset <= high:
             notes.append(

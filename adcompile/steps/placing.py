@@ -124,8 +124,8 @@ def _given(job: Job) -> Plan:
 
 def _insist(plan: Plan, target: Target) -> None:
     """--strict: whatever the target refuses is an error, not a host part; so are parts too large."""
-    if text := too_large(plan.parts, target, plan.settings.memory_mib):
-        what, _, fix = text.partition("; ")
+    what, fix = too_large(plan.parts, target, plan.settings.memory_mib)
+    if what:
         raise Unsupported(what, where=plan.target, fix=fix)
     host = [part for part in plan.parts if part.placement == "host"]
     refused = [why for part in host for why in part.why if why.refused]
