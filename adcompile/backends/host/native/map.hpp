@@ -78,19 +78,21 @@ inline void row(O* __restrict__ y, Index n, F& f, std::index_sequence<K...>, con
   }
 }
 
-template <class F, class O, std::size_t... K, class... T>
+/// Operands up to which every choice of fixed ones has a loop of its own, which can be vectorised.
+constexpr std::size_t kMostChoices = 4;
+
+template <unsigned Mask, class F, class O, std::size_t... K, class... T>
 inline void any_row(O* y, Index n, F& f, unsigned mask, std::index_sequence<K...> ks,
                     const T*... in) {
-  if (mask == 0) return row<0>(y, n, f, ks, in...);
-  if constexpr (sizeof...(T) == 1) {
-    row<1>(y, n, f, ks, in...);
-  } else if constexpr (sizeof...(T) == 2) {
-    if (mask == 1) return row<1>(y, n, f, ks, in...);
-    if (mask == 2) return row<2>(y, n, f, ks, in...);
-    row<3>(y, n, f, ks, in...);
-  } else {
-    const std::array<Index, sizeof...(T)> step{(((mask >> K) & 1u) != 0 ? Index{0} : Index{1})...};
+  constexpr std::size_t N = sizeof...(T);
+  if constexpr (N > kMostChoices) {
+    const std::array<Index, N> step{(((mask >> K) & 1u) != 0 ? Index{0} : Index{1})...};
     for (Index i = 0; i < n; ++i) y[i] = static_cast<O>(f(in[i * step[K]]...));
+  } else if constexpr (Mask + 1 == (1u << N)) {
+    row<Mask>(y, n, f, ks, in...);
+  } else {
+    if (mask == Mask) return row<Mask>(y, n, f, ks, in...);
+    any_row<Mask + 1>(y, n, f, mask, ks, in...);
   }
 }
 
@@ -108,7 +110,7 @@ void run_nest(O* y, const Nest<sizeof...(T)>& nest, F& f, std::index_sequence<K.
   std::array<Index, N> offset{};
   const auto depth = static_cast<std::size_t>(nest.depth);
   while (true) {
-    any_row(y, inner, f, mask, ks, (in + offset[K])...);
+    any_row<0>(y, inner, f, mask, ks, (in + offset[K])...);
     y += inner;
     std::size_t d = 1;
     for (; d < depth; ++d) {
