@@ -1,4 +1,4 @@
-"""Fused chains of elementwise operators give the same numbers whichever operands are fixed along a row."""
+"""Fused chains of elementwise operators: the same numbers, whichever operands are fixed along a row."""
 
 from __future__ import annotations
 
